@@ -1,0 +1,1 @@
+"""Offline multi-objective alignment of language models in JAX."""
