@@ -1,0 +1,90 @@
+"""Rows to fixed-shape token arrays, and batches as a pure function of seed and step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from paretohqd_jax.errors import InputError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+class Examples(NamedTuple):
+    """Tokenised rows; leading axes are free (`[num_rows]`, or `[num_adapters, batch]`)."""
+
+    tokens: np.ndarray  # int32 [..., length], padded on the right
+    token_mask: np.ndarray  # bool [..., length], True on real tokens
+    response_mask: np.ndarray  # bool [..., length], True on response tokens and the final EOS
+
+
+def token_ids(
+    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], responses: Sequence[str]
+) -> tuple[list[list[int]], list[list[int]]]:
+    """Token ids of formatted prompts and of responses with EOS, encoded apart.
+
+    A response is never encoded together with its prompt: merges across the seam would make the
+    trained prefix differ from the one generation starts from.
+    """
+    prompt_ids = tokenizer(list(prompts), add_special_tokens=False).input_ids
+    response_ids = tokenizer(list(responses), add_special_tokens=False).input_ids
+    return prompt_ids, [ids + [tokenizer.eos_token_id] for ids in response_ids]
+
+
+def token_counts(
+    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], responses: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers of tokens of the formatted prompts and of the responses, EOS counted, `[num_rows]`."""
+    pair = token_ids(tokenizer, prompts, responses)
+    return tuple(np.array([len(ids) for ids in side], np.int32) for side in pair)
+
+
+def tokenize(
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[str],
+    responses: Sequence[str],
+    max_length: int,
+    multiple_of: int = 16,
+) -> Examples:
+    """Tokenises formatted prompts and their responses into one array, padded on the right.
+
+    The length is the longest row's, rounded up to `multiple_of` so that few lengths are compiled.
+
+    Raises:
+      InputError: a row is longer than `max_length` tokens.
+    """
+    prompt_ids, response_ids = token_ids(tokenizer, prompts, responses)
+    lengths = [len(p) + len(r) for p, r in zip(prompt_ids, response_ids, strict=True)]
+    if max(lengths) > max_length:
+        row = int(np.argmax(lengths))
+        raise InputError(
+            f"row {row}: prompt and response have {lengths[row]} tokens, more than {max_length}"
+        )
+    length = min(-(-max(lengths) // multiple_of) * multiple_of, max_length)
+    tokens = np.zeros((len(lengths), length), np.int32)
+    token_mask = np.zeros((len(lengths), length), bool)
+    response_mask = np.zeros((len(lengths), length), bool)
+    for row, (prompt, response) in enumerate(zip(prompt_ids, response_ids, strict=True)):
+        end = len(prompt) + len(response)
+        tokens[row, :end] = prompt + response
+        token_mask[row, :end] = True
+        response_mask[row, len(prompt) : end] = True
+    return Examples(tokens, token_mask, response_mask)
+
+
+def batch_rows(seed: int, stream: int, step: int, num_rows: int, batch_size: int) -> np.ndarray:
+    """The rows of batch `step`, int64 `[batch_size]`: shuffled epochs laid end to end.
+
+    A pure function of its arguments, so that a resumed run needs to know its step and no more.
+    `stream` tells apart the shuffles of different adapters.
+    """
+    positions = step * batch_size + np.arange(batch_size)
+    epochs, offsets = np.divmod(positions, num_rows)
+    shuffles = {
+        epoch: np.random.default_rng((seed, stream, epoch)).permutation(num_rows)
+        for epoch in np.unique(epochs).tolist()
+    }
+    return np.array([shuffles[e][o] for e, o in zip(epochs.tolist(), offsets, strict=True)])

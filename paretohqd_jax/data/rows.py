@@ -1,0 +1,168 @@
+"""The row schema, its validation, and tables in and out of files.
+
+A row is one response to one prompt: the string columns `prompt` and `response`, and once scored
+one numeric column per objective (larger is better). Rows are counted from 0, as in every message
+and every `row_id` column; the header of a csv file is not counted.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from paretohqd_jax.errors import InputError
+from paretohqd_jax.files import atomic_path
+
+FORMATS = (".parquet", ".jsonl", ".jsonl.gz", ".csv", ".csv.gz")
+
+
+def read_table(path: str | os.PathLike[str]) -> pa.Table:
+    """Reads a parquet, jsonl or csv file (the latter two may be gzipped).
+
+    Raises:
+      InputError: the file is missing, of an unknown format, unreadable or has no rows.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; give a path that ends in {', '.join(FORMATS)}")
+    readers = {".parquet": _read_parquet, ".jsonl": _read_jsonl, ".csv": _read_csv}
+    suffix = Path(path.name.removesuffix(".gz")).suffix
+    if suffix not in readers:
+        raise InputError(f"{path}: unknown format; use one of {', '.join(FORMATS)}")
+    try:
+        table = readers[suffix](path)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OSError, EOFError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{path}: cannot be read as {suffix[1:]}: {reason}") from error
+    if table.num_rows == 0:
+        raise InputError(f"{path}: has no rows")
+    return table
+
+
+def _read_parquet(path: Path) -> pa.Table:
+    import pyarrow.parquet
+
+    return pyarrow.parquet.read_table(path)
+
+
+def _read_jsonl(path: Path) -> pa.Table:
+    import pyarrow.json
+
+    with pa.input_stream(path) as stream:
+        return pyarrow.json.read_json(stream)
+
+
+def _read_csv(path: Path) -> pa.Table:
+    import pyarrow.csv
+
+    quoted_newlines = pyarrow.csv.ParseOptions(newlines_in_values=True)
+    with pa.input_stream(path) as stream:
+        return pyarrow.csv.read_csv(stream, parse_options=quoted_newlines)
+
+
+def write_table(path: str | os.PathLike[str], table: pa.Table) -> None:
+    """Writes a table as parquet, jsonl or csv by the suffix of `path`, atomically."""
+    import pyarrow.csv
+    import pyarrow.parquet
+
+    path = Path(path)
+    with atomic_path(path) as temporary:
+        if path.suffix == ".parquet":
+            pyarrow.parquet.write_table(table, temporary, compression="zstd")
+        elif path.suffix == ".csv":
+            pyarrow.csv.write_csv(table, temporary)
+        elif path.suffix == ".jsonl":
+            table.to_pandas().to_json(temporary, orient="records", lines=True, force_ascii=False)
+        else:
+            raise InputError(f"{path}: can be written as .parquet, .jsonl or .csv only")
+
+
+def check_columns(table: pa.Table, names: Sequence[str], source: str | os.PathLike[str]) -> None:
+    """Raises InputError naming the columns of `names` that `table` lacks."""
+    missing = [name for name in names if name not in table.column_names]
+    if missing:
+        raise InputError(
+            f"{source}: no column {', '.join(map(repr, missing))}; "
+            f"the file has {', '.join(map(repr, table.column_names))}"
+        )
+
+
+def check_texts(table: pa.Table, source: str | os.PathLike[str]) -> None:
+    """Checks the string columns `prompt` and `response`.
+
+    Raises:
+      InputError: a column is missing or not text, or a prompt or response is missing or blank.
+    """
+    check_columns(table, ("prompt", "response"), source)
+    for name in ("prompt", "response"):
+        column = table[name]
+        if not pa.types.is_string(column.type) and not pa.types.is_large_string(column.type):
+            raise InputError(f"{source}: column {name!r} holds {column.type}, not text")
+        blank = pc.fill_null(pc.equal(pc.utf8_trim_whitespace(column), ""), True)
+        rows = np.flatnonzero(blank.to_numpy())
+        if rows.size:
+            raise InputError(
+                f"{source}: row {rows[0]}: {name} is empty "
+                f"({rows.size} such rows); remove these rows or fill them in"
+            )
+
+
+def drop_duplicates(table: pa.Table) -> pa.Table:
+    """Keeps the first of the rows with the same prompt and response, in order."""
+    first: dict[tuple[str, str], int] = {}
+    pairs = zip(table["prompt"].to_pylist(), table["response"].to_pylist(), strict=True)
+    for row, pair in enumerate(pairs):
+        first.setdefault(pair, row)
+    return table.take(list(first.values()))
+
+
+def rewards_matrix(
+    table: pa.Table, objectives: Sequence[str], source: str | os.PathLike[str]
+) -> np.ndarray:
+    """The columns named `objectives` as rewards, float64 `[num_rows, num_objectives]`.
+
+    Raises:
+      InputError: a column is missing, or a value is missing, not a number, NaN or infinite; the
+        message names the file, the row and the column.
+    """
+    check_columns(table, objectives, source)
+    rewards = np.stack([_numbers(table[name], name, source) for name in objectives], axis=1)
+    bad_rows, bad_columns = np.nonzero(~np.isfinite(rewards))
+    if bad_rows.size:
+        row, name = bad_rows[0], objectives[bad_columns[0]]
+        raise InputError(
+            f"{source}: row {row}: {name!r} is {rewards[row, bad_columns[0]]}, not a finite "
+            f"number ({bad_rows.size} such values); remove or rescore these rows"
+        )
+    return rewards
+
+
+def _numbers(column: pa.ChunkedArray, name: str, source: str | os.PathLike[str]) -> np.ndarray:
+    if column.null_count:
+        row = np.flatnonzero(column.is_null().to_numpy())[0]
+        raise InputError(
+            f"{source}: row {row}: {name!r} is missing ({column.null_count} such rows); "
+            "score or remove these rows"
+        )
+    kind = column.type
+    if pa.types.is_floating(kind) or pa.types.is_integer(kind):
+        return column.to_numpy().astype(np.float64)
+    values = column.to_pylist()
+    row = next((row for row, value in enumerate(values) if not _is_number(value)), 0)
+    raise InputError(
+        f"{source}: row {row}: {name!r} is {values[row]!r}, not a number; "
+        "an objective needs one number per row"
+    )
+
+
+def _is_number(value: object) -> bool:
+    try:
+        float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return False
+    return not isinstance(value, bool)

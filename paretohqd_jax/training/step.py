@@ -1,0 +1,107 @@
+"""One optimisation step for a whole stack of adapters over a shared, frozen base model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from paretohqd_jax.data.batches import Examples
+from paretohqd_jax.models.llama import Llama, output_embedding
+from paretohqd_jax.training.losses import sft_loss, token_log_probs
+
+PyTree = Any
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """AdamW with a linear schedule, the settings of every adapter of a stack."""
+
+    learning_rate: float
+    num_steps: int
+    warmup_steps: int = 0
+    weight_decay: float = 0.01
+    max_grad_norm: float = 1.0
+
+
+class TrainState(NamedTuple):
+    """What a step changes. Every leaf but `step` has a leading axis `[num_adapters, ...]`."""
+
+    step: jax.Array  # int32 []
+    adapters: PyTree  # float32
+    optimizer_state: PyTree
+
+
+def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
+    """AdamW behind a global-norm clip; the rate rises over the warm-up and falls linearly to 0."""
+    decay_steps = config.num_steps - config.warmup_steps
+    schedule = optax.join_schedules(
+        [
+            optax.linear_schedule(0.0, config.learning_rate, config.warmup_steps),
+            optax.linear_schedule(config.learning_rate, 0.0, decay_steps),
+        ],
+        boundaries=[config.warmup_steps],
+    )
+    return optax.chain(
+        optax.clip_by_global_norm(config.max_grad_norm),
+        optax.adamw(schedule, weight_decay=config.weight_decay),
+    )
+
+
+def init_train_state(adapters: PyTree, optimizer: optax.GradientTransformation) -> TrainState:
+    """A fresh optimiser state for each adapter of the stack."""
+    return TrainState(jnp.zeros((), jnp.int32), adapters, jax.vmap(optimizer.init)(adapters))
+
+
+def adapter_loss(
+    model: Llama, params: PyTree, adapter: PyTree, batch: Examples, dropout_key: jax.Array
+) -> jax.Array:
+    """The SFT loss of one adapter on its batch (`[batch, length]` arrays), float32 scalar."""
+    hidden, _ = model.apply(
+        {"params": params, "lora": adapter},
+        batch.tokens[:, :-1],
+        batch.token_mask[:, :-1],
+        deterministic=model.lora.dropout == 0.0,
+        rngs={"dropout": dropout_key},
+    )
+    embedding = output_embedding(params, model.config)
+    log_probs = token_log_probs(hidden, embedding, batch.tokens[:, 1:])
+    return sft_loss(log_probs, batch.response_mask[:, 1:])
+
+
+def make_train_step(
+    model: Llama, optimizer: optax.GradientTransformation
+) -> Callable[[TrainState, PyTree, Examples, jax.Array], tuple[TrainState, dict[str, jax.Array]]]:
+    """Builds `train_step(state, params, batch, keys) -> (state, metrics)`, jitted.
+
+    `batch` holds `[num_adapters, batch, length]` arrays and `keys` `[num_adapters]` keys, one per
+    adapter and the same at every step. Loss, gradient, clipping and AdamW are those of a single
+    adapter under `jax.vmap`: adapters share nothing but the base weights, so training them stacked
+    equals training them one by one. `state` is donated. Metrics are `[num_adapters]` float32.
+    """
+
+    def adapter_step(
+        params: PyTree, adapter: PyTree, optimizer_state: PyTree, batch: Examples, key: jax.Array
+    ) -> tuple[PyTree, PyTree, dict[str, jax.Array]]:
+        def loss_of(adapter: PyTree) -> jax.Array:
+            return adapter_loss(model, params, adapter, batch, key)
+
+        loss, gradients = jax.value_and_grad(loss_of)(adapter)
+        updates, optimizer_state = optimizer.update(gradients, optimizer_state, adapter)
+        metrics = {"loss": loss, "grad_norm": optax.global_norm(gradients)}
+        return optax.apply_updates(adapter, updates), optimizer_state, metrics
+
+    def train_step(
+        state: TrainState, params: PyTree, batch: Examples, keys: jax.Array
+    ) -> tuple[TrainState, dict[str, jax.Array]]:
+        keys = jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, state.step)
+        adapters, optimizer_state, metrics = jax.vmap(adapter_step, in_axes=(None, 0, 0, 0, 0))(
+            params, state.adapters, state.optimizer_state, batch, keys
+        )
+        return TrainState(state.step + 1, adapters, optimizer_state), metrics
+
+    return jax.jit(train_step, donate_argnums=0)
