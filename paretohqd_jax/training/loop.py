@@ -92,8 +92,8 @@ def fine_tune(
                 metrics = jax.device_get(metrics)
                 _check_finite(metrics["loss"], step, adapter_names)
                 for name, values in metrics.items():
-                    scalars = dict(zip(adapter_names, values.tolist(), strict=True))
-                    writer.add_scalars(f"{directory.name}/{name}", scalars, step)
+                    for adapter_name, value in zip(adapter_names, values.tolist(), strict=True):
+                        writer.add_scalar(f"{name}/{adapter_name}", value, step)
                 bar.set_postfix(loss=f"{metrics['loss'].mean():.3f}", refresh=False)
                 bar.update()
                 last = step + 1 == optimizer_config.num_steps

@@ -1,0 +1,63 @@
+"""A whole run in seconds: a tiny random Llama, byte-level text, made-up rows. For tests.
+
+    python -m paretohqd_jax.main --config=configs/toy.py --workdir=runs/toy
+
+The model knows nothing, so the text is gibberish; every step is the real one. It also shows how a
+user's own data source and scorer are given, as `package.module:function`.
+"""
+
+import numpy as np
+
+from paretohqd_jax.config import default_config
+
+
+def rows():
+    """480 rows: 60 prompts with 8 responses of random syllables each."""
+    random = np.random.default_rng(0)
+    syllables = ["la", "mi", "to", "ku", "sha", "ri", "oo", "kst", "brr", "ae"]
+    return [
+        {
+            "prompt": f"sing {number}",
+            "response": " ".join(
+                "".join(random.choice(syllables, random.integers(1, 4)))
+                for _ in range(random.integers(3, 12))
+            ),
+        }
+        for number in range(60)
+        for _ in range(8)
+    ]
+
+
+def vowels(prompts, responses):
+    """The share of vowels among the characters of each response."""
+    return np.array([sum(c in "aeiou" for c in r) / max(len(r), 1) for r in responses])
+
+
+def get_config():
+    config = default_config()
+    config.data.source = "configs.toy:rows"
+    config.data.prompt_format = "{prompt}:"
+    config.data.num_test_prompts = 6
+    config.data.max_tokens = 96
+    config.model.source = "random:toy"
+    config.model.dtype = "float32"
+    config.model.remat = "none"
+    config.objectives = ("brevity", "configs.toy:vowels")
+    config.preferences = "3"
+    config.select.k = 16
+    config.lora.rank = 4
+    config.lora.alpha = 8.0
+    config.lora.targets = ("q_proj", "v_proj", "o_proj", "down_proj")
+    config.train.stage1_steps = 12
+    config.train.stage2_steps = 6
+    config.train.batch_size = 4
+    config.train.learning_rate = 1e-2
+    config.train.checkpoint_every = 3
+    config.generate.num_prompts = 24
+    config.generate.max_new_tokens = 24
+    config.generate.batch_size = 12
+    config.generate.temperature = 1.0
+    config.generate.top_p = 1.0
+    config.evaluate.max_new_tokens = 24
+    config.evaluate.batch_size = 6
+    return config

@@ -1,0 +1,156 @@
+"""The options of a run: the paper's values as defaults, and one check of the whole.
+
+A config file in `configs/` starts from `default_config()` and changes what differs. Sources of the
+defaults: the ParetoHqD paper (arXiv 2504.16628), or RiC (arXiv 2402.10207), whose settings the
+paper's experiments follow where it is silent.
+"""
+
+from __future__ import annotations
+
+from ml_collections import ConfigDict
+
+from paretohqd_jax.data.chat import check_prompt_format
+from paretohqd_jax.errors import InputError
+
+CHOICES = {
+    "model.dtype": ("float32", "bfloat16"),
+    "model.remat": ("none", "dots", "full"),
+    "select.range_scope": ("data", "pareto", "quantile"),
+}
+AT_LEAST_ONE = (
+    "data.num_test_prompts",
+    "data.max_tokens",
+    "select.k",
+    "lora.rank",
+    "train.stage1_steps",
+    "train.stage2_steps",
+    "train.batch_size",
+    "train.checkpoint_every",
+    "generate.num_prompts",
+    "generate.max_new_tokens",
+    "generate.batch_size",
+    "evaluate.max_new_tokens",
+    "evaluate.batch_size",
+    "score.batch_size",
+)
+NOT_NEGATIVE = (
+    "seed",
+    "data.min_tokens",
+    "select.min_pool_size",
+    "train.warmup_steps",
+    "train.weight_decay",
+    "generate.temperature",
+    "generate.top_k",
+    "evaluate.temperature",
+    "evaluate.top_k",
+)
+POSITIVE = ("lora.alpha", "train.learning_rate", "train.max_grad_norm")
+
+
+def default_config() -> ConfigDict:
+    """Every option there is, with the paper's value where the paper states one."""
+    return ConfigDict(
+        {
+            "method": "paretohqd",
+            "seed": 0,
+            "data": {
+                # "quickstart", a parquet, jsonl or csv file, or "package.module:function".
+                "source": "",
+                # "chat" (the tokenizer's template) or a text with {prompt} in it.
+                "prompt_format": "chat",
+                "num_test_prompts": 200,  # held out by prompt, for the evaluation
+                "min_tokens": 8,  # rows outside these bounds are left out (RiC)
+                "max_tokens": 512,
+            },
+            "model": {
+                # A Hugging Face directory or hub name, a GGUF file, or package:NAME/FILE.
+                "source": "",
+                "dtype": "bfloat16",
+                "remat": "full",  # what the backward pass computes again: none, dots, full
+            },
+            # Scorers by name, or "package.module:function"; larger is better.
+            "objectives": ("brevity", "positivity"),
+            # A number of grid points, a named list, or "0.8,0.2;0.5,0.5".
+            "preferences": "11",
+            "select": {
+                "k": 100,  # rows per preference; stage 2 takes half (paper)
+                "min_pool_size": 0,  # N_p; 0 stands for k times the number of preferences
+                "range_scope": "data",
+                "normalize": True,
+            },
+            "lora": {
+                "rank": 64,  # rank, alpha, dropout: paper
+                "alpha": 128.0,
+                "dropout": 0.05,
+                "targets": ("q_proj", "v_proj"),
+            },
+            "train": {
+                "stage1_steps": 200,  # paper
+                "stage2_steps": 200,  # paper
+                "batch_size": 8,  # rows per preference (paper)
+                "learning_rate": 1.41e-4,  # RiC, with the linear schedule and weight decay
+                "warmup_steps": 0,
+                "weight_decay": 0.01,
+                "max_grad_norm": 1.0,
+                "checkpoint_every": 50,
+            },
+            "generate": {
+                "num_prompts": 10_000,  # per representative (paper)
+                "max_new_tokens": 128,  # sampling: RiC's online stage
+                "temperature": 0.7,
+                "top_p": 0.9,
+                "top_k": 0,
+                "batch_size": 32,  # prompts decoded together, by all representatives
+            },
+            "evaluate": {
+                "max_new_tokens": 128,  # sampling: RiC's evaluation
+                "temperature": 1.0,
+                "top_p": 0.9,
+                "top_k": 0,
+                "batch_size": 32,
+            },
+            "score": {"batch_size": 256},
+        }
+    )
+
+
+def check_config(config: ConfigDict) -> None:
+    """Checks each option alone and against the others, before any work starts.
+
+    Raises:
+      InputError: names the option, its value and what would be valid.
+    """
+    for name in ("data.source", "model.source"):
+        if not _option(config, name):
+            raise InputError(f"config.{name} is not set; see the comments in the config file")
+    for name, valid in CHOICES.items():
+        _require(config, name, _option(config, name) in valid, f"one of {', '.join(valid)}")
+    for name in AT_LEAST_ONE:
+        _require(config, name, _option(config, name) >= 1, "at least 1")
+    for name in NOT_NEGATIVE:
+        _require(config, name, _option(config, name) >= 0, "0 or more")
+    for name in POSITIVE:
+        _require(config, name, _option(config, name) > 0, "above 0")
+    for name in ("generate.top_p", "evaluate.top_p"):
+        _require(config, name, 0 < _option(config, name) <= 1, "in (0, 1]")
+    _require(config, "lora.dropout", 0 <= config.lora.dropout < 1, "in [0, 1)")
+    check_prompt_format(config.data.prompt_format)
+    objectives = config.objectives
+    valid_objectives = len(objectives) >= 2 and len(set(objectives)) == len(objectives)
+    _require(config, "objectives", valid_objectives, "two or more different names")
+    _require(config, "select.k", config.select.k >= 2, "at least 2, since stage 2 takes k/2 rows")
+    pool = config.select.min_pool_size
+    _require(config, "select.min_pool_size", pool == 0 or pool >= config.select.k, "0 or >= k")
+    shortest = min(config.train.stage1_steps, config.train.stage2_steps)
+    _require(config, "train.warmup_steps", config.train.warmup_steps < shortest, f"< {shortest}")
+
+
+def _option(config: ConfigDict, name: str) -> object:
+    for part in name.split("."):
+        config = config[part]
+    return config
+
+
+def _require(config: ConfigDict, name: str, holds: bool, valid: str) -> None:
+    if not holds:
+        raise InputError(f"config.{name}={_option(config, name)!r} is not valid; use {valid}")

@@ -1,0 +1,81 @@
+"""Where rows come from: embedded data, files, and the user's own functions."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.resources
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from paretohqd_jax.data.rows import check_texts, drop_duplicates, read_table
+from paretohqd_jax.errors import InputError
+
+
+def quickstart_rows() -> pa.Table:
+    """Everyday prompts with several responses each, sampled from SmolLM2-135M-Instruct.
+
+    Written by `paretohqd sample`; README says how to make it again.
+    """
+    assets = importlib.resources.files("paretohqd_jax.data") / "assets"
+    with importlib.resources.as_file(assets / "quickstart.parquet") as path:
+        return read_table(path)
+
+
+SOURCES = {"quickstart": quickstart_rows}
+
+
+def load_rows(source: str) -> pa.Table:
+    """Rows with `prompt` and `response`, checked, exact duplicates dropped.
+
+    Args:
+      source: a name in SOURCES, "package.module:function" (a function without arguments that
+        returns a table or a list of dicts), or the path of a parquet, jsonl or csv file.
+
+    Raises:
+      InputError: the source cannot be found or its rows are not valid.
+    """
+    if source in SOURCES:
+        table = SOURCES[source]()
+    elif ":" in source:
+        table = _rows_of_function(source)
+    else:
+        table = read_table(source)
+    check_texts(table, source)
+    unique = drop_duplicates(table)
+    if unique.num_rows < table.num_rows:
+        logging.info("%s: %d duplicate rows dropped", source, table.num_rows - unique.num_rows)
+    return unique
+
+
+def _rows_of_function(source: str) -> pa.Table:
+    module_name, _, function_name = source.partition(":")
+    try:
+        rows = getattr(importlib.import_module(module_name), function_name)()
+    except (ImportError, AttributeError) as error:
+        raise InputError(
+            f"data.source={source!r}: {error}; the module must be importable from here"
+        ) from error
+    return rows if isinstance(rows, pa.Table) else pa.Table.from_pylist(list(rows))
+
+
+def split_by_prompt(prompts: Sequence[str], num_test_prompts: int, seed: int) -> np.ndarray:
+    """Marks the rows of `num_test_prompts` random prompts as held out, bool `[num_rows]`.
+
+    Whole prompts are held out, never single rows: responses to one prompt resemble each other.
+
+    Raises:
+      InputError: there are not more prompts than that.
+    """
+    column = pa.array(prompts)
+    unique = pc.unique(column)
+    if len(unique) <= num_test_prompts:
+        raise InputError(
+            f"config.data.num_test_prompts={num_test_prompts}: the data have only "
+            f"{len(unique)} different prompts; hold out fewer"
+        )
+    held_out = np.random.default_rng(seed).permutation(len(unique))[:num_test_prompts]
+    return pc.is_in(column, value_set=unique.take(held_out)).to_numpy(zero_copy_only=False)
