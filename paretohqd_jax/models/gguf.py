@@ -1,0 +1,127 @@
+"""Reads Llama models from GGUF files, llama.cpp's format, with the `gguf` package."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from paretohqd_jax.errors import InputError
+from paretohqd_jax.models.llama import LlamaConfig
+
+# llama.cpp's names and Hugging Face's, which the rest of the package speaks.
+TOP_NAMES = {
+    "token_embd.weight": "model.embed_tokens.weight",
+    "output_norm.weight": "model.norm.weight",
+    "output.weight": "lm_head.weight",
+}
+LAYER_NAMES = {
+    "attn_norm": "input_layernorm",
+    "ffn_norm": "post_attention_layernorm",
+    "attn_q": "self_attn.q_proj",
+    "attn_k": "self_attn.k_proj",
+    "attn_v": "self_attn.v_proj",
+    "attn_output": "self_attn.o_proj",
+    "ffn_gate": "mlp.gate_proj",
+    "ffn_up": "mlp.up_proj",
+    "ffn_down": "mlp.down_proj",
+}
+
+
+def read_metadata(path: Path) -> dict[str, Any]:
+    """The file's key-value pairs, arrays as lists."""
+    return {name: field.contents() for name, field in _open(path).fields.items()}
+
+
+def read_config(path: Path) -> LlamaConfig:
+    """The LlamaConfig of a GGUF file."""
+    fields = _open(path).fields
+
+    def get(name: str, default: Any = None) -> Any:
+        field = fields.get(name)
+        if field is None and default is None:
+            raise InputError(f"{path}: metadata lacks {name}")
+        return default if field is None else field.contents()
+
+    architecture = get("general.architecture")
+    if architecture != "llama":
+        raise InputError(f"{path}: architecture {architecture!r} is not supported; only llama is")
+    tensors = {tensor.name: tensor for tensor in _open(path).tensors}
+    scaling = get("llama.rope.scaling.type", "none")
+    if scaling != "none" or "rope_freqs.weight" in tensors:
+        raise InputError(
+            f"{path}: RoPE scaling in GGUF files is not supported; use the model's safetensors"
+        )
+    if "token_embd.weight" not in tensors:
+        raise InputError(f"{path}: lacks tensor token_embd.weight")
+    num_heads, hidden_size = get("llama.attention.head_count"), get("llama.embedding_length")
+    return LlamaConfig(
+        vocab_size=int(tensors["token_embd.weight"].shape[1]),
+        hidden_size=hidden_size,
+        intermediate_size=get("llama.feed_forward_length"),
+        num_layers=get("llama.block_count"),
+        num_heads=num_heads,
+        num_kv_heads=get("llama.attention.head_count_kv", num_heads),
+        head_dim=get("llama.attention.key_length", hidden_size // num_heads),
+        max_position_embeddings=get("llama.context_length"),
+        rope_theta=get("llama.rope.freq_base", 10000.0),
+        rms_norm_eps=get("llama.attention.layer_norm_rms_epsilon"),
+        tie_word_embeddings="output.weight" not in tensors,
+    )
+
+
+def open_weights(path: Path) -> tuple[set[str], Callable[[str], np.ndarray]]:
+    """Hugging Face's names of the tensors in a file, and a function that reads one in float32."""
+    import gguf
+
+    tensors = {_huggingface_name(tensor.name): tensor for tensor in _open(path).tensors}
+    config = read_config(path)
+
+    def read(name: str) -> np.ndarray:
+        tensor = tensors[name]
+        try:
+            array = gguf.dequantize(tensor.data, tensor.tensor_type)
+        except NotImplementedError as error:
+            kind = tensor.tensor_type.name
+            raise InputError(f"{path}: tensor {tensor.name} has unsupported type {kind}") from error
+        if ".q_proj." in name:
+            return _unpermute(array, config.num_heads)
+        if ".k_proj." in name:
+            return _unpermute(array, config.num_kv_heads)
+        return array
+
+    return set(tensors), read
+
+
+def _unpermute(array: np.ndarray, num_heads: int) -> np.ndarray:
+    """Undoes llama.cpp's reordering of the rows of q and k, which rotates neighbours as pairs."""
+    pairs = array.reshape(num_heads, array.shape[0] // num_heads // 2, 2, *array.shape[1:])
+    return pairs.swapaxes(1, 2).reshape(array.shape)
+
+
+def _huggingface_name(name: str) -> str:
+    if name in TOP_NAMES:
+        return TOP_NAMES[name]
+    parts = name.split(".")
+    if len(parts) == 4 and parts[0] == "blk" and parts[2] in LAYER_NAMES:
+        return f"model.layers.{parts[1]}.{LAYER_NAMES[parts[2]]}.{parts[3]}"
+    return name  # unknown: reported as unexpected by the caller
+
+
+def _open(path: Path) -> Any:
+    return _open_version(path, path.stat().st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=1)
+def _open_version(path: Path, _modified: int) -> Any:
+    """A reader on the file; kept, for parsing a large vocabulary takes seconds."""
+    import gguf
+
+    try:
+        return gguf.GGUFReader(path)
+    except (ValueError, IndexError, KeyError, OverflowError, OSError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{path}: damaged or cut off ({reason}); fetch the file again") from error

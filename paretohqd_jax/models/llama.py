@@ -1,0 +1,307 @@
+"""The Llama decoder (Touvron et al., arXiv 2302.13971) in flax.linen.
+
+One alphabet for shapes, here and wherever this model is used:
+  B rows   T tokens of this call   S tokens attended to (T, or the cache's length)   D hidden size
+  H query heads   K key/value heads   G = H / K   h head size   F feed-forward size
+  V vocabulary   r adapter rank   L layers   N adapters
+
+`Llama` is a pure function of its variables. The base weights are the collection `params`, one
+adapter is the collection `lora`; several adapters run together under `jax.vmap` over `lora` and the
+tokens alone, which keeps every base matmul a single one over all N * B * T rows.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from paretohqd_jax.errors import InputError
+from paretohqd_jax.models.lora import LoraConfig
+
+REMAT_POLICIES = {
+    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "full": jax.checkpoint_policies.nothing_saveable,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class RopeScaling:
+    """Llama 3's stretching of the slow rotary frequencies."""
+
+    factor: float
+    low_freq_factor: float
+    high_freq_factor: float
+    original_max_position_embeddings: int
+
+
+@dataclasses.dataclass(frozen=True)
+class LlamaConfig:
+    """Sizes and constants. `dtype` is that of weights and activations; `remat` trades memory for
+    time in the backward pass: "none", "dots" (keep matmul outputs) or "full" (keep layer inputs).
+    """
+
+    vocab_size: int
+    hidden_size: int
+    intermediate_size: int
+    num_layers: int
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    max_position_embeddings: int
+    rope_theta: float = 10000.0
+    rope_scaling: RopeScaling | None = None
+    rms_norm_eps: float = 1e-5
+    tie_word_embeddings: bool = False
+    dtype: str = "float32"
+    remat: str = "none"
+
+    def __post_init__(self) -> None:
+        if self.num_heads % self.num_kv_heads:
+            raise InputError(
+                f"{self.num_heads} attention heads cannot share {self.num_kv_heads} key/value"
+                " heads: the first must be a multiple of the second"
+            )
+        if self.dtype not in ("float32", "bfloat16"):
+            raise InputError(f"dtype is {self.dtype!r}: choose float32 or bfloat16")
+        if self.remat not in ("none", *REMAT_POLICIES):
+            raise InputError(f"remat is {self.remat!r}: choose none, dots or full")
+
+    def projection_shapes(self) -> dict[str, tuple[int, int]]:
+        """(in, out) of every linear projection of a layer."""
+        query_size = self.num_heads * self.head_dim
+        kv_size = self.num_kv_heads * self.head_dim
+        return {
+            "q_proj": (self.hidden_size, query_size),
+            "k_proj": (self.hidden_size, kv_size),
+            "v_proj": (self.hidden_size, kv_size),
+            "o_proj": (query_size, self.hidden_size),
+            "gate_proj": (self.hidden_size, self.intermediate_size),
+            "up_proj": (self.hidden_size, self.intermediate_size),
+            "down_proj": (self.intermediate_size, self.hidden_size),
+        }
+
+
+class Cache(NamedTuple):
+    """Keys and values of the tokens seen so far; every row has the same number of slots filled.
+
+    Heads come before time, so that one decode step reads each head's keys contiguously.
+    """
+
+    keys: jax.Array  # [L, B, K, S, h]
+    values: jax.Array  # [L, B, K, S, h]
+    mask: jax.Array  # bool [B, S], True where the slot holds a real token
+    index: jax.Array  # int32 scalar, slots filled
+
+
+def init_cache(config: LlamaConfig, batch_size: int, length: int) -> Cache:
+    """An empty cache for `length` tokens, padding included, of `batch_size` rows."""
+    shape = (config.num_layers, batch_size, config.num_kv_heads, length, config.head_dim)
+    return Cache(
+        keys=jnp.zeros(shape, config.dtype),
+        values=jnp.zeros(shape, config.dtype),
+        mask=jnp.zeros((batch_size, length), bool),
+        index=jnp.zeros((), jnp.int32),
+    )
+
+
+def rms_norm(x: jax.Array, weight: jax.Array, eps: float) -> jax.Array:
+    """Root-mean-square norm over the last axis, computed in float32, in x's dtype."""
+    x32 = x.astype(jnp.float32)
+    normalised = x32 * jax.lax.rsqrt(jnp.mean(x32 * x32, axis=-1, keepdims=True) + eps)
+    return weight * normalised.astype(x.dtype)
+
+
+def rope_frequencies(config: LlamaConfig) -> jax.Array:
+    """Radians per position of each rotated pair, float32 [h / 2]."""
+    exponents = jnp.arange(0, config.head_dim, 2, dtype=jnp.float32) / config.head_dim
+    frequencies = config.rope_theta**-exponents
+    scaling = config.rope_scaling
+    if scaling is None:
+        return frequencies
+    # Llama 3: keep the fast pairs, slow the slow ones by `factor`, blend in between, by the number
+    # of turns a pair makes over the original context.
+    turns = scaling.original_max_position_embeddings * frequencies / (2 * jnp.pi)
+    keep = (turns - scaling.low_freq_factor) / (scaling.high_freq_factor - scaling.low_freq_factor)
+    keep = jnp.clip(keep, 0.0, 1.0)
+    return frequencies * (keep + (1.0 - keep) / scaling.factor)
+
+
+def rope(x: jax.Array, angles: jax.Array) -> jax.Array:
+    """Rotates x [B, T, heads, h] by angles [B, T, h / 2]; pair i is (x_i, x_{i + h/2})."""
+    cos, sin = jnp.cos(angles)[:, :, None], jnp.sin(angles)[:, :, None]
+    first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+    rotated = [first * cos - second * sin, second * cos + first * sin]
+    return jnp.concatenate(rotated, axis=-1).astype(x.dtype)
+
+
+def attention(query: jax.Array, keys: jax.Array, values: jax.Array, mask: jax.Array) -> jax.Array:
+    """Grouped-query attention of query [B, T, H, h] over keys, values [B, K, S, h] -> [B, T, H, h].
+
+    `mask` is bool [B, T, S]. A query that may see nothing (padding) gets a meaningless but finite
+    average.
+    """
+    return jax.nn.dot_product_attention(
+        query, keys.swapaxes(1, 2), values.swapaxes(1, 2), mask=mask[:, None]
+    )
+
+
+class Projection(nn.Module):
+    """x @ kernel, plus the low-rank update (alpha / r) dropout(x) @ a @ b where adapted."""
+
+    shape: tuple[int, int]
+    lora: LoraConfig | None
+    dtype: str
+
+    @nn.compact
+    def __call__(self, x: jax.Array, deterministic: bool) -> jax.Array:
+        kernel = self.param("kernel", nn.initializers.normal(0.02), self.shape, self.dtype)
+        y = x @ kernel
+        if self.lora is None:
+            return y
+        a, b = self.get_variable("lora", "a"), self.get_variable("lora", "b")
+        if a is None or b is None:
+            raise ValueError(f"no adapter given for {self.name}: pass it as the collection 'lora'")
+        if not deterministic and self.lora.dropout > 0:
+            if not self.has_rng("dropout"):
+                raise ValueError("adapter dropout is on and no key given: rngs={'dropout': key}")
+            x = nn.Dropout(self.lora.dropout, deterministic=False)(x)
+        return y + self.lora.scale * ((x @ a.astype(x.dtype)) @ b.astype(x.dtype))
+
+
+class Layer(nn.Module):
+    """One decoder layer, written as the body of a scan over layers."""
+
+    config: LlamaConfig
+    lora: LoraConfig | None
+    deterministic: bool
+
+    @nn.compact
+    def __call__(
+        self,
+        hidden: jax.Array,
+        cached: tuple[jax.Array, jax.Array] | None,
+        angles: jax.Array,
+        mask: jax.Array,
+        index: jax.Array | None,
+    ) -> tuple[jax.Array, tuple[jax.Array, jax.Array] | None]:
+        config = self.config
+        num_rows, num_tokens, _ = hidden.shape
+
+        def norm(name: str, x: jax.Array) -> jax.Array:
+            shape = (config.hidden_size,)
+            weight = self.param(name, nn.initializers.ones, shape, config.dtype)
+            return rms_norm(x, weight, config.rms_norm_eps)
+
+        def project(name: str, x: jax.Array) -> jax.Array:
+            lora = self.lora if self.lora is not None and name in self.lora.targets else None
+            shape = config.projection_shapes()[name]
+            return Projection(shape, lora, config.dtype, name=name)(x, self.deterministic)
+
+        def heads(x: jax.Array) -> jax.Array:
+            return x.reshape(num_rows, num_tokens, -1, config.head_dim)
+
+        x = norm("input_layernorm", hidden)
+        query = rope(heads(project("q_proj", x)), angles)
+        new_keys = rope(heads(project("k_proj", x)), angles).swapaxes(1, 2)  # [B, K, T, h]
+        new_values = heads(project("v_proj", x)).swapaxes(1, 2)
+        keys, values, written = new_keys, new_values, None
+        if cached is not None:
+            keys = jax.lax.dynamic_update_slice_in_dim(cached[0], new_keys, index, axis=2)
+            values = jax.lax.dynamic_update_slice_in_dim(cached[1], new_values, index, axis=2)
+            written = (new_keys, new_values)
+        attended = attention(query, keys, values, mask).reshape(num_rows, num_tokens, -1)
+        hidden = hidden + project("o_proj", attended)
+
+        x = norm("post_attention_layernorm", hidden)
+        gated = jax.nn.silu(project("gate_proj", x)) * project("up_proj", x)
+        return hidden + project("down_proj", gated), written
+
+
+class Llama(nn.Module):
+    """Tokens to hidden states; the logits are left to the caller (see `output_embedding`)."""
+
+    config: LlamaConfig
+    lora: LoraConfig | None = None
+
+    @nn.compact
+    def __call__(
+        self,
+        tokens: jax.Array,
+        token_mask: jax.Array | None = None,
+        cache: Cache | None = None,
+        deterministic: bool = True,
+    ) -> tuple[jax.Array, Cache | None]:
+        """Hidden states [B, T, D] after the final norm, and the cache with these tokens added.
+
+        `tokens` is int32 [B, T]; `token_mask` bool [B, T] is True on real tokens, padding may be on
+        either side and is never attended to; positions count real tokens only. With a cache the
+        tokens follow those already in it and must fit into it. Without `deterministic` the
+        adapters' dropout is on and needs `rngs={"dropout": key}`.
+        """
+        config = self.config
+        num_tokens = tokens.shape[1]
+        if token_mask is None:
+            token_mask = jnp.ones(tokens.shape, bool)
+        positions = jnp.cumsum(token_mask, axis=1) - 1
+        start, slot_mask, cached = None, token_mask, None
+        if cache is not None:
+            start, cached = cache.index, (cache.keys, cache.values)
+            positions = positions + jnp.sum(cache.mask, axis=1, keepdims=True)
+            slot_mask = jax.lax.dynamic_update_slice_in_dim(cache.mask, token_mask, start, axis=1)
+        query_slots = jnp.arange(num_tokens) + (0 if start is None else start)
+        causal = query_slots[:, None] >= jnp.arange(slot_mask.shape[1])  # [T, S]
+        angles = jnp.maximum(positions, 0)[..., None] * rope_frequencies(config)  # [B, T, h / 2]
+
+        shape = (config.vocab_size, config.hidden_size)
+        embedding = self.param("embed_tokens", nn.initializers.normal(0.02), shape, config.dtype)
+        if not config.tie_word_embeddings:
+            self.param("lm_head", nn.initializers.normal(0.02), shape, config.dtype)
+        hidden, written = self._layers(deterministic)(
+            embedding[tokens], cached, angles, causal & slot_mask[:, None], start
+        )
+        weight = self.param("norm", nn.initializers.ones, (config.hidden_size,), config.dtype)
+        hidden = rms_norm(hidden, weight, config.rms_norm_eps)
+        if cache is None:
+            return hidden, None
+        # The scan returns the new slots alone and they are written once, in place when the caller
+        # donates the cache or carries it through a loop; scanning the cache itself would copy it.
+        keys, values = (
+            jax.lax.dynamic_update_slice_in_dim(old, new, start, axis=3)
+            for old, new in zip(cached, written, strict=True)
+        )
+        return hidden, Cache(keys, values, slot_mask, start + num_tokens)
+
+    def _layers(self, deterministic: bool) -> nn.Module:
+        layer = Layer
+        if self.config.remat != "none":
+            # The scan is barrier enough; prevent_cse would only hinder the compiler.
+            policy = REMAT_POLICIES[self.config.remat]
+            layer = nn.remat(Layer, policy=policy, prevent_cse=False)
+        scanned = nn.scan(
+            layer,
+            variable_axes={"params": 0, "lora": 0},
+            split_rngs={"params": True, "dropout": True},
+            in_axes=(0, nn.broadcast, nn.broadcast, nn.broadcast),
+            length=self.config.num_layers,
+            metadata_params={nn.PARTITION_NAME: "layers"},
+        )
+        return scanned(self.config, self.lora, deterministic, name="layers")
+
+
+def output_embedding(params: dict[str, Any], config: LlamaConfig) -> jax.Array:
+    """The matrix [V, D] whose product with a hidden state gives the logits."""
+    return params["embed_tokens"] if config.tie_word_embeddings else params["lm_head"]
+
+
+def logits_of(hidden: jax.Array, embedding: jax.Array) -> jax.Array:
+    """Logits [..., V] in float32 of hidden states [..., D] and an output embedding [V, D]."""
+    return jnp.einsum("...d,vd->...v", hidden, embedding, preferred_element_type=jnp.float32)
+
+
+def init_params(key: jax.Array, config: LlamaConfig) -> dict[str, Any]:
+    """Random weights, normal with standard deviation 0.02, for toy models and tests."""
+    return jax.jit(Llama(config).init)(key, jnp.zeros((1, 1), jnp.int32))["params"]

@@ -1,0 +1,96 @@
+"""Low-rank adapters (Hu et al., arXiv 2106.09685) as a pytree of their own.
+
+An adapter is `{"layers": {target: {"a": [L, in, r], "b": [L, r, out]}}}` in float32, the structure
+that `Llama` reads from its collection `lora`. A stack of adapters has one more leading axis
+`[num_adapters, ...]` on every leaf and is what `jax.vmap` maps over.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+
+from paretohqd_jax.errors import InputError
+
+if TYPE_CHECKING:
+    from paretohqd_jax.models.llama import LlamaConfig
+
+TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
+@dataclasses.dataclass(frozen=True)
+class LoraConfig:
+    """Rank, scale (alpha / rank), dropout on the adapter's input, and the adapted projections.
+
+    The defaults are ParetoHqD's; its targets are not published, q and v are PEFT's for Llama.
+    """
+
+    rank: int = 64
+    alpha: float = 128.0
+    dropout: float = 0.05
+    targets: tuple[str, ...] = ("q_proj", "v_proj")
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "targets", tuple(self.targets))
+        if self.rank < 1:
+            raise InputError(f"lora rank is {self.rank}: it must be at least 1")
+        if not 0.0 <= self.dropout < 1.0:
+            raise InputError(f"lora dropout is {self.dropout}: it must be in [0, 1)")
+        if not self.targets:
+            raise InputError(f"lora targets are empty: name some of {', '.join(TARGETS)}")
+        for target in self.targets:
+            if target not in TARGETS:
+                raise InputError(
+                    f"lora target {target!r} does not exist: choose from {', '.join(TARGETS)}"
+                )
+
+    @property
+    def scale(self) -> float:
+        return self.alpha / self.rank
+
+
+def init_adapters(
+    key: jax.Array, config: LlamaConfig, lora: LoraConfig, num_adapters: int
+) -> dict[str, Any]:
+    """A stack of fresh adapters that leave the model's output unchanged.
+
+    As PEFT does: a ~ U(-1/sqrt(in), 1/sqrt(in)) and b = 0. Leaves are float32,
+    `a` [num_adapters, L, in, r] and `b` [num_adapters, L, r, out]; adapter i depends on `key` and
+    i alone.
+    """
+
+    def init_one(key: jax.Array) -> dict[str, Any]:
+        adapter = {}
+        for target in TARGETS:  # a fixed order: a target's values do not depend on the others
+            key, target_key = jax.random.split(key)
+            if target not in lora.targets:
+                continue
+            size_in, size_out = config.projection_shapes()[target]
+            bound = size_in**-0.5
+            shape = (config.num_layers, size_in, lora.rank)
+            adapter[target] = {
+                "a": jax.random.uniform(target_key, shape, jnp.float32, -bound, bound),
+                "b": jnp.zeros((config.num_layers, lora.rank, size_out), jnp.float32),
+            }
+        return {"layers": adapter}
+
+    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(num_adapters))
+    return jax.vmap(init_one)(keys)
+
+
+def merge_adapter(
+    params: dict[str, Any], adapter: dict[str, Any], lora: LoraConfig
+) -> dict[str, Any]:
+    """`params` with one adapter (no leading axis) added into the weights it adapts.
+
+    The sum is taken in float32 and cast once, so a bfloat16 base rounds only at the end.
+    """
+    layers = dict(params["layers"])
+    for target, factors in adapter["layers"].items():
+        kernel = layers[target]["kernel"]
+        update = lora.scale * jnp.einsum("lir,lro->lio", factors["a"], factors["b"])
+        layers[target] = {"kernel": (kernel.astype(jnp.float32) + update).astype(kernel.dtype)}
+    return {**params, "layers": layers}

