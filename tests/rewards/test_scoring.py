@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import sys
+import types
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from paretohqd_jax.errors import InputError
+from paretohqd_jax.rewards.scoring import resolve_scorer, score
+
+PROMPTS = ["a", "b", "a", "b", "c", "a", "c"]
+RESPONSES = ["one", "one", "one", "two words", "now three words", "one", "x"]
+DISTINCT_PAIRS = 5
+
+
+def letters(prompts, responses):
+    return np.array([100 * ord(p) + len(r) for p, r in zip(prompts, responses, strict=True)])
+
+
+@pytest.fixture
+def scorers(monkeypatch):
+    """A module of scorers as a user might write one; `calls` collects the batches of `letters`."""
+    module = types.ModuleType("my_scorers")
+    module.calls = []
+
+    def recorded(prompts, responses):
+        module.calls.append(list(zip(prompts, responses, strict=True)))
+        return letters(prompts, responses)
+
+    module.letters = recorded
+    module.not_a_function = 3
+    monkeypatch.setitem(sys.modules, "my_scorers", module)
+    return module
+
+
+def test_every_row_gets_its_own_reward(scorers):
+    rewards = score(PROMPTS, RESPONSES, ["my_scorers:letters", "brevity"], batch_size=2)
+    assert rewards.dtype == np.float32
+    np.testing.assert_array_equal(rewards[:, 0], letters(PROMPTS, RESPONSES))
+    np.testing.assert_allclose(rewards[:, 1], [-np.log(1 + len(r.split())) for r in RESPONSES])
+
+
+def test_identical_pairs_are_scored_once(scorers):
+    score(PROMPTS, RESPONSES, ["my_scorers:letters"], batch_size=2)
+    scored = [pair for batch in scorers.calls for pair in batch]
+    assert len(scored) == len(set(scored)) == DISTINCT_PAIRS
+    assert [len(batch) for batch in scorers.calls] == [2, 2, 1]
+
+
+def test_rewards_are_not_rounded(scorers):
+    scorers.letters = lambda prompts, responses: np.full(len(prompts), 1 / 3)
+    assert score(["p"], ["r"], ["my_scorers:letters"])[0, 0] == np.float32(1 / 3)
+
+
+def test_no_rows():
+    assert score([], [], ["brevity", "brevity"]).shape == (0, 2)
+
+
+def test_killed_run_resumes_with_the_rest(scorers, tmp_path):
+    whole = score(PROMPTS, RESPONSES, ["my_scorers:letters"], batch_size=2)
+    working = scorers.letters
+    scorers.calls.clear()
+
+    def killed(prompts, responses):
+        if len(scorers.calls) == 2:
+            raise KeyboardInterrupt
+        return working(prompts, responses)
+
+    scorers.letters = killed
+    with pytest.raises(KeyboardInterrupt):
+        score(PROMPTS, RESPONSES, ["my_scorers:letters"], batch_size=2, directory=tmp_path)
+    scorers.letters = working
+    scorers.calls.clear()
+    resumed = score(PROMPTS, RESPONSES, ["my_scorers:letters"], batch_size=2, directory=tmp_path)
+    assert len(scorers.calls) == 1  # the last of three batches
+    np.testing.assert_array_equal(resumed, whole)
+
+
+def test_kept_batches_of_other_texts_or_objectives_are_not_taken(scorers, tmp_path):
+    score(PROMPTS, RESPONSES, ["my_scorers:letters"], directory=tmp_path)
+    changed = [*RESPONSES[:-1], "something else"]
+    np.testing.assert_array_equal(
+        score(PROMPTS, changed, ["my_scorers:letters"], directory=tmp_path)[:, 0],
+        letters(PROMPTS, changed),
+    )
+    scorers.negative = lambda prompts, responses: -letters(prompts, responses)
+    np.testing.assert_array_equal(
+        score(PROMPTS, RESPONSES, ["my_scorers:negative"], directory=tmp_path)[:, 0],
+        -letters(PROMPTS, RESPONSES),
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("brevty", r"unknown objective 'brevty'; use one of brevity, positivity"),
+        ("no_such_module:f", r"cannot import no_such_module"),
+        (".relative:f", r"cannot import .relative"),
+        ("my_scorers:nothing", r"my_scorers has no function 'nothing'"),
+        ("my_scorers:not_a_function", r"my_scorers has no function 'not_a_function'"),
+        ("my_scorers:", r"unknown objective"),
+    ],
+)
+def test_unknown_scorers(scorers, name, message):
+    with pytest.raises(InputError, match=message):
+        resolve_scorer(name)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ([1.0, 2.0], r"shape \(2,\) for rows 0 to 2 \(3 rows\)"),
+        ([[1.0], [2.0], [3.0]], r"shape \(3, 1\)"),
+        (None, r"shape \(\)"),
+        ([1.0, [2.0, 3.0], 4.0], r"no array"),
+        (["1", "2", "3"], r"<U1 values.*row 0 \('first'\).*must return numbers"),
+        ([1.0, float("nan"), 3.0], r"nan for row 1 \('second'\)"),
+        ([1.0, 2.0, float("inf")], r"inf for row 2 \('third'\)"),
+        ([1.0, 1e300, 2.0], r"1e\+300 for row 1"),
+    ],
+)
+def test_bad_rewards_name_scorer_row_and_text(scorers, tmp_path, values, message):
+    scorers.letters = lambda prompts, responses: values
+    with pytest.raises(InputError, match=message) as caught:
+        score(
+            ["p"] * 3,
+            ["first", "second", "third"],
+            ["my_scorers:letters"],
+            directory=tmp_path,
+        )
+    assert "'my_scorers:letters'" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_row_named_is_the_row_of_the_data_not_of_the_batch(scorers):
+    scorers.letters = lambda prompts, responses: [
+        float("nan") if r == "bad" * 20 else 0.0 for r in responses
+    ]
+    responses = ["good", "good", "good", "fine", "bad" * 20]
+    with pytest.raises(InputError, match=r"row 4 \('(bad)+b'\.\.\.\)"):
+        score(["p"] * 5, responses, ["my_scorers:letters"], batch_size=1)
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.int32])
+def test_jax_arrays_of_any_number_type_are_fine(scorers, dtype):
+    scorers.letters = lambda prompts, responses: jnp.arange(len(prompts), dtype=dtype)
+    rewards = score(["p"] * 3, ["a", "b", "c"], ["my_scorers:letters"])
+    np.testing.assert_array_equal(rewards[:, 0], [0, 1, 2])
