@@ -297,7 +297,7 @@ def output_embedding(params: dict[str, Any], config: LlamaConfig) -> jax.Array:
     return params["embed_tokens"] if config.tie_word_embeddings else params["lm_head"]
 
 
-def logits_of(hidden: jax.Array, embedding: jax.Array) -> jax.Array:
+def compute_logits(hidden: jax.Array, embedding: jax.Array) -> jax.Array:
     """Logits [..., V] in float32 of hidden states [..., D] and an output embedding [V, D]."""
     return jnp.einsum("...d,vd->...v", hidden, embedding, preferred_element_type=jnp.float32)
 
