@@ -7,10 +7,12 @@ paper's experiments follow where it is silent.
 
 from __future__ import annotations
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from paretohqd_jax.data.chat import check_prompt_format
 from paretohqd_jax.errors import InputError
+from paretohqd_jax.pareto import preference_grid
 
 CHOICES = {
     "model.dtype": ("float32", "bfloat16"),
@@ -143,6 +145,34 @@ def check_config(config: ConfigDict) -> None:
     _require(config, "select.min_pool_size", pool == 0 or pool >= config.select.k, "0 or >= k")
     shortest = min(config.train.stage1_steps, config.train.stage2_steps)
     _require(config, "train.warmup_steps", config.train.warmup_steps < shortest, f"< {shortest}")
+
+
+def parse_preferences(text: str, num_objectives: int) -> np.ndarray:
+    """Preferences on the simplex, float64 `[num_preferences, num_objectives]`.
+
+    Args:
+      text: a number of grid points such as "11", the name of a list, or the preferences
+        themselves, "0.8,0.2;0.5,0.5".
+      num_objectives: M, the length of each preference.
+
+    Raises:
+      InputError: the text is none of these, or a preference is off the simplex.
+    """
+    if "," not in text:
+        return np.asarray(preference_grid(int(text) if text.isdigit() else text, num_objectives))
+    try:
+        rows = [[float(weight) for weight in row.split(",")] for row in text.split(";")]
+    except ValueError as error:
+        raise InputError(
+            f"preferences {text!r}: {error}; write them like '0.8,0.2;0.5,0.5'"
+        ) from error
+    for index, row in enumerate(rows):
+        if len(row) != num_objectives:
+            raise InputError(
+                f"preference {index} ({row}) has {len(row)} weights, there are {num_objectives} "
+                "objectives"
+            )
+    return np.asarray(check_preferences(np.array(rows)))
 
 
 def _option(config: ConfigDict, name: str) -> object:

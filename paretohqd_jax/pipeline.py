@@ -23,6 +23,7 @@ from typing import Any
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.files import write_json
 
+logger = logging.getLogger(__name__)
 RECORDED_PACKAGES = ("paretohqd_jax", "jax", "jaxlib", "flax", "optax", "numpy")
 
 
@@ -84,7 +85,13 @@ class Run:
         }
 
     def step(
-        self, name: str, path: str, function: Callable[..., None], *inputs: Any, **options: Any
+        self,
+        name: str,
+        path: str,
+        function: Callable[..., None],
+        *inputs: Output,
+        also: dict[str, Any] | None = None,
+        **options: Any,
     ) -> Output:
         """Runs `function(output_path, scratch_directory, *inputs, **options)` unless it is done.
 
@@ -95,20 +102,22 @@ class Run:
           function: does the work. Shards for resuming go into the scratch directory, which is
             kept until the step ends and thrown away if its fingerprint changes.
           *inputs: outputs of earlier steps.
+          also: further JSON-able facts the result depends on, not passed on: those of arguments
+            bound to `function` beforehand.
           **options: JSON-able values the result depends on.
 
         Raises:
           InputError: only another stage may run, and this one is not up to date.
           StageDone: this was the one stage to run.
         """
-        options_json = json.loads(json.dumps(options))
+        options_json = json.loads(json.dumps(options | (also or {})))
         depends_on = [given.fingerprint for given in inputs]
         key = json.dumps([name, options_json, depends_on], sort_keys=True)
         output = Output(self.workdir / path, hashlib.sha256(key.encode()).hexdigest())
         record = self._manifest.get(name, {})
         same = record.get("fingerprint") == output.fingerprint
         if same and record["status"] == "done" and output.path.exists():
-            logging.info("%s: up to date, skipped", name)
+            logger.info("%s: up to date, skipped", name)
         else:
             why = _reason(record, options_json, same, output.path)
             if self.only_stage not in ("", name):
@@ -116,7 +125,7 @@ class Run:
                     f"--stage={self.only_stage} needs step {name}, which is not up to date "
                     f"({why}); run it first, or run without --stage"
                 )
-            logging.info("%s: started (%s)", name, why)
+            logger.info("%s: started (%s)", name, why)
             self._execute(name, output, function, inputs, options, options_json, resume=same)
         if self.only_stage == name:
             raise StageDone(name)
@@ -146,7 +155,7 @@ class Run:
         versions = {package: importlib.metadata.version(package) for package in RECORDED_PACKAGES}
         self._record(name, record | {"status": "done", "seconds": seconds, "versions": versions})
         _remove(scratch)
-        logging.info("%s: done in %.1f s", name, seconds)
+        logger.info("%s: done in %.1f s", name, seconds)
 
     def _record(self, name: str, record: dict[str, Any]) -> None:
         self._manifest[name] = record

@@ -14,6 +14,8 @@ import pyarrow.compute as pc
 from paretohqd_jax.data.rows import check_texts, drop_duplicates, read_table
 from paretohqd_jax.errors import InputError
 
+logger = logging.getLogger(__name__)
+
 
 def quickstart_rows() -> pa.Table:
     """Everyday prompts with several responses each, sampled from SmolLM2-135M-Instruct.
@@ -47,7 +49,7 @@ def load_rows(source: str) -> pa.Table:
     check_texts(table, source)
     unique = drop_duplicates(table)
     if unique.num_rows < table.num_rows:
-        logging.info("%s: %d duplicate rows dropped", source, table.num_rows - unique.num_rows)
+        logger.info("%s: %d duplicate rows dropped", source, table.num_rows - unique.num_rows)
     return unique
 
 

@@ -1,0 +1,200 @@
+"""Parts of the library as commands on files: `paretohqd select`, `paretohqd sample`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from paretohqd_jax.config import parse_preferences
+from paretohqd_jax.data.rows import drop_duplicates, read_table, rewards_matrix, write_table
+from paretohqd_jax.errors import InputError
+
+COMMANDS = ("select", "sample")
+
+
+def select_command(options: argparse.Namespace) -> None:
+    """Selects k rows per preference from a file of scored rows."""
+    from paretohqd_jax.methods.steps import check_ranges
+    from paretohqd_jax.pareto import select
+
+    objectives = options.objectives.split(",")
+    if len(objectives) < 2:
+        raise InputError("--objectives needs two or more column names, such as helpful,harmless")
+    preferences = parse_preferences(options.preferences, len(objectives))
+    table = read_table(options.file)
+    rewards = rewards_matrix(table, objectives, options.file)
+    if len(rewards) < options.k:
+        raise InputError(f"{options.file}: has {len(rewards)} rows, fewer than k={options.k}")
+    check_ranges(rewards, objectives, options.file)
+    selection = select(
+        rewards, preferences, options.k, options.pool or options.k * len(preferences),
+        range_scope=options.range_scope, normalize=not options.raw,
+    )  # fmt: skip
+    row_ids, ranks = np.asarray(selection.row_ids), np.asarray(selection.ranks)
+    columns = {
+        "preference_id": np.repeat(np.arange(len(preferences), dtype=np.int32), options.k),
+        "row_id": row_ids.ravel(),
+        "rank": ranks[row_ids].ravel(),
+        "distance": np.asarray(selection.distances, np.float64).ravel(),
+    }
+    rows = table.take(row_ids.ravel())
+    others = {name: rows[name] for name in rows.column_names if name not in columns}
+    write_table(options.out, pa.table(columns | others))
+    print(
+        f"{options.out}: {options.k} rows for each of {len(preferences)} preferences, "
+        f"{np.unique(row_ids).size} different ones, from a pool of {(ranks >= 0).sum()} "
+        f"in {ranks.max() + 1} layers"
+    )
+    if options.plot:
+        _plot(options.plot, rewards, selection, preferences, objectives)
+
+
+def sample_command(options: argparse.Namespace) -> None:
+    """Samples responses to a file of prompts, one per prompt under each of several instructions.
+
+    The instructions are not kept: they only make the responses differ. Responses cut at the token
+    limit are trimmed to their last whole sentence; collapsed ones are left out.
+    """
+    from paretohqd_jax.evaluation.collapse import collapse_causes
+    from paretohqd_jax.methods.base import BaseModel
+    from paretohqd_jax.models.lora import LoraConfig
+
+    prompts = _read_lines(options.prompts)
+    instructions = [
+        _parse_instruction(line, number, options.instructions)
+        for number, line in enumerate(_read_lines(options.instructions))
+    ]
+    base = BaseModel(options.model, options.dtype, "none", "chat", LoraConfig(rank=1))
+    partial = Path(f"{options.out}.partial")
+    responses = [
+        _sample_under(base, prompts, instruction, partial / str(number), number, options)
+        for number, instruction in enumerate(instructions)
+    ]
+    rows = pa.table(
+        {"prompt": prompts * len(instructions), "response": [r for rs in responses for r in rs]}
+    )
+    whole = [cause == "" for cause in collapse_causes(rows["response"].to_pylist())]
+    rows = drop_duplicates(rows.filter(pa.array(whole)))
+    write_table(options.out, rows)
+    shutil.rmtree(partial)
+    print(f"{options.out}: {rows.num_rows} rows for {len(prompts)} prompts")
+
+
+def _sample_under(
+    base: Any,
+    prompts: list[str],
+    instruction: dict[str, Any],
+    scratch: Path,
+    number: int,
+    options: argparse.Namespace,
+) -> list[str]:
+    """One response to each prompt under one instruction, kept in `scratch` for resuming."""
+    import jax
+
+    from paretohqd_jax.data.chat import format_prompt
+    from paretohqd_jax.methods.base import step_seed
+    from paretohqd_jax.models.lora import init_adapters
+    from paretohqd_jax.sampling.generation import generate_responses
+    from paretohqd_jax.sampling.sampler import SamplingConfig
+
+    words = instruction.pop("instruction")
+    rows = generate_responses(
+        base.model, base.params, init_adapters(jax.random.key(0), base.config, base.lora, 1),
+        base.tokenizer, [format_prompt(base.tokenizer, prompt, "chat", words) for prompt in prompts],
+        jax.random.key(step_seed(options.seed, f"sample {number}")), SamplingConfig(**instruction),
+        eos_token_ids=base.eos_token_ids, batch_size=options.batch_size, directory=scratch,
+        description=f"instruction {number}",
+    )  # fmt: skip
+    pairs = zip(rows["response"].to_pylist(), rows["truncated"].to_pylist(), strict=True)
+    return [_whole_sentences(text) if truncated else text for text, truncated in pairs]
+
+
+def _whole_sentences(text: str) -> str:
+    """The text up to its last full stop, exclamation or question mark; "" without any."""
+    return text[: max(text.rfind(mark) for mark in ".!?") + 1]
+
+
+def _read_lines(path: str) -> list[str]:
+    try:
+        lines = [line.strip() for line in Path(path).read_text("utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as text ({error})") from error
+    lines = [line for line in lines if line]
+    if not lines:
+        raise InputError(f"{path}: has no lines")
+    return lines
+
+
+def _parse_instruction(line: str, number: int, path: str) -> dict[str, Any]:
+    from paretohqd_jax.sampling.sampler import SamplingConfig
+
+    try:
+        instruction = json.loads(line)
+        words = {"instruction": instruction["instruction"]}
+        SamplingConfig(**{name: v for name, v in instruction.items() if name not in words})
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{path}: line {number}: {error}; write lines like "
+            '{"instruction": "Be brief.", "max_new_tokens": 32, "temperature": 0.8}'
+        ) from error
+    return instruction
+
+
+def _plot(
+    path: str, rewards: np.ndarray, selection: Any, preferences: np.ndarray, objectives: list[str]
+) -> None:
+    raise NotImplementedError
+
+
+def run(argv: Sequence[str]) -> None:
+    """Parses and runs one command."""
+    options = _parser().parse_args(list(argv))
+    options.run(options)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="paretohqd", description=__doc__)
+    commands = parser.add_subparsers(required=True)
+
+    select = commands.add_parser("select", help=select_command.__doc__)
+    select.set_defaults(run=select_command)
+    select.add_argument("file", help="scored rows: parquet, jsonl or csv")
+    select.add_argument("--objectives", required=True, help="columns, larger is better: a,b,...")
+    select.add_argument(
+        "--preferences", default="11", help="grid points, a list's name, or '0.8,0.2;0.5,0.5'"
+    )
+    select.add_argument("-k", type=_positive, default=100, help="rows per preference")
+    select.add_argument(
+        "--pool", type=_positive, help="least pool size N_p (default: k times preferences)"
+    )
+    select.add_argument(
+        "--range-scope", choices=("data", "pareto", "quantile"), default="data",
+        help="rows whose lowest and highest rewards set the directions",
+    )  # fmt: skip
+    select.add_argument("--raw", action="store_true", help="distances without normalisation")
+    select.add_argument("--out", required=True, help="parquet, jsonl or csv to write")
+    select.add_argument("--plot", help="png to write")
+
+    sample = commands.add_parser("sample", help=sample_command.__doc__)
+    sample.set_defaults(run=sample_command)
+    sample.add_argument("--model", required=True, help="as config.model.source")
+    sample.add_argument("--prompts", required=True, help="text file, one prompt per line")
+    sample.add_argument("--instructions", required=True, help="jsonl of instructions and sampling")
+    sample.add_argument("--out", required=True, help="parquet, jsonl or csv to write")
+    sample.add_argument("--batch-size", type=_positive, default=32, help="prompts at a time")
+    sample.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    sample.add_argument("--seed", type=int, default=0)
+    return parser
+
+
+def _positive(text: str) -> int:
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
+    return int(text)

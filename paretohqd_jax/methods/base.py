@@ -1,0 +1,62 @@
+"""The base model of a run, each part read when it is first needed."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from paretohqd_jax.data.chat import format_prompt
+from paretohqd_jax.models.llama import Llama, LlamaConfig
+from paretohqd_jax.models.lora import LoraConfig
+from paretohqd_jax.models.tokenizer import eos_token_ids, load_tokenizer
+from paretohqd_jax.models.weights import load_config, load_pretrained
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """The frozen model every adapter of a run belongs to, and how prompts are put to it."""
+
+    source: str
+    dtype: str
+    remat: str
+    prompt_format: str
+    lora: LoraConfig
+
+    @functools.cached_property
+    def config(self) -> LlamaConfig:
+        return load_config(self.source, self.dtype, self.remat)
+
+    @functools.cached_property
+    def params(self) -> dict[str, Any]:
+        logger.info("loading %s", self.source)
+        return load_pretrained(self.source, self.dtype, self.remat)[1]
+
+    @functools.cached_property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        return load_tokenizer(self.source)
+
+    @functools.cached_property
+    def eos_token_ids(self) -> tuple[int, ...]:
+        return eos_token_ids(self.tokenizer, self.source)
+
+    @property
+    def model(self) -> Llama:
+        return Llama(self.config, self.lora)
+
+    def format(self, prompts: Sequence[str]) -> list[str]:
+        """The texts that responses to these prompts follow."""
+        return [format_prompt(self.tokenizer, prompt, self.prompt_format) for prompt in prompts]
+
+
+def step_seed(seed: int, name: str) -> int:
+    """The seed of one named step of a run, so that no two steps share their randomness."""
+    return zlib.crc32(f"{seed}/{name}".encode()) & 0x7FFFFFFF

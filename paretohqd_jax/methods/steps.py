@@ -1,0 +1,358 @@
+"""The steps methods are made of. Each reads the outputs of earlier steps and leaves one of its own.
+
+The first two arguments of every step are the path of its output and a scratch directory for
+shards; then come the outputs it reads, then its options.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from paretohqd_jax.data.batches import Examples, token_counts, tokenize
+from paretohqd_jax.data.rows import read_table, rewards_matrix, write_table
+from paretohqd_jax.data.sources import load_rows, split_by_prompt
+from paretohqd_jax.errors import InputError
+from paretohqd_jax.evaluation.collapse import collapse_causes
+from paretohqd_jax.files import write_json
+from paretohqd_jax.methods.base import BaseModel, step_seed
+from paretohqd_jax.models.lora import init_adapters
+from paretohqd_jax.models.peft import export_peft
+from paretohqd_jax.pareto import select
+from paretohqd_jax.pipeline import Output
+from paretohqd_jax.rewards.scoring import score
+from paretohqd_jax.sampling.generation import generate_responses
+from paretohqd_jax.sampling.sampler import SamplingConfig
+from paretohqd_jax.training.checkpoints import load_adapters
+from paretohqd_jax.training.loop import fine_tune
+from paretohqd_jax.training.step import OptimizerConfig
+
+logger = logging.getLogger(__name__)
+RANGE_RATIO_WARNING = 3.0  # spec 1.5-A: beyond it one low outlier tilts every direction
+
+
+def score_data(
+    path: Path,
+    scratch: Path,
+    *,
+    base: BaseModel,
+    source: str,
+    objectives: Sequence[str],
+    num_test_prompts: int,
+    min_tokens: int,
+    max_tokens: int,
+    batch_size: int,
+    seed: int,
+) -> None:
+    """Loads the rows, leaves out those of unfit length, holds out test prompts, scores the rest."""
+    table = load_rows(source)
+    prompts, responses = table["prompt"].to_pylist(), table["response"].to_pylist()
+    prompt_counts, response_counts = token_counts(base.tokenizer, base.format(prompts), responses)
+    context = base.config.max_position_embeddings
+    if prompt_counts.max() >= context:
+        row = int(prompt_counts.argmax())
+        raise InputError(
+            f"{source}: row {row}: the prompt has {prompt_counts[row]} tokens, the model's context "
+            f"is {context}; shorten or remove it"
+        )
+    counts = prompt_counts + response_counts
+    fits = (counts >= min_tokens) & (counts <= min(max_tokens, context))
+    logger.info(
+        "%s: %d rows of %d to %d tokens, %d others left out",
+        source, fits.sum(), min_tokens, max_tokens, (~fits).sum(),
+    )  # fmt: skip
+    if not fits.any():
+        raise InputError(
+            f"{source}: no row has {min_tokens} to {max_tokens} tokens; "
+            "change config.data.min_tokens or config.data.max_tokens"
+        )
+    table = table.filter(pa.array(fits))
+    prompts, responses = table["prompt"].to_pylist(), table["response"].to_pylist()
+    rewards = score(
+        prompts, responses, objectives,
+        batch_size=batch_size, directory=scratch, description="scoring the data",
+    )  # fmt: skip
+    held_out = split_by_prompt(prompts, num_test_prompts, step_seed(seed, "split"))
+    split = pa.array(np.where(held_out, "test", "train"))
+    write_table(path, with_rewards(table.append_column("split", split), rewards, objectives))
+
+
+def with_rewards(table: pa.Table, rewards: np.ndarray, objectives: Sequence[str]) -> pa.Table:
+    """The table with one float32 column per objective, in place of any of that name."""
+    table = table.drop_columns([name for name in objectives if name in table.column_names])
+    for column, name in enumerate(objectives):
+        table = table.append_column(name, pa.array(rewards[:, column], pa.float32()))
+    return table
+
+
+def select_rows(
+    path: Path,
+    scratch: Path,
+    scored: Output,
+    *,
+    objectives: Sequence[str],
+    preferences: list[list[float]],
+    k: int,
+    min_pool_size: int,
+    range_scope: str,
+    normalize: bool,
+) -> None:
+    """Selects k rows per preference among the training rows that have not collapsed (S1, S2).
+
+    Leaves `preference_id, row_id, rank, distance`, and beside it a JSON file with the facts of the
+    selection. `row_id` counts the rows of the scored table, `rank` is the non-dominated layer.
+    """
+    table = read_table(scored.path)
+    candidates = np.flatnonzero(is_candidate(table))
+    if candidates.size < k:
+        raise InputError(
+            f"{scored.path}: {candidates.size} rows to select from, fewer than k={k}; "
+            "lower config.select.k, or give more rows or config.generate.num_prompts"
+        )
+    rewards = rewards_matrix(table, objectives, scored.path)[candidates]
+    check_ranges(rewards, objectives, scored.path)
+    min_pool_size = min_pool_size or k * len(preferences)
+    result = select(
+        rewards, np.array(preferences), k, min_pool_size,
+        range_scope=range_scope, normalize=normalize,
+    )  # fmt: skip
+    ranks, row_ids = np.asarray(result.ranks), np.asarray(result.row_ids)
+    facts = _selection_facts(table, rewards, ranks, candidates[row_ids], result)
+    _warn(facts, min_pool_size)
+    write_json(path.with_suffix(".json"), facts | {"k": k, "min_pool_size": min_pool_size})
+    preference_id = np.repeat(np.arange(len(preferences), dtype=np.int32), k)
+    columns = {
+        "preference_id": preference_id,
+        "row_id": candidates[row_ids].ravel(),
+        "rank": ranks[row_ids].ravel().astype(np.int32),
+        "distance": np.asarray(result.distances, np.float64).ravel(),
+    }
+    write_table(path, pa.table(columns))
+
+
+def is_candidate(table: pa.Table) -> np.ndarray:
+    """Rows that may be trained on: not held out, not collapsed; bool `[num_rows]`."""
+    keep = np.ones(table.num_rows, bool)
+    if "split" in table.column_names:
+        keep &= pc.equal(table["split"], "train").to_numpy()
+    if "collapsed" in table.column_names:
+        keep &= pc.equal(table["collapsed"], "").to_numpy()
+    return keep
+
+
+def check_ranges(rewards: np.ndarray, objectives: Sequence[str], source: str | Path) -> None:
+    """Raises InputError naming an objective that has the same value in every row."""
+    for column in np.flatnonzero(np.ptp(rewards, axis=0) == 0):
+        raise InputError(
+            f"{source}: objective {objectives[column]!r} is {rewards[0, column]} in every row; "
+            "it cannot be traded against others: remove it or mend its scorer"
+        )
+
+
+def _selection_facts(
+    table: pa.Table, rewards: np.ndarray, ranks: np.ndarray, row_ids: np.ndarray, result: Any
+) -> dict[str, Any]:
+    pool = rewards[ranks >= 0]
+    prompts = table["prompt"].take(np.unique(row_ids))
+    with np.errstate(divide="ignore"):
+        range_ratio = np.ptp(rewards, axis=0) / np.ptp(pool, axis=0)
+    return {
+        "low": np.asarray(result.low, np.float64).tolist(),
+        "high": np.asarray(result.high, np.float64).tolist(),
+        "num_candidates": len(rewards),
+        "pool_size": len(pool),
+        "num_layers": int(ranks.max()) + 1,
+        "unique_rows": int(np.unique(row_ids).size),
+        "unique_prompts": len(pc.unique(prompts)),
+        "range_ratio": np.where(np.isfinite(range_ratio), range_ratio, -1.0).tolist(),
+    }
+
+
+def _warn(facts: dict[str, Any], min_pool_size: int) -> None:
+    logger.info(
+        "pool of %d rows in %d layers; %d different rows selected from %d prompts",
+        facts["pool_size"], facts["num_layers"], facts["unique_rows"], facts["unique_prompts"],
+    )  # fmt: skip
+    if facts["pool_size"] < min_pool_size:
+        logger.warning("all rows are pooled: fewer than min_pool_size=%d", min_pool_size)
+    if max(facts["range_ratio"]) > RANGE_RATIO_WARNING:
+        logger.warning(
+            "the data's reward range is %.1f times the pool's: low outliers may tilt the "
+            "directions; consider config.select.range_scope='pareto'",
+            max(facts["range_ratio"]),
+        )
+
+
+def fine_tune_selected(
+    path: Path,
+    scratch: Path,
+    scored: Output,
+    selection: Output,
+    start: Output | None = None,
+    *,
+    base: BaseModel,
+    num_steps: int,
+    batch_size: int,
+    learning_rate: float,
+    warmup_steps: int,
+    weight_decay: float,
+    max_grad_norm: float,
+    checkpoint_every: int,
+    max_tokens: int,
+    adapter_names: Sequence[str],
+    seed: int,
+) -> None:
+    """Fine-tunes one adapter per preference on its selected rows (S3, S6).
+
+    Starts from the adapters of `start`, or from fresh ones.
+    """
+    num_adapters = len(adapter_names)
+    if start is None:
+        key = jax.random.key(step_seed(seed, "init"))
+        adapters = init_adapters(key, base.config, base.lora, num_adapters)
+    else:
+        adapters = jax.tree.map(jnp.asarray, load_adapters(start.path))
+    fine_tune(
+        base.model,
+        base.params,
+        adapters,
+        _selected_examples(base, scored, selection, num_adapters, max_tokens),
+        OptimizerConfig(learning_rate, num_steps, warmup_steps, weight_decay, max_grad_norm),
+        batch_size=batch_size,
+        seed=seed,
+        adapter_names=adapter_names,
+        directory=path,
+        checkpoint_every=checkpoint_every,
+        log_directory=path.parent / "logs" / path.name,
+        meta={
+            "model": base.source,
+            "lora": dataclasses.asdict(base.lora) | {"targets": [*base.lora.targets]},
+            "num_steps": num_steps,
+            "adapters": [*adapter_names],
+        },
+        description=f"{path.name} of {num_adapters} adapters",
+    )
+
+
+def _selected_examples(
+    base: BaseModel, scored: Output, selection: Output, num_adapters: int, max_tokens: int
+) -> Examples:
+    """The selected rows as `[num_adapters, k, length]` arrays."""
+    row_ids = read_table(selection.path)["row_id"].to_numpy()
+    rows = read_table(scored.path).take(row_ids)
+    prompts = base.format(rows["prompt"].to_pylist())
+    length = min(max_tokens, base.config.max_position_embeddings)
+    examples = tokenize(base.tokenizer, prompts, rows["response"].to_pylist(), length)
+    return jax.tree.map(lambda array: array.reshape(num_adapters, -1, array.shape[-1]), examples)
+
+
+def generate_from_representatives(
+    path: Path,
+    scratch: Path,
+    scored: Output,
+    stage1: Output,
+    *,
+    base: BaseModel,
+    representatives: Sequence[int],
+    num_prompts: int,
+    batch_size: int,
+    sampling: dict[str, Any],
+    seed: int,
+) -> None:
+    """Each representative model answers the same random training prompts once (S4)."""
+    table = read_table(scored.path)
+    prompts = pc.unique(table.filter(pc.equal(table["split"], "train"))["prompt"]).to_pylist()
+    if num_prompts > len(prompts):
+        logger.info("generating for all %d training prompts", len(prompts))
+    order = np.random.default_rng(step_seed(seed, "prompts")).permutation(len(prompts))
+    prompts = [prompts[i] for i in order[:num_prompts]]
+    adapters = jax.tree.map(lambda leaf: leaf[np.array(representatives)], load_adapters(stage1.path))
+    responses = _respond(base, adapters, prompts, sampling, batch_size, scratch, seed, "generate")
+    chosen = np.array(representatives, np.int32)[responses["adapter"].to_numpy()]
+    write_table(path, responses.append_column("representative", pa.array(chosen)))
+
+
+def respond_to_test_prompts(
+    path: Path,
+    scratch: Path,
+    scored: Output,
+    stage1: Output,
+    stage2: Output,
+    *,
+    base: BaseModel,
+    batch_size: int,
+    sampling: dict[str, Any],
+    seed: int,
+) -> None:
+    """The base model and the models of both stages answer every held-out prompt.
+
+    Adapter 0 is the base model (an untrained adapter changes nothing), then come stage 1 and
+    stage 2 in the order of the preferences.
+    """
+    table = read_table(scored.path)
+    prompts = pc.unique(table.filter(pc.equal(table["split"], "test"))["prompt"]).to_pylist()
+    untrained = init_adapters(jax.random.key(0), base.config, base.lora, 1)
+    stacks = (untrained, load_adapters(stage1.path), load_adapters(stage2.path))
+    adapters = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *stacks)
+    responses = _respond(base, adapters, prompts, sampling, batch_size, scratch, seed, "respond")
+    write_table(path, responses)
+
+
+def _respond(
+    base: BaseModel,
+    adapters: Any,
+    prompts: list[str],
+    sampling: dict[str, Any],
+    batch_size: int,
+    scratch: Path,
+    seed: int,
+    name: str,
+) -> pa.Table:
+    responses = generate_responses(
+        base.model, base.params, adapters, base.tokenizer, base.format(prompts),
+        jax.random.key(step_seed(seed, name)), SamplingConfig(**sampling),
+        eos_token_ids=base.eos_token_ids, batch_size=batch_size, directory=scratch,
+        description=name,
+    )  # fmt: skip
+    texts = pa.array(prompts).take(responses["prompt_id"].combine_chunks())
+    return responses.append_column("prompt", texts)
+
+
+def score_responses(
+    path: Path,
+    scratch: Path,
+    responses: Output,
+    *,
+    objectives: Sequence[str],
+    batch_size: int,
+) -> None:
+    """Adds rewards and the cause of collapse ("" for none) to generated responses."""
+    table = read_table(responses.path)
+    texts = table["response"].to_pylist()
+    rewards = score(
+        table["prompt"].to_pylist(), texts, objectives,
+        batch_size=batch_size, directory=scratch, description="scoring the responses",
+    )  # fmt: skip
+    causes = collapse_causes(texts, table["periodic_tail"].to_numpy())
+    collapsed = pa.array([str(cause) for cause in causes])
+    scored = with_rewards(table, rewards, objectives).append_column("collapsed", collapsed)
+    write_table(path, scored)
+
+
+def export_adapters(
+    path: Path, scratch: Path, stage2: Output, *, base: BaseModel, adapter_names: Sequence[str]
+) -> None:
+    """Writes each preference's adapter in PEFT's format."""
+    adapters = load_adapters(stage2.path)
+    for index, name in enumerate(adapter_names):
+        adapter = jax.tree.map(lambda leaf, index=index: leaf[index], adapters)
+        export_peft(path / name, adapter, base.lora, base.config, base.source)

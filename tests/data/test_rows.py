@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import gzip
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from paretohqd_jax.data.rows import (
+    check_texts,
+    drop_duplicates,
+    read_table,
+    rewards_matrix,
+    write_table,
+)
+from paretohqd_jax.errors import InputError
+
+ROWS = pa.table({"prompt": ["a", "b"], "response": ["x\ny", 'é "q", z'], "helpful": [0.1, -2.0]})
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".jsonl", ".csv"])
+def test_what_is_written_is_read_back(tmp_path, suffix):
+    path = tmp_path / f"rows{suffix}"
+    write_table(path, ROWS)
+    assert read_table(path).to_pylist() == ROWS.to_pylist()
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+
+
+def test_gzipped_jsonl_is_read(tmp_path):
+    path = tmp_path / "rows.jsonl.gz"
+    path.write_bytes(gzip.compress(b'{"prompt": "p", "score": 1}\n{"prompt": "q", "score": 2}\n'))
+    assert read_table(path)["score"].to_pylist() == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("rows.txt", b"a", "unknown format"),
+        ("rows.csv", b"", "cannot be read as csv"),
+        ("rows.csv", b"a,b\n", "no rows"),
+        ("rows.jsonl", b'{"a": 1}\n{"a": "x"}\n', "in row 1"),
+        ("rows.jsonl", b'{"a": 1}\n{"a"', "cannot be read as jsonl"),
+        ("rows.parquet", b"PAR1 but cut", "cannot be read as parquet"),
+        ("rows.jsonl.gz", b"not gzip", "cannot be read as jsonl"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_named_with_the_reason(tmp_path, name, content, message):
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=message) as error:
+        read_table(path)
+    assert str(path) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(InputError, match="nowhere.csv: no such file"):
+        read_table(tmp_path / "nowhere.csv")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ([1.0, float("nan")], "row 1: 'score' is nan"),
+        ([float("inf"), 1.0], "row 0: 'score' is inf"),
+        ([1.0, None], "row 1: 'score' is missing"),
+        (["1", "N/A"], "row 1: 'score' is 'N/A', not a number"),
+        ([True, False], "row 0: 'score' is True, not a number"),
+    ],
+)
+def test_a_bad_reward_is_named_by_row_and_column(values, message):
+    with pytest.raises(InputError, match=f"data.csv: {message}"):
+        rewards_matrix(pa.table({"score": values}), ["score"], "data.csv")
+
+
+def test_rewards_keep_every_bit_of_float64():
+    values = [1.0, 1.0 + 2.0**-52]
+    rewards = rewards_matrix(pa.table({"a": values, "b": [1, 2**53 - 1]}), ["a", "b"], "t")
+    assert rewards.dtype == np.float64
+    assert rewards[:, 0].tolist() == values and rewards[1, 1] == 2**53 - 1
+
+
+def test_a_missing_column_is_named_with_those_there_are():
+    with pytest.raises(InputError, match="no column 'harmless'; the file has 'prompt'"):
+        rewards_matrix(pa.table({"prompt": ["a"]}), ["harmless"], "data.csv")
+
+
+@pytest.mark.parametrize(
+    ("prompts", "responses", "message"),
+    [
+        (["a", " \n"], ["x", "y"], "row 1: prompt is empty"),
+        (["a", "b"], ["", "y"], "row 0: response is empty"),
+        (["a", "b"], ["x", None], "row 1: response is empty"),
+        ([1, 2], ["x", "y"], "'prompt' holds int64, not text"),
+    ],
+)
+def test_empty_texts_are_named(prompts, responses, message):
+    with pytest.raises(InputError, match=message):
+        check_texts(pa.table({"prompt": prompts, "response": responses}), "data.csv")
+
+
+def test_only_equal_pairs_are_duplicates():
+    table = pa.table({"prompt": ["a", "a", "b", "a"], "response": ["x", "y", "x", "x"], "n": [0, 1, 2, 3]})
+    assert drop_duplicates(table)["n"].to_pylist() == [0, 1, 2]

@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from paretohqd_jax.data.sources import load_rows, split_by_prompt
+from paretohqd_jax.errors import InputError
+
+
+def rows_of_this_module():
+    return [{"prompt": "p", "response": "r"}, {"prompt": "p", "response": "r"}]
+
+
+def test_a_users_function_is_a_source_and_duplicates_go():
+    assert load_rows(f"{__name__}:rows_of_this_module").num_rows == 1
+
+
+@pytest.mark.parametrize("source", ["no.such.module:rows", f"{__name__}:no_such_function"])
+def test_a_function_that_cannot_be_found_is_named(source):
+    with pytest.raises(InputError, match="data.source="):
+        load_rows(source)
+
+
+def test_a_split_holds_out_whole_prompts():
+    prompts = [f"prompt {i % 7}" for i in range(50)]
+    held_out = split_by_prompt(prompts, 3, seed=1)
+    outside = {p for p, out in zip(prompts, held_out, strict=True) if not out}
+    inside = {p for p, out in zip(prompts, held_out, strict=True) if out}
+    assert len(inside) == 3 and len(outside) == 4 and not inside & outside
+    assert (held_out == split_by_prompt(prompts, 3, seed=1)).all()
+    assert any((held_out != split_by_prompt(prompts, 3, seed=s)).any() for s in range(2, 6))
+
+
+def test_holding_out_everything_is_refused():
+    with pytest.raises(InputError, match="only 2 different prompts"):
+        split_by_prompt(["a", "b", "a"], 2, seed=0)
+
+
+def test_the_embedded_rows_are_what_the_readme_says():
+    table = load_rows("quickstart")
+    assert table.num_rows >= 1500
+    assert len(set(table["prompt"].to_pylist())) >= 200
+    words = np.array([len(r.split()) for r in table["response"].to_pylist()])
+    assert words.min() >= 3 and words.max() >= 30
