@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import scipy.stats
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from paretohqd_jax.evaluation.front import (
+    Frame,
+    ModelResponses,
+    dominated_share,
+    evaluate_fronts,
+    min_max_frame,
+    spearman,
+    standard_errors,
+    steerability,
+    z_score_frame,
+)
+
+
+def unit_frame(reference):
+    reference = np.array(reference, dtype=float)
+    return Frame("unit", "test", np.zeros_like(reference), np.ones_like(reference), reference)
+
+
+POINTS = np.array([(0.1, 0.9), (0.4, 0.75), (0.6, 0.5), (0.8, 0.2), (0.5, 0.4), (0.4, 0.75)])
+
+
+@pytest.mark.parametrize(("reference", "expected"), [((0, 0), 0.455), ((0.2, 0.1), 0.23)])
+def test_hypervolume_of_the_specification(reference, expected):
+    assert unit_frame(reference).hypervolume(POINTS) == pytest.approx(expected, abs=1e-6)
+
+
+def test_hypervolume_of_the_specification_in_three_objectives():
+    points = np.array([(1, 2, 3), (3, 1, 2), (2, 3, 1), (1.5, 1.5, 1.5)])
+    assert unit_frame((0, 0, 0)).hypervolume(points) == pytest.approx(13.125, abs=1e-5)
+
+
+def test_hypervolume_of_the_specification_after_min_max():
+    raw = np.array([(-1.9, 1.2), (-0.8, 0.9), (0.4, 0.1), (1.1, -1.0)])
+    frame = min_max_frame(np.array([(-3.0, -2.0), (2.0, 2.0)]), "test")
+    assert frame.hypervolume(raw) == pytest.approx(0.4965, abs=1e-6)
+
+
+def test_points_below_the_reference_add_nothing():
+    frame = unit_frame((0, 0))
+    below = np.array([(5.0, -0.1), (-2.0, 7.0), (-1.0, -1.0)])
+    assert frame.hypervolume(below) == 0
+    assert frame.hypervolume(np.concatenate([POINTS, below])) == frame.hypervolume(POINTS)
+
+
+def test_z_score_frame_uses_mean_and_standard_deviation():
+    rewards = np.array([(0.0, 10.0), (2.0, 30.0)])
+    frame = z_score_frame(rewards, "two rows")
+    # (1 + 1)(20 + 10) are one standard deviation above the mean, hence four above the reference.
+    assert frame.hypervolume(np.array([(2.0, 30.0)])) == pytest.approx(16)
+    assert frame.to_dict() == {
+        "name": "z-score",
+        "source": "two rows",
+        "formula": "(reward - offset) / scale",
+        "offset": [1.0, 20.0],
+        "scale": [1.0, 10.0],
+        "reference": [-3.0, -3.0],
+        "reference_in_rewards": [-2.0, -10.0],
+    }
+
+
+def test_an_objective_without_spread_is_only_shifted():
+    assert z_score_frame(np.array([(1.0, 5.0), (3.0, 5.0)]), "").scale.tolist() == [1.0, 1.0]
+    assert min_max_frame(np.array([(1.0, 5.0), (3.0, 5.0)]), "").scale.tolist() == [2.0, 1.0]
+
+
+values = hnp.arrays(np.float64, 7, elements=st.integers(0, 4).map(float))
+
+
+@given(values, values)
+def test_spearman_agrees_with_scipy_on_tied_values(a, b):
+    if np.ptp(a) == 0 or np.ptp(b) == 0:
+        assert spearman(a, b) == 0
+    else:
+        assert spearman(a, b) == pytest.approx(scipy.stats.spearmanr(a, b).statistic)
+
+
+def test_steerability_of_each_objective():
+    preferences = np.array([(0.1 * i, 1 - 0.1 * i) for i in range(11)])
+    points = np.stack([preferences[:, 0] ** 3, preferences[:, 0]], axis=1)
+    assert steerability(preferences, points) == pytest.approx([1.0, -1.0])
+
+
+def test_weights_equal_but_for_the_last_bit_are_ties():
+    preferences = np.array([(0.1 + 0.2, 0.7), (0.3, 0.7), (0.6, 0.4)])
+    points = np.array([(0.0, 0.0), (1.0, 0.0), (2.0, 0.0)])
+    # Ranks 1.5, 1.5, 3 against 1, 2, 3.
+    assert steerability(preferences, points) == pytest.approx([np.sqrt(3) / 2, 0.0])
+
+
+def test_dominated_share():
+    assert dominated_share(POINTS) == pytest.approx(1 / 6)  # equal points do not dominate
+    assert dominated_share(np.array([(0.0, 0.0), (1.0, 1.0)])) == 0.5
+
+
+def test_standard_errors():
+    rewards = np.array([(1.0, 0.0), (2.0, 0.0), (3.0, 0.0)])
+    np.testing.assert_allclose(standard_errors(rewards), [1 / np.sqrt(3), 0])
+    np.testing.assert_array_equal(standard_errors(rewards[:1]), [0, 0])
+
+
+@pytest.fixture(scope="module")
+def evaluation():
+    """Three models on a clean front in two stages, the base model below it."""
+    preferences = np.array([(0.0, 1.0), (0.5, 0.5), (1.0, 0.0)])
+    noise = np.array([(-0.1, 0.3), (0.1, -0.3)])  # two prompts, mean 0
+
+    def model(point, causes=("", "")):
+        return ModelResponses((noise + point).astype(np.float32), causes)
+
+    fronts = {
+        "stage1": [model((0, 2)), model((0.5, 1)), model((1, 1.5))],
+        "stage2": [model((0, 4), ("short", "")), model((2, 3)), model((3, 0), ("loop", "loop"))],
+    }
+    training_rewards = np.array([(0.0, 0.0), (2.0, 2.0), (0.0, 2.0), (2.0, 0.0)])  # mean 1, std 1
+    return evaluate_fronts(
+        ["short", "kind"], preferences, fronts, model((0, 1), ("loop", "")), training_rewards
+    )
+
+
+def test_evaluation_of_every_model(evaluation):
+    stage1, stage2 = evaluation["fronts"]["stage1"], evaluation["fronts"]["stage2"]
+    means = [model["mean_rewards"] for model in stage2["models"]]
+    np.testing.assert_allclose(means, [(0, 4), (2, 3), (3, 0)], atol=1e-6)
+    np.testing.assert_allclose(stage1["models"][1]["standard_errors"], [0.1, 0.3], rtol=1e-6)
+    np.testing.assert_allclose(evaluation["base"]["mean_rewards"], [0, 1], atol=1e-6)
+    assert evaluation["objectives"] == ["short", "kind"]
+    assert evaluation["preferences"] == [[0.0, 1.0], [0.5, 0.5], [1.0, 0.0]]
+    assert evaluation["num_prompts"] == 2
+
+
+def test_evaluation_of_every_front(evaluation):
+    stage1, stage2 = evaluation["fronts"]["stage1"], evaluation["fronts"]["stage2"]
+    assert stage1["dominated_share"] == pytest.approx(1 / 3)
+    assert stage2["dominated_share"] == 0
+    np.testing.assert_allclose(stage1["steerability"], [1.0, 0.5])
+    np.testing.assert_allclose(stage2["steerability"], [1.0, 1.0])
+    # z-score frame: reference 3 below mean 1 is (-2, -2).
+    # Stage 2, widths above the reference: (2, 6), (4, 5), (5, 2) -> 2*6 + 2*5 + 1*2.
+    assert stage2["hypervolume"]["z-score"] == pytest.approx(24, rel=1e-5)
+    assert evaluation["base"]["hypervolume"]["z-score"] == pytest.approx(2 * 3, rel=1e-5)
+    # Min-max frame of all seven means: low (0, 0), high (3, 4).
+    assert stage2["hypervolume"]["min-max"] == pytest.approx((2 / 3) * (3 / 4), rel=1e-5)
+    assert evaluation["base"]["hypervolume"]["min-max"] == pytest.approx(0, abs=1e-6)
+
+
+def test_every_hypervolume_has_its_frame_beside_it(evaluation):
+    z_score, min_max = evaluation["frames"]
+    assert (z_score["name"], min_max["name"]) == ("z-score", "min-max")
+    assert z_score["source"] == "mean and standard deviation of the 4 scored training rows"
+    assert z_score["reference_in_rewards"] == [-2.0, -2.0]
+    assert "7 models compared here (stage1, stage2, base)" in min_max["source"]
+    np.testing.assert_allclose(min_max["offset"], [0, 0], atol=1e-6)
+    np.testing.assert_allclose(min_max["scale"], [3, 4], rtol=1e-6)
+    assert min_max["reference"] == [0.0, 0.0]
+
+
+def test_collapse_by_cause(evaluation):
+    stage2 = evaluation["fronts"]["stage2"]
+    assert evaluation["collapse_detector"] == "collapse_v1"
+    assert evaluation["base"]["collapse"] == {"short": 0.0, "loop": 0.5, "total": 0.5}
+    assert stage2["models"][0]["collapse"] == {"short": 0.5, "loop": 0.0, "total": 0.5}
+    assert stage2["collapse"] == pytest.approx({"short": 1 / 6, "loop": 1 / 3, "total": 1 / 2})
+
+
+def test_evaluation_is_json_without_nan(evaluation):
+    assert json.loads(json.dumps(evaluation, allow_nan=False)) == evaluation
