@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from paretohqd_jax.data.chat import check_prompt_format
 from paretohqd_jax.errors import InputError
-from paretohqd_jax.pareto import preference_grid
+from paretohqd_jax.pareto import check_preferences, preference_grid
 
 CHOICES = {
     "model.dtype": ("float32", "bfloat16"),
@@ -166,13 +166,9 @@ def parse_preferences(text: str, num_objectives: int) -> np.ndarray:
         raise InputError(
             f"preferences {text!r}: {error}; write them like '0.8,0.2;0.5,0.5'"
         ) from error
-    for index, row in enumerate(rows):
-        if len(row) != num_objectives:
-            raise InputError(
-                f"preference {index} ({row}) has {len(row)} weights, there are {num_objectives} "
-                "objectives"
-            )
-    return np.asarray(check_preferences(np.array(rows)))
+    if any(len(row) != num_objectives for row in rows):
+        raise InputError(f"preferences {text!r}: give {num_objectives} weights, one per objective")
+    return np.asarray(check_preferences(np.array(rows), num_objectives))
 
 
 def _option(config: ConfigDict, name: str) -> object:

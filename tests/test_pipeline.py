@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from paretohqd_jax.errors import InputError
+from paretohqd_jax.pipeline import Run, StageDone, source_digest
+
+
+class Method:
+    """Three steps, a -> b and c alone, that note when they run."""
+
+    def __init__(self, workdir: Path) -> None:
+        self.workdir = workdir
+        self.ran: list[str] = []
+        self.fail_in = ""
+
+    def __call__(self, a: int = 1, b: int = 1, c: int = 1, only_stage: str = "") -> None:
+        run = Run(self.workdir, {"a": a, "b": b, "c": c}, only_stage)
+        first = run.step("a", "a.txt", self._work, value=a)
+        run.step("b", "b/out.txt", self._work, first, value={"deep": b})
+        run.step("c", "c", self._fill_directory, value=c)
+
+    def _work(self, path: Path, scratch: Path, *inputs, value) -> None:
+        self.ran.append(path.name)
+        (scratch / "shard").touch()
+        if self.fail_in == path.name:
+            raise RuntimeError("killed")
+        path.write_text(f"{value} {[given.path.read_text() for given in inputs]}")
+
+    def _fill_directory(self, path: Path, scratch: Path, value) -> None:
+        self.ran.append("c")
+        path.mkdir(exist_ok=True)
+        (path / f"{value}").touch()
+
+    def again(self, **options) -> list[str]:
+        self.ran = []
+        self(**options)
+        return self.ran
+
+
+@pytest.fixture
+def method(tmp_path):
+    return Method(tmp_path / "run")
+
+
+def test_finished_steps_are_skipped(method):
+    assert method.again() == ["a.txt", "out.txt", "c"]
+    assert method.again() == []
+    assert not (method.workdir / "partial" / "a").exists()
+
+
+def test_a_changed_option_reruns_exactly_what_depends_on_it(method):
+    method()
+    assert method.again(b=2) == ["out.txt"]
+    assert method.again(b=2, a=2) == ["a.txt", "out.txt"]
+    assert method.again(b=2, a=2, c=5) == ["c"]
+    assert [entry.name for entry in (method.workdir / "c").iterdir()] == ["5"]
+
+
+def test_a_lost_output_is_made_again(method):
+    method()
+    (method.workdir / "a.txt").unlink()
+    assert method.again() == ["a.txt"]
+
+
+def test_a_step_cut_off_keeps_its_shards_unless_its_options_changed(method):
+    shard = method.workdir / "partial" / "b" / "shard"
+    method.fail_in = "out.txt"
+    with pytest.raises(RuntimeError):
+        method()
+    assert shard.exists()
+    shard.write_text("kept")
+    with pytest.raises(RuntimeError):
+        method()
+    assert shard.read_text() == "kept"
+    with pytest.raises(RuntimeError):
+        method(b=9)
+    assert shard.read_text() == ""
+    method.fail_in = ""
+    assert method.again(b=9) == ["out.txt", "c"]
+
+
+def test_one_stage_runs_alone_and_needs_those_before_it(method):
+    with pytest.raises(InputError, match="--stage=b needs step a, .*not run yet"):
+        method(only_stage="b")
+    with pytest.raises(StageDone):
+        method(only_stage="a")
+    with pytest.raises(StageDone):
+        method.again(only_stage="b")
+    assert method.ran == ["out.txt"]
+    with pytest.raises(InputError, match="needs step a, .*value was 1, is 7"):
+        method(a=7, only_stage="b")
+
+
+def test_the_manifest_tells_what_was_done(method):
+    method(b=3)
+    manifest = json.loads((method.workdir / "manifest.json").read_text())
+    assert manifest["b"]["status"] == "done"
+    assert manifest["b"]["options"] == {"value": {"deep": 3}}
+    assert manifest["b"]["seconds"] >= 0 and "jax" in manifest["b"]["versions"]
+    assert json.loads((method.workdir / "config.json").read_text()) == {"a": 1, "b": 3, "c": 1}
+
+
+def test_a_second_process_is_kept_out(method):
+    held = Run(method.workdir, {})
+    with pytest.raises(InputError, match="another process"):
+        Run(method.workdir, {})
+    del held
+
+
+def test_a_damaged_manifest_is_named(method):
+    method()
+    (method.workdir / "manifest.json").write_text("{")
+    with pytest.raises(InputError, match="manifest.json: not valid JSON"):
+        method()
+
+
+def test_a_file_is_known_by_its_bytes_and_a_directory_by_its_files(tmp_path):
+    path = tmp_path / "dir" / "file"
+    path.parent.mkdir()
+    path.write_text("one")
+    digests = [source_digest(str(path)), source_digest(str(path.parent))]
+    path.write_text("three")
+    assert source_digest(str(path)) != digests[0] and source_digest(str(path.parent)) != digests[1]
+    assert source_digest("quickstart") == "quickstart"
