@@ -1,0 +1,81 @@
+"""Order-preserving integer keys and the sorts built on them.
+
+Everything here works on int32 keys, larger = better, so that comparisons are exact on every
+platform (float32 comparisons may flush denormals to zero).
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+WORST = jnp.iinfo(jnp.int32).min
+
+
+def order_keys(rewards: jax.Array) -> jax.Array:
+    """int32 keys with the order of each column of `rewards [num_rows, num_objectives]`.
+
+    Floats up to 32 bits map through their bits: those of a positive float grow with it, those of
+    a negative one fall, and -0.0 meets 0.0. Wider numbers (a caller who enabled x64) map to
+    their ranks in the column. A row with a NaN gets the worst key in every objective.
+    """
+    dtype = rewards.dtype
+    if jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize <= 4:
+        bits = lax.bitcast_convert_type(rewards.astype(jnp.float32), jnp.int32)
+        keys = jnp.where(bits < 0, WORST - bits, bits)
+    elif dtype.itemsize <= 4 and dtype != jnp.uint32:
+        keys = rewards.astype(jnp.int32)
+    else:
+        column_rank = jax.vmap(lambda column: jnp.searchsorted(jnp.sort(column), column))
+        keys = column_rank(rewards.T).T.astype(jnp.int32)
+    if not jnp.issubdtype(dtype, jnp.floating):
+        return keys
+    return jnp.where(jnp.isnan(rewards).any(axis=1, keepdims=True), WORST, keys)
+
+
+def descending_code(keys: jax.Array) -> jax.Array:
+    """uint32 codes of int32 keys, the best key first (smallest code)."""
+    return ~(lax.bitcast_convert_type(keys, jnp.uint32) ^ jnp.uint32(1 << 31))
+
+
+def pack(high: jax.Array, low: jax.Array) -> jax.Array:
+    """One uint64 out of two uint32. XLA's CPU sort takes one integer operand 6 to 8 times faster
+    than two operands or floats. Call under `jax.enable_x64(True)`, which holds for a block only.
+    """
+    return (high.astype(jnp.uint64) << jnp.uint64(32)) | low.astype(jnp.uint64)
+
+
+def stable_argsort(codes: jax.Array) -> jax.Array:
+    """Stable ascending argsort of uint32 `codes`, as int32."""
+    with jax.enable_x64(True):
+        positions = jnp.arange(codes.size, dtype=jnp.uint32)
+        return lax.sort(pack(codes, positions)).astype(jnp.uint32).astype(jnp.int32)
+
+
+def lexicographic_order(keys: jax.Array) -> jax.Array:
+    """Row ids [num_rows] in descending lexicographic order of the columns, stable.
+
+    A row's dominators all come before it. One stable sort per column, the last column first.
+    """
+    order = jnp.arange(len(keys), dtype=jnp.int32)
+    for column in reversed(range(keys.shape[1])):
+        order = order[stable_argsort(descending_code(keys[order, column]))]
+    return order
+
+
+def distinct_rows(keys: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The distinct rows in descending lexicographic order, their number, and each row's place.
+
+    Returns (distinct [num_rows, num_objectives], padded with WORST; count, int32 scalar;
+    place [num_rows], the index of each row's copy in `distinct`). Equal rows share a rank, and
+    the kernels need not tell a copy from a dominator.
+    """
+    num_rows = len(keys)
+    order = lexicographic_order(keys)
+    ordered = keys[order]
+    is_new = jnp.concatenate([jnp.ones(1, bool), (ordered[1:] != ordered[:-1]).any(axis=1)])
+    place = jnp.cumsum(is_new.astype(jnp.int32)) - 1
+    distinct = jnp.full_like(keys, WORST)
+    distinct = distinct.at[jnp.where(is_new, place, num_rows)].set(ordered, mode="drop")
+    return distinct, place[-1] + 1, jnp.zeros_like(place).at[order].set(place, unique_indices=True)

@@ -1,0 +1,129 @@
+"""Distances of rows to preference rays and the rows nearest to each ray.
+
+Preference w owns the ray from the ideal point `high` through its compromise point
+low + w * (high - low): a direction in reward space, not the weights of a sum (ParetoHqD,
+arXiv 2504.16628).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from paretohqd_jax.errors import InputError
+from paretohqd_jax.pareto.inputs import Array, check_rewards, is_traced
+from paretohqd_jax.pareto.preference import check_preferences
+
+DECIMALS = 9  # distances that agree to here are ties, which the smaller row id wins
+
+
+def ray_distance(
+    rewards: Array,
+    preferences: Array,
+    low: Array,
+    high: Array,
+    normalize: bool = True,
+    *,
+    validate: bool = True,
+) -> Array:
+    """Euclidean distance of each row to each ray: [num_preferences, num_rows].
+
+    `rewards [num_rows, num_objectives]`, `preferences [num_preferences, num_objectives]`,
+    `low` and `high [num_objectives]`. With `normalize` distances are measured after min-max
+    scaling by low and high, so an objective's unit does not matter. An objective with high == low
+    is not scaled; a preference whose compromise point is the ideal point itself (always with
+    one objective) has the distance to the ideal point. The residual vector is formed explicitly:
+    |v|^2 - (v.u)^2 would lose half the digits near the ray.
+
+    numpy in: float64 out. jax in: computed in the input's type; works under `jit` and `vmap`.
+    """
+    array = check_rewards(rewards, validate)
+    if isinstance(rewards, jax.Array):
+        array = jnp.asarray(rewards)
+    else:
+        array = array.astype(np.float64)
+    offsets, directions = _rays(array, preferences, low, high, normalize)
+    return _distances(offsets, directions)
+
+
+def nearest_to_ray(
+    rewards: Array,
+    preferences: Array,
+    k: int,
+    low: Array,
+    high: Array,
+    *,
+    normalize: bool = True,
+    candidates: Array | None = None,
+    validate: bool = True,
+) -> tuple[Array, Array]:
+    """The k rows nearest to each ray: (row ids int32, distances), both [num_preferences, k].
+
+    Rows come in ascending order of (distance rounded to 9 decimals, row id), computed in float64
+    also where jax runs in float32, so the order is the same on every platform and does not hang
+    on the last bit of a tie. `candidates`, bool [num_rows], leaves out rows (a pool is
+    `pool_layers(...) >= 0`); the other arguments as in `ray_distance`. O(P N) plus sorting.
+
+    Raises InputError if there are fewer than k candidates (inside `jit`, where their number is
+    unknown, the missing places hold infinite distances).
+    """
+    array = check_rewards(rewards, validate)
+    traced = is_traced(array, preferences, low, high, candidates)
+    if k < 1:
+        raise InputError(f"k: {k}; give at least 1")
+    num_rows = array.shape[0]
+    available = num_rows if candidates is None or traced else int(np.sum(candidates))
+    if available < k:
+        raise InputError(f"k: {k} rows wanted of {available}; lower k or give more rows")
+    if traced:
+        return _nearest_traced(array, preferences, k, low, high, normalize, candidates)
+    ids = np.arange(num_rows) if candidates is None else np.flatnonzero(candidates)
+    rows = np.asarray(array)[ids].astype(np.float64)
+    distances = _distances(*_rays(rows, preferences, low, high, normalize))
+    rounded = np.round(distances, DECIMALS)
+    order = np.argsort(rounded, axis=1, kind="stable")[:, :k]
+    row_ids = ids[order].astype(np.int32)
+    distances = np.take_along_axis(distances, order, axis=1)
+    if isinstance(rewards, jax.Array):
+        return jnp.asarray(row_ids), jnp.asarray(distances, jnp.float32)
+    return row_ids, distances
+
+
+def _nearest_traced(array, preferences, k, low, high, normalize, candidates):
+    with jax.enable_x64(True):
+        rows = jnp.asarray(array).astype(jnp.float64)
+        distances = _distances(*_rays(rows, preferences, low, high, normalize))
+        rounded = jnp.round(distances, DECIMALS)
+        if candidates is not None:
+            rounded = jnp.where(candidates, rounded, jnp.inf)
+        _, row_ids = lax.top_k(-rounded, k)  # among equals the smaller id comes first
+        chosen = jnp.take_along_axis(distances, row_ids, axis=1)
+        return row_ids.astype(jnp.int32), chosen.astype(jnp.float32)
+
+
+def _rays(
+    rewards: Any, preferences: Any, low: Any, high: Any, normalize: bool
+) -> tuple[Array, Array]:
+    """Offsets of the rows from the ideal point and unit directions of the rays, both scaled."""
+    xp = jnp if isinstance(rewards, jax.Array) else np
+    weights = xp.asarray(check_preferences(preferences, rewards.shape[1])).astype(rewards.dtype)
+    low, high = (xp.asarray(bound).astype(rewards.dtype) for bound in (low, high))
+    spread = high - low
+    scale = xp.where(spread > 0, spread, 1) if normalize else xp.ones_like(spread)
+    gaps = (1 - weights) * spread / scale
+    lengths = xp.sqrt((gaps**2).sum(axis=1, keepdims=True))
+    directions = -gaps / xp.where(lengths > 0, lengths, 1)
+    return (rewards - high) / scale, directions
+
+
+def _distances(offsets: Array, directions: Array) -> Array:
+    """|v - max(0, v.u) u| for offsets v [num_rows, M] and unit (or zero) u [num_rays, M]."""
+    xp = jnp if isinstance(offsets, jax.Array) else np
+    columns = [offsets[None, :, m] for m in range(offsets.shape[1])]
+    slopes = [directions[:, m, None] for m in range(offsets.shape[1])]
+    along = xp.maximum(sum(v * u for v, u in zip(columns, slopes, strict=True)), 0)
+    return xp.sqrt(sum((v - along * u) ** 2 for v, u in zip(columns, slopes, strict=True)))

@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from paretohqd_jax.errors import InputError
+from paretohqd_jax.pareto import crowding_distance, epsilon_indicator, igd_plus
+
+LINE = np.array([(0.0, 4.0), (4.0, 0.0), (1.0, 3.0), (3.0, 1.0)])
+
+
+def test_crowding_distance():
+    expected = [np.inf, np.inf, 3 / 4 + 3 / 4, 3 / 4 + 3 / 4]
+    np.testing.assert_allclose(crowding_distance(LINE), expected)
+    flat = np.column_stack([LINE, np.ones(4)])
+    np.testing.assert_allclose(crowding_distance(flat), expected)
+    assert np.isinf(crowding_distance(LINE[:2])).all()
+    assert crowding_distance(np.zeros((0, 2))).shape == (0,)
+    jitted = jax.jit(lambda r: crowding_distance(r, validate=False))
+    np.testing.assert_allclose(jitted(LINE), expected)
+
+
+def test_igd_plus():
+    assert igd_plus(LINE, LINE) == 0
+    assert igd_plus(LINE + 1, LINE) == 0  # better points have no shortfall
+    assert igd_plus(np.array([[0.0, 0.0]]), np.array([[3.0, 4.0], [0.0, -1.0]])) == 2.5
+    gradient = jax.grad(lambda p: igd_plus(p, LINE, validate=False))(jnp.asarray(LINE) - 0.25)
+    assert np.isfinite(gradient).all() and (gradient <= 0).all() and gradient.any()
+    at_zero = jax.grad(lambda p: igd_plus(p, LINE, validate=False))(jnp.asarray(LINE))
+    assert np.isfinite(at_zero).all()
+
+
+def test_epsilon_indicator():
+    assert epsilon_indicator(LINE, LINE) == 0
+    assert epsilon_indicator(LINE + 1, LINE) == -1
+    assert epsilon_indicator(np.array([[0.0, 0.0]]), np.array([[3.0, 4.0], [1.0, 1.0]])) == 4
+    jitted = jax.jit(lambda p: epsilon_indicator(p, LINE, validate=False))
+    assert float(jitted(LINE - 0.5)) == pytest.approx(0.5)
+
+
+def test_mistakes_are_named():
+    with pytest.raises(InputError, match="shapes"):
+        igd_plus(LINE, np.zeros((2, 3)))
+    with pytest.raises(InputError, match="front: nan in row 0"):
+        epsilon_indicator(LINE, np.array([[np.nan, 0.0]]))
