@@ -1,0 +1,210 @@
+"""The report of a run: one HTML file without scripts, network or other files."""
+
+from __future__ import annotations
+
+import base64
+import importlib.resources
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from paretohqd_jax.evaluation.collapse import CAUSES
+from paretohqd_jax.evaluation.plots import (
+    draw,
+    model_panels,
+    preference_colours,
+    selection_panels,
+    title,
+)
+from paretohqd_jax.files import atomic_path
+from paretohqd_jax.pareto import Selection
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One response of a model, its rewards `[num_objectives]`, and why it collapsed, or ""."""
+
+    response: str
+    rewards: Sequence[float]
+    cause: str = ""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A prompt with the answer of the base model and, for each stage, one per preference."""
+
+    prompt: str
+    base: Answer
+    fronts: Mapping[str, Sequence[Answer]]
+
+
+def write_report(
+    path: str | os.PathLike[str],
+    evaluation: Mapping[str, Any],
+    rewards: np.ndarray,
+    selection: Selection,
+    samples: Sequence[Sample],
+    facts: Mapping[str, Any],
+    heading: str = "One model per preference",
+) -> None:
+    """Writes the report as HTML; the same input gives the same bytes.
+
+    Args:
+      path: of the file.
+      evaluation: what `evaluate_fronts` returned.
+      rewards: `[num_rows, num_objectives]` of the scored rows.
+      selection: the rows of stage 1, from `paretohqd_jax.pareto.select` on `rewards`.
+      samples: prompts to show with every model's answer.
+      facts: name and value of what else a reader should know of the run: model, data, options.
+      heading: of the page.
+    """
+    objectives, preferences = evaluation["objectives"], np.array(evaluation["preferences"])
+    page = _environment().get_template("report.html.jinja")
+    html = page.render(
+        heading=heading,
+        style=_resource("report.css"),
+        objectives=objectives,
+        num_prompts=evaluation["num_prompts"],
+        collapse_detector=evaluation["collapse_detector"],
+        causes=[*CAUSES, "total"],
+        frames=evaluation["frames"],
+        tiles=_tiles(evaluation),
+        figures=_figures(evaluation, preferences, rewards, selection),
+        stages=[
+            front | {"name": stage, "title": title(stage)}
+            for stage, front in evaluation["fronts"].items()
+        ],
+        **_models(evaluation, preferences),
+        samples=samples,
+        facts=facts,
+    )
+    with atomic_path(path) as temporary:
+        temporary.write_text(html, encoding="utf-8")
+
+
+def _tiles(evaluation: Mapping[str, Any]) -> list[dict[str, str]]:
+    """The numbers at the top, of the last stage."""
+    stage, front = list(evaluation["fronts"].items())[-1]
+    base = evaluation["base"]
+    frame = evaluation["frames"][0]["name"]
+    before = [
+        f"{title(other)}: {number(other_front['hypervolume'][frame])}"
+        for other, other_front in evaluation["fronts"].items()
+        if other != stage
+    ]
+    before.append(f"base model alone: {number(base['hypervolume'][frame])}")
+    named = zip(evaluation["objectives"], front["steerability"], strict=True)
+    num_models = len(front["models"])
+    num_dominated = round(front["dominated_share"] * num_models)
+    return [
+        {
+            "name": f"Hypervolume ({frame})",
+            "value": number(front["hypervolume"][frame]),
+            "note": ", ".join(before),
+        },
+        {
+            "name": "Steerability (lowest)",
+            "value": number(min(front["steerability"])),
+            "note": ", ".join(f"{objective}: {number(value)}" for objective, value in named),
+        },
+        {
+            "name": "Collapsed responses",
+            "value": percent(front["collapse"]["total"]),
+            "note": f"base model: {percent(base['collapse']['total'])}",
+        },
+        {
+            "name": "Dominated models",
+            "value": f"{num_dominated} of {num_models}",
+            "note": "beaten by another model of the same stage",
+        },
+    ]
+
+
+def _figures(
+    evaluation: Mapping[str, Any],
+    preferences: np.ndarray,
+    rewards: np.ndarray,
+    selection: Selection,
+) -> list[dict[str, Any]]:
+    """The two figures: one PNG in base64 per pair of objectives, and a caption."""
+    objectives = evaluation["objectives"]
+    num_pool = int((np.asarray(selection.ranks) >= 0).sum())
+    k = np.shape(selection.row_ids)[1]
+    if len(objectives) == 2:
+        colour = f"Colour is the weight of {objectives[0]}."
+    else:
+        colour = "Colour mixes one hue per objective by weight; the axes bear the hues."
+    chosen = (
+        f"Of {len(rewards):,} scored rows, {num_pool:,} in the first non-dominated layers form the "
+        f"Pareto pool. Each preference trains on the {k} of them nearest to its ray from the ideal "
+        f"point; a row nearest to several rays shows as rings. {colour}"
+    )
+    reached = (
+        "Mean rewards on held-out prompts, one point per model, numbered as in the tables. "
+        "Bars are standard errors. The scored rows lie behind."
+    )
+    pictures = [
+        (selection_panels(objectives, preferences, rewards, selection), chosen),
+        (model_panels(evaluation, rewards), reached),
+    ]
+    return [
+        {"images": [base64.b64encode(draw([panel])).decode() for panel in panels], "caption": text}
+        for panels, text in pictures
+    ]
+
+
+def _models(evaluation: Mapping[str, Any], preferences: np.ndarray) -> dict[str, Any]:
+    """The models with their colours and, for the tables, the summary of each stage."""
+    fronts = list(evaluation["fronts"].values())
+    summaries = [evaluation["base"], *(model for front in fronts for model in front["models"])]
+    means = np.array([summary["mean_rewards"] for summary in summaries])
+    low, high = means.min(axis=0), means.max(axis=0)
+
+    def with_cells(summary: Mapping[str, Any]) -> dict[str, Any]:
+        mean = np.array(summary["mean_rewards"])
+        bars = 100 * (mean - low) / np.where(high > low, high - low, 1)
+        cells = zip(mean, summary["standard_errors"], bars.round(1).tolist(), strict=True)
+        return {**summary, "cells": list(cells)}
+
+    colours = (255 * preference_colours(preferences)).round().astype(int)
+    models = [
+        {
+            "preference": preference.tolist(),
+            "colour": "#{:02x}{:02x}{:02x}".format(*colour),
+            "summaries": [with_cells(front["models"][index]) for front in fronts],
+        }
+        for index, (preference, colour) in enumerate(zip(preferences, colours, strict=True))
+    ]
+    return {"models": models, "base": with_cells(evaluation["base"])}
+
+
+def number(value: float, digits: int = 2) -> str:
+    """With a real minus sign, and no minus before zero."""
+    text = f"{value:.{digits}f}"
+    return text.replace("-", "\u2212") if float(text) else text.replace("-", "")
+
+
+def percent(share: float) -> str:
+    """A share in [0, 1] with one decimal."""
+    return f"{100 * share:.1f}\u2009%"
+
+
+def _environment() -> Any:
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(_resource),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"number": number, "percent": percent}
+    return environment
+
+
+def _resource(name: str) -> str:
+    return (importlib.resources.files("paretohqd_jax.evaluation") / name).read_text("utf-8")

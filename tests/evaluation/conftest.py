@@ -1,0 +1,47 @@
+"""A made-up run to draw and report: data, selection, evaluation, in any number of objectives."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from paretohqd_jax.evaluation.front import ModelResponses, evaluate_fronts
+from paretohqd_jax.pareto import preference_grid, select
+
+
+def made_up_run(objectives, num_preferences):
+    random = np.random.default_rng(0)
+    num_objectives = len(objectives)
+    preferences = np.asarray(preference_grid(num_preferences, num_objectives))
+    rewards = random.normal(size=(60, num_objectives))
+
+    def model(mean):
+        causes = random.choice(["", "", "short", "loop"], 8).tolist()
+        return ModelResponses(random.normal(mean, 0.5, size=(8, num_objectives)), causes)
+
+    fronts = {
+        f"stage{stage}": [model(stage * (weights - 0.4)) for weights in preferences]
+        for stage in (1, 2)
+    }
+    evaluation = evaluate_fronts(
+        objectives, preferences, fronts, model(np.zeros(num_objectives)), rewards
+    )
+    return SimpleNamespace(
+        objectives=objectives,
+        preferences=preferences,
+        rewards=rewards,
+        selection=select(rewards, preferences, 5),
+        evaluation=evaluation,
+    )
+
+
+@pytest.fixture(scope="session")
+def run():
+    return made_up_run(["brevity", "positivity"], 3)
+
+
+@pytest.fixture(scope="session")
+def run_of_three_objectives():
+    return made_up_run(["helpful", "harmless", "humour"], 6)

@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from paretohqd_jax.evaluation import plots
+
+
+def panels_of(run):
+    selection = plots.selection_panels(run.objectives, run.preferences, run.rewards, run.selection)
+    return selection, plots.model_panels(run.evaluation, run.rewards)
+
+
+def lines(panel):
+    """What a panel draws: `[(xy data [num_points, 2], line)]`."""
+    axes = Figure().add_subplot()
+    panel(axes)
+    return axes, [(line.get_xydata(), line) for line in axes.get_lines()]
+
+
+def has(drawn, points, **style):
+    """Whether some line has exactly these points and this style."""
+    return any(
+        xy.shape == np.shape(points)
+        and np.allclose(xy, points)
+        and all(getattr(line, f"get_{name}")() == value for name, value in style.items())
+        for xy, line in drawn
+    )
+
+
+def test_selection_shows_data_pool_rays_rows_and_ideal_point(run):
+    selection = run.selection
+    _, drawn = lines(panels_of(run)[0][0])
+    assert has(drawn, run.rewards, color=plots.CLOUD)
+    assert has(drawn, run.rewards[np.asarray(selection.ranks) >= 0], markerfacecolor="white")
+    low, high = selection.low, selection.high
+    assert has(drawn, [high])
+    # Weights (0, 1), (1/2, 1/2), (1, 0): along the top, the diagonal, down the right side.
+    assert has(drawn, [high, (low[0], high[1])])
+    assert has(drawn, [high, low])
+    assert has(drawn, [high, (high[0], low[1])])
+    for row_ids in selection.row_ids:
+        assert has(drawn, run.rewards[row_ids])
+
+
+def test_models_show_both_fronts_in_order_of_weight_and_the_base_model(run):
+    _, drawn = lines(panels_of(run)[1][0])
+    for stage in ("stage1", "stage2"):
+        models = run.evaluation["fronts"][stage]["models"]
+        assert has(drawn, [model["mean_rewards"] for model in models], color=plots.SOFT_INK)
+    assert has(drawn, [run.evaluation["base"]["mean_rewards"]], marker="*")
+
+
+def test_joined_in_order_of_weight_even_if_preferences_come_in_another(run):
+    order = [2, 0, 1]
+    fronts = {
+        stage: front | {"models": [front["models"][index] for index in order]}
+        for stage, front in run.evaluation["fronts"].items()
+    }
+    shuffled = run.evaluation | {
+        "fronts": fronts,
+        "preferences": run.preferences[order].tolist(),
+    }
+    _, drawn = lines(plots.model_panels(shuffled, run.rewards)[0])
+    models = run.evaluation["fronts"]["stage2"]["models"]
+    assert has(drawn, [model["mean_rewards"] for model in models], color=plots.SOFT_INK)
+
+
+def test_all_models_are_inside_the_picture(run):
+    axes, _ = lines(panels_of(run)[1][0])
+    fronts = run.evaluation["fronts"].values()
+    models = [run.evaluation["base"], *(model for front in fronts for model in front["models"])]
+    points = np.array([model["mean_rewards"] for model in models])
+    for bound, column in zip((axes.get_xlim(), axes.get_ylim()), points.T, strict=True):
+        assert bound[0] < column.min() and column.max() < bound[1]
+
+
+def test_three_objectives_have_a_panel_per_pair(run_of_three_objectives):
+    selection, models = panels_of(run_of_three_objectives)
+    labels = [(axes.get_xlabel(), axes.get_ylabel()) for axes, _ in map(lines, selection + models)]
+    names = [tuple(label.split(" ")[0] for label in pair) for pair in labels]
+    assert names == 2 * [("helpful", "harmless"), ("helpful", "humour"), ("harmless", "humour")]
+    # Balanced weights of three: the ray runs through the whole box in each pair.
+    low, high = run_of_three_objectives.selection.low, run_of_three_objectives.selection.high
+    rays = plots._rays(np.array([(1 / 3, 1 / 3, 1 / 3), (0.5, 0.5, 0.0)]), low, high)
+    np.testing.assert_allclose(rays[0], [high, low])
+    np.testing.assert_allclose(rays[1], [high, [*(high - (high - low) / 2)[:2], low[2]]])
+
+
+def test_many_rows_are_thinned_but_pool_and_selection_are_not(run):
+    rewards = np.concatenate([run.rewards, np.zeros((50_000, 2))])
+    ranks = np.concatenate([run.selection.ranks, np.full(50_000, -1)])
+    selection = run.selection._replace(ranks=ranks)
+    panel = plots.selection_panels(run.objectives, run.preferences, rewards, selection)[0]
+    _, drawn = lines(panel)
+    cloud = max(len(xy) for xy, _ in drawn)
+    assert 10_000 < cloud <= plots.MAX_CLOUD_POINTS
+    assert has(drawn, rewards[ranks >= 0], markerfacecolor="white")
+
+
+def test_png_is_whole_and_the_same_bytes_every_time(run, tmp_path):
+    arguments = (run.objectives, run.preferences, run.rewards, run.selection, run.evaluation)
+    for name in ("a.png", "b.png"):
+        plots.plot_front(tmp_path / name, *arguments)
+    first, second = ((tmp_path / name).read_bytes() for name in ("a.png", "b.png"))
+    assert first == second
+    assert Image.open(io.BytesIO(first)).size == (1872, 828)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "b.png"]
+
+
+def test_selection_alone_and_a_name_with_dollars(run, tmp_path):
+    names = ["cost in $ or \\frac", "$x"]
+    plots.plot_front(tmp_path / "a.png", names, run.preferences, run.rewards, run.selection)
+    assert Image.open(tmp_path / "a.png").size == (936, 828)
+
+
+@pytest.mark.parametrize("num_objectives", [2, 3, 7])
+def test_colours_are_distinct_and_valid(num_objectives):
+    corners = np.eye(num_objectives)
+    colours = plots.preference_colours(np.concatenate([corners, [corners.mean(axis=0)]]))
+    assert colours.shape == (num_objectives + 1, 3)
+    assert colours.min() >= 0 and colours.max() <= 1
+    if num_objectives <= 6:
+        assert len(np.unique(colours.round(3), axis=0)) == num_objectives + 1
+
+
+def test_two_objectives_have_a_ramp_of_rising_lightness():
+    weights = np.linspace(0, 1, 11)
+    colours = plots.preference_colours(np.stack([weights, 1 - weights], axis=1))
+    lightness = colours @ [0.2126, 0.7152, 0.0722]
+    assert (np.diff(lightness) > 0.02).all()
+
+
+@pytest.mark.parametrize(
+    ("stage", "shown"), [("stage1", "stage 1"), ("stage10", "stage 10"), ("soup", "soup")]
+)
+def test_title(stage, shown):
+    assert plots.title(stage) == shown
+
+
+def test_importing_the_package_loads_no_matplotlib():
+    code = "import sys, paretohqd_jax.evaluation.report as r; print('matplotlib' in sys.modules)"
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "False"
