@@ -86,7 +86,7 @@ def load_adapters(directory: Path) -> PyTree:
         if step is None:
             raise InputError(f"{directory}: holds no checkpoint; run this stage first")
         path = directory.absolute() / str(step) / "state"
-    checkpointer = ocp.StandardCheckpointer()
-    tree = checkpointer.metadata(path).item_metadata.tree
-    as_numpy = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), tree)
-    return checkpointer.restore(path, as_numpy)["adapters"]
+    with ocp.StandardCheckpointer() as checkpointer:
+        tree = checkpointer.metadata(path).item_metadata.tree
+        as_numpy = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), tree)
+        return checkpointer.restore(path, as_numpy)["adapters"]

@@ -68,7 +68,8 @@ def test_each_adapter_learns_its_own_rows_and_the_base_stays(setting):
 
     def losses(adapters):
         loss = lambda adapter, rows: adapter_loss(quiet, params, adapter, rows, keys[0])  # noqa: E731
-        return jax.vmap(jax.vmap(loss, in_axes=(None, 0)), in_axes=(0, None))(adapters, batch)
+        each = jax.vmap(jax.vmap(loss, in_axes=(None, 0)), in_axes=(0, None))
+        return jax.jit(each)(adapters, batch)
 
     start = losses(adapters)
     state, _ = trained(model, params, batch, keys, adapters, num_steps=40)
@@ -83,12 +84,14 @@ def test_prompt_tokens_and_padding_do_not_reach_the_loss(setting):
     quiet = Llama(model.config, dataclasses.replace(model.lora, dropout=0.0))
     adapter = jax.tree.map(lambda a: a[0], init_adapters(jax.random.key(1), model.config, model.lora, 1))
     rows = jax.tree.map(lambda a: a[0], batch)
-    key = jax.random.key(0)
-    loss = adapter_loss(quiet, params, adapter, rows, key)
+    loss_of = jax.jit(lambda rows: adapter_loss(quiet, params, adapter, rows, jax.random.key(0)))
+    loss = loss_of(rows)
     scribbled = rows._replace(tokens=np.where(rows.token_mask, rows.tokens, 99))
-    assert adapter_loss(quiet, params, adapter, scribbled, key) == loss
+    assert loss_of(scribbled) == loss
+    other_target = np.where(rows.response_mask, (rows.tokens + 1) % 256, rows.tokens)
+    assert loss_of(rows._replace(tokens=other_target)) != loss
     longer = jax.tree.map(lambda a: np.pad(a, [(0, 0), (0, 7)]), rows)
-    np.testing.assert_allclose(adapter_loss(quiet, params, adapter, longer, key), loss, rtol=1e-5)
+    np.testing.assert_allclose(loss_of(longer), loss, rtol=1e-5)
 
 
 def test_the_rate_rises_over_the_warmup_and_falls_to_zero():

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from paretohqd_jax.data.batches import tokenize
+from paretohqd_jax.errors import InputError
+from paretohqd_jax.models.llama import Llama
+from paretohqd_jax.models.lora import LoraConfig, init_adapters
+from paretohqd_jax.models.tokenizer import load_tokenizer
+from paretohqd_jax.models.weights import load_pretrained
+from paretohqd_jax.training import checkpoints, loop
+from paretohqd_jax.training.step import OptimizerConfig
+
+NUM_STEPS = 6
+
+
+@pytest.fixture(scope="module")
+def setting():
+    config, params = load_pretrained("random:toy")
+    texts = [f"{'la ' * (i % 5)}mi {i}" for i in range(10)]
+    examples = tokenize(load_tokenizer("random:toy"), ["sing:"] * 10, texts, max_length=32)
+    examples = jax.tree.map(lambda a: a.reshape(2, 5, -1), examples)
+    return Llama(config, LoraConfig(rank=2, alpha=4.0, dropout=0.1)), params, examples
+
+
+def train(setting, directory, **changes):
+    model, params, examples = setting
+    adapters = init_adapters(jax.random.key(1), model.config, model.lora, 2)
+    learning_rate = changes.pop("learning_rate", 1e-2)
+    arguments = {
+        "batch_size": 2, "seed": 3, "adapter_names": ["w0", "w1"], "checkpoint_every": 2,
+        "directory": directory / "stage1", "log_directory": directory / "logs",
+        "meta": {"rank": 2}, "description": "test",
+    } | changes  # fmt: skip
+    optimizer = OptimizerConfig(learning_rate, NUM_STEPS)
+    return jax.device_get(
+        loop.fine_tune(model, params, adapters, examples, optimizer, **arguments)
+    )
+
+
+def same(one, other):
+    jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("last_step", [1, 2, 4])
+def test_a_run_that_was_cut_off_ends_with_the_same_bytes(setting, tmp_path, monkeypatch, last_step):
+    undisturbed = train(setting, tmp_path / "whole")
+
+    steps_seen = []
+
+    def killed_batch_rows(seed, stream, step, *rest):
+        if step == last_step:
+            raise Killed
+        return loop_batch_rows(seed, stream, step, *rest)
+
+    loop_batch_rows = loop.batch_rows
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "batch_rows", killed_batch_rows)
+        with pytest.raises(Killed):
+            train(setting, tmp_path / "cut")
+
+    def counting_batch_rows(seed, stream, step, *rest):
+        steps_seen.append(step)
+        return loop_batch_rows(seed, stream, step, *rest)
+
+    monkeypatch.setattr(loop, "batch_rows", counting_batch_rows)
+    same(train(setting, tmp_path / "cut"), undisturbed)
+    assert min(steps_seen) == last_step // 2 * 2, "resumed from the last checkpoint, not the start"
+
+
+def test_a_finished_run_is_read_back_and_not_trained_again(setting, tmp_path, monkeypatch):
+    trained = train(setting, tmp_path)
+    same(checkpoints.load_adapters(tmp_path / "stage1"), trained)
+    monkeypatch.setattr(loop, "batch_rows", None)
+    same(train(setting, tmp_path), trained)
+
+
+def test_another_seed_trains_otherwise(setting, tmp_path):
+    one, other = (train(setting, tmp_path / str(seed), seed=seed) for seed in (3, 4))
+    assert any((a != b).any() for a, b in zip(*map(jax.tree.leaves, (one, other)), strict=True))
+
+
+def test_a_checkpoint_of_another_configuration_is_refused(setting, tmp_path):
+    train(setting, tmp_path)
+    with pytest.raises(InputError, match=r"stage1: .* rank=2, this run has 4"):
+        train(setting, tmp_path, meta={"rank": 4})
+
+
+def test_a_checkpoint_of_other_shapes_is_refused(setting, tmp_path):
+    train(setting, tmp_path)
+    model, params, examples = setting
+    wider = Llama(model.config, dataclasses.replace(model.lora, rank=8))
+    with pytest.raises(InputError, match="stage1"):
+        train((wider, params, examples), tmp_path)
+
+
+def test_a_directory_without_checkpoint_is_named(tmp_path):
+    with pytest.raises(InputError, match="holds no checkpoint"):
+        checkpoints.load_adapters(tmp_path)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_by_name(setting, tmp_path):
+    model, params, examples = setting
+    broken = {**params, "norm": params["norm"].at[0].set(np.nan)}
+    with pytest.raises(InputError, match="adapter w0 became nan at step 0"):
+        train((model, broken, examples), tmp_path)
+
+
+def test_metrics_reach_tensorboard(setting, tmp_path):
+    train(setting, tmp_path)
+    events = b"".join(path.read_bytes() for path in (tmp_path / "logs").iterdir())
+    assert b"loss/w0" in events and b"grad_norm/w1" in events
