@@ -21,6 +21,7 @@ COMMANDS = ("select", "sample")
 
 def select_command(options: argparse.Namespace) -> None:
     """Selects k rows per preference from a file of scored rows."""
+    from paretohqd_jax.evaluation.plots import plot_front
     from paretohqd_jax.methods.steps import check_ranges
     from paretohqd_jax.pareto import select
 
@@ -53,7 +54,7 @@ def select_command(options: argparse.Namespace) -> None:
         f"in {ranks.max() + 1} layers"
     )
     if options.plot:
-        _plot(options.plot, rewards, selection, preferences, objectives)
+        plot_front(options.plot, objectives, preferences, rewards, selection)
 
 
 def sample_command(options: argparse.Namespace) -> None:
@@ -145,12 +146,6 @@ def _parse_instruction(line: str, number: int, path: str) -> dict[str, Any]:
             '{"instruction": "Be brief.", "max_new_tokens": 32, "temperature": 0.8}'
         ) from error
     return instruction
-
-
-def _plot(
-    path: str, rewards: np.ndarray, selection: Any, preferences: np.ndarray, objectives: list[str]
-) -> None:
-    raise NotImplementedError
 
 
 def run(argv: Sequence[str]) -> None:

@@ -42,12 +42,13 @@ def paretohqd(config: ConfigDict, run: Run) -> Output:
         "dtype": base.dtype,
         "lora": dict(config.lora),
     }
+    goal = {"objectives": objectives, "preferences": preferences.tolist()}
     selection = {
-        "objectives": objectives,
-        "preferences": preferences.tolist(),
         "range_scope": config.select.range_scope,
         "normalize": config.select.normalize,
     }
+    selection1 = selection | {"k": config.select.k, "min_pool_size": config.select.min_pool_size}
+    selection2 = {name: selection1[name] // 2 for name in ("k", "min_pool_size")} | selection
     training = {
         "batch_size": config.train.batch_size,
         "learning_rate": config.train.learning_rate,
@@ -73,9 +74,8 @@ def paretohqd(config: ConfigDict, run: Run) -> Output:
 
     # Stage 1: one adapter per preference, on the k pooled rows nearest to its ray.
     selected = run.step(
-        "select1", "selection/stage1.parquet", steps.select_rows, scored,
-        k=config.select.k, min_pool_size=config.select.min_pool_size, **selection,
-    )  # fmt: skip
+        "select1", "selection/stage1.parquet", steps.select_rows, scored, **goal, **selection1
+    )
     stage1 = run.step(
         "stage1", "stage1", tune, scored, selected,
         num_steps=config.train.stage1_steps, seed=step_seed(seed, "stage1"), **training,
@@ -97,9 +97,8 @@ def paretohqd(config: ConfigDict, run: Run) -> Output:
 
     # Stage 2: the same adapters go on with k/2 of the generated rows, selected the same way.
     reselected = run.step(
-        "select2", "selection/stage2.parquet", steps.select_rows, rescored,
-        k=config.select.k // 2, min_pool_size=config.select.min_pool_size // 2, **selection,
-    )  # fmt: skip
+        "select2", "selection/stage2.parquet", steps.select_rows, rescored, **goal, **selection2
+    )
     stage2 = run.step(
         "stage2", "stage2", tune, rescored, reselected, stage1,
         num_steps=config.train.stage2_steps, seed=step_seed(seed, "stage2"), **training,
@@ -118,17 +117,15 @@ def paretohqd(config: ConfigDict, run: Run) -> Output:
         objectives=objectives, batch_size=config.score.batch_size,
     )  # fmt: skip
     points = run.step(
-        "evaluate", "evaluation/points.json", evaluate_models, scored, judged,
-        objectives=objectives, preferences=preferences.tolist(),
-    )  # fmt: skip
+        "evaluate", "evaluation/points.json", evaluate_models, scored, judged, **goal
+    )
     run.step(
         "export", "adapters", partial(steps.export_adapters, base=base), stage2,
         adapter_names=names, also=network,
     )  # fmt: skip
     return run.step(
-        "report", "report", partial(report_run, config=config, seconds=run.seconds),
-        scored, selected, rescored, reselected, judged, points,
-        objectives=objectives, preferences=preferences.tolist(), also={"config": config.to_dict()},
+        "report", "report", partial(report_run, seconds=run.seconds), scored, judged, points,
+        selection=selection1, facts=facts_of(config), **goal,
     )  # fmt: skip
 
 
@@ -138,6 +135,15 @@ def adapter_names(preferences: np.ndarray) -> list[str]:
     if len(set(names)) < len(names):  # preferences closer than a hundredth
         names = [f"{name}_{index}" for index, name in enumerate(names)]
     return names
+
+
+def facts_of(config: ConfigDict) -> dict[str, str]:
+    """What a reader of the report should know of the run's options."""
+    facts = {"method": "ParetoHqD (arXiv 2504.16628)"}
+    for group in ("model", "data", "select", "lora", "train", "generate", "evaluate"):
+        options = (f"{name} {value}" for name, value in config[group].items())
+        facts[group] = ", ".join(options)
+    return facts | {"seed": str(config.seed)}
 
 
 def sampling_options(options: ConfigDict) -> dict[str, float]:

@@ -27,7 +27,7 @@ from paretohqd_jax.files import write_json
 from paretohqd_jax.methods.base import BaseModel, step_seed
 from paretohqd_jax.models.lora import init_adapters
 from paretohqd_jax.models.peft import export_peft
-from paretohqd_jax.pareto import select
+from paretohqd_jax.pareto import Selection, select
 from paretohqd_jax.pipeline import Output
 from paretohqd_jax.rewards.scoring import score
 from paretohqd_jax.sampling.generation import generate_responses
@@ -112,19 +112,10 @@ def select_rows(
     selection. `row_id` counts the rows of the scored table, `rank` is the non-dominated layer.
     """
     table = read_table(scored.path)
-    candidates = np.flatnonzero(is_candidate(table))
-    if candidates.size < k:
-        raise InputError(
-            f"{scored.path}: {candidates.size} rows to select from, fewer than k={k}; "
-            "lower config.select.k, or give more rows or config.generate.num_prompts"
-        )
-    rewards = rewards_matrix(table, objectives, scored.path)[candidates]
-    check_ranges(rewards, objectives, scored.path)
+    candidates, rewards, result = selection_of(
+        table, scored.path, objectives, preferences, k, min_pool_size, range_scope, normalize
+    )
     min_pool_size = min_pool_size or k * len(preferences)
-    result = select(
-        rewards, np.array(preferences), k, min_pool_size,
-        range_scope=range_scope, normalize=normalize,
-    )  # fmt: skip
     ranks, row_ids = np.asarray(result.ranks), np.asarray(result.row_ids)
     facts = _selection_facts(table, rewards, ranks, candidates[row_ids], result)
     _warn(facts, min_pool_size)
@@ -137,6 +128,41 @@ def select_rows(
         "distance": np.asarray(result.distances, np.float64).ravel(),
     }
     write_table(path, pa.table(columns))
+
+
+def selection_of(
+    table: pa.Table,
+    source: str | Path,
+    objectives: Sequence[str],
+    preferences: list[list[float]],
+    k: int,
+    min_pool_size: int,
+    range_scope: str,
+    normalize: bool,
+) -> tuple[np.ndarray, np.ndarray, Selection]:
+    """The rows that may be selected, their rewards, and the selection among them.
+
+    Returns:
+      int64 `[num_candidates]` rows of `table`, float64 `[num_candidates, num_objectives]`, and the
+      selection, whose `row_ids` count the candidates.
+
+    Raises:
+      InputError: fewer than k rows may be selected, or an objective is the same in all of them.
+    """
+    candidates = np.flatnonzero(is_candidate(table))
+    if candidates.size < k:
+        raise InputError(
+            f"{source}: {candidates.size} rows to select from, fewer than k={k}; "
+            "lower config.select.k, or give more rows or config.generate.num_prompts"
+        )
+    rewards = rewards_matrix(table, objectives, source)[candidates]
+    check_ranges(rewards, objectives, source)
+    min_pool_size = min(min_pool_size or k * len(preferences), candidates.size)
+    result = select(
+        rewards, np.array(preferences), k, min_pool_size,
+        range_scope=range_scope, normalize=normalize,
+    )  # fmt: skip
+    return candidates, rewards, result
 
 
 def is_candidate(table: pa.Table) -> np.ndarray:
@@ -159,7 +185,7 @@ def check_ranges(rewards: np.ndarray, objectives: Sequence[str], source: str | P
 
 
 def _selection_facts(
-    table: pa.Table, rewards: np.ndarray, ranks: np.ndarray, row_ids: np.ndarray, result: Any
+    table: pa.Table, rewards: np.ndarray, ranks: np.ndarray, row_ids: np.ndarray, result: Selection
 ) -> dict[str, Any]:
     pool = rewards[ranks >= 0]
     prompts = table["prompt"].take(np.unique(row_ids))

