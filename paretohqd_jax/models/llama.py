@@ -13,13 +13,16 @@ tokens alone, which keeps every base matmul a single one over all N * B * T rows
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, NamedTuple
+import functools
+from collections.abc import Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from paretohqd_jax.errors import InputError
+from paretohqd_jax.models.cache import Cache, KeysValues
 from paretohqd_jax.models.lora import LoraConfig
 
 REMAT_POLICIES = {
@@ -85,29 +88,6 @@ class LlamaConfig:
         }
 
 
-class Cache(NamedTuple):
-    """Keys and values of the tokens seen so far; every row has the same number of slots filled.
-
-    Heads come before time, so that one decode step reads each head's keys contiguously.
-    """
-
-    keys: jax.Array  # [L, B, K, S, h]
-    values: jax.Array  # [L, B, K, S, h]
-    mask: jax.Array  # bool [B, S], True where the slot holds a real token
-    index: jax.Array  # int32 scalar, slots filled
-
-
-def init_cache(config: LlamaConfig, batch_size: int, length: int) -> Cache:
-    """An empty cache for `length` tokens, padding included, of `batch_size` rows."""
-    shape = (config.num_layers, batch_size, config.num_kv_heads, length, config.head_dim)
-    return Cache(
-        keys=jnp.zeros(shape, config.dtype),
-        values=jnp.zeros(shape, config.dtype),
-        mask=jnp.zeros((batch_size, length), bool),
-        index=jnp.zeros((), jnp.int32),
-    )
-
-
 def rms_norm(x: jax.Array, weight: jax.Array, eps: float) -> jax.Array:
     """Root-mean-square norm over the last axis, computed in float32, in x's dtype."""
     x32 = x.astype(jnp.float32)
@@ -138,15 +118,34 @@ def rope(x: jax.Array, angles: jax.Array) -> jax.Array:
     return jnp.concatenate(rotated, axis=-1).astype(x.dtype)
 
 
-def attention(query: jax.Array, keys: jax.Array, values: jax.Array, mask: jax.Array) -> jax.Array:
-    """Grouped-query attention of query [B, T, H, h] over keys, values [B, K, S, h] -> [B, T, H, h].
+def attention(
+    query: jax.Array, sources: Sequence[tuple[jax.Array, jax.Array, jax.Array]]
+) -> jax.Array:
+    """Grouped-query attention of query [B, T, H, h] over one or more sources -> [B, T, H, h].
 
-    `mask` is bool [B, T, S]. A query that may see nothing (padding) gets a meaningless but finite
-    average.
+    Each source is keys and values [B, K, S, h] and a mask bool [B, T, S]; one softmax, in float32,
+    runs over all of them as if they were concatenated, which for a long cache would be a copy per
+    step. A query that may see nothing (padding) gets a meaningless but finite average.
     """
-    return jax.nn.dot_product_attention(
-        query, keys.swapaxes(1, 2), values.swapaxes(1, 2), mask=mask[:, None]
+    num_rows, num_tokens, num_heads, size = query.shape
+    num_kv_heads = sources[0][0].shape[1]
+    # [B, K, G * T, h]: one matmul per row and key/value head.
+    grouped = query.reshape(num_rows, num_tokens, num_kv_heads, -1, size) * size**-0.5
+    grouped = grouped.transpose(0, 2, 3, 1, 4).reshape(num_rows, num_kv_heads, -1, size)
+    scores = []
+    for keys, _, mask in sources:
+        score = jnp.einsum("bkqh,bksh->bkqs", grouped, keys, preferred_element_type=jnp.float32)
+        every_group = jnp.tile(mask, (1, num_heads // num_kv_heads, 1))[:, None]
+        scores.append(jnp.where(every_group, score, jnp.finfo(jnp.float32).min))
+    highest = functools.reduce(jnp.maximum, [jnp.max(s, axis=-1, keepdims=True) for s in scores])
+    weights = [jnp.exp(score - jax.lax.stop_gradient(highest)) for score in scores]
+    total = sum(jnp.sum(w, axis=-1, keepdims=True) for w in weights)
+    mixed = sum(
+        jnp.einsum("bkqs,bksh->bkqh", (w / total).astype(query.dtype), values)
+        for w, (_, values, _) in zip(weights, sources, strict=True)
     )
+    mixed = mixed.reshape(num_rows, num_kv_heads, -1, num_tokens, size)
+    return mixed.transpose(0, 3, 1, 2, 4).reshape(query.shape)
 
 
 class Projection(nn.Module):
@@ -183,11 +182,11 @@ class Layer(nn.Module):
     def __call__(
         self,
         hidden: jax.Array,
-        cached: tuple[jax.Array, jax.Array] | None,
+        cached: KeysValues | None,
         angles: jax.Array,
         mask: jax.Array,
-        index: jax.Array | None,
-    ) -> tuple[jax.Array, tuple[jax.Array, jax.Array] | None]:
+        cached_mask: jax.Array | None,
+    ) -> tuple[jax.Array, KeysValues]:
         config = self.config
         num_rows, num_tokens, _ = hidden.shape
 
@@ -208,17 +207,15 @@ class Layer(nn.Module):
         query = rope(heads(project("q_proj", x)), angles)
         new_keys = rope(heads(project("k_proj", x)), angles).swapaxes(1, 2)  # [B, K, T, h]
         new_values = heads(project("v_proj", x)).swapaxes(1, 2)
-        keys, values, written = new_keys, new_values, None
+        sources = [(new_keys, new_values, mask)]
         if cached is not None:
-            keys = jax.lax.dynamic_update_slice_in_dim(cached[0], new_keys, index, axis=2)
-            values = jax.lax.dynamic_update_slice_in_dim(cached[1], new_values, index, axis=2)
-            written = (new_keys, new_values)
-        attended = attention(query, keys, values, mask).reshape(num_rows, num_tokens, -1)
+            sources.append((*cached, cached_mask))
+        attended = attention(query, sources).reshape(num_rows, num_tokens, -1)
         hidden = hidden + project("o_proj", attended)
 
         x = norm("post_attention_layernorm", hidden)
         gated = jax.nn.silu(project("gate_proj", x)) * project("up_proj", x)
-        return hidden + project("down_proj", gated), written
+        return hidden + project("down_proj", gated), (new_keys, new_values)
 
 
 class Llama(nn.Module):
@@ -234,26 +231,26 @@ class Llama(nn.Module):
         token_mask: jax.Array | None = None,
         cache: Cache | None = None,
         deterministic: bool = True,
-    ) -> tuple[jax.Array, Cache | None]:
-        """Hidden states [B, T, D] after the final norm, and the cache with these tokens added.
+    ) -> tuple[jax.Array, KeysValues]:
+        """Hidden states [B, T, D] after the final norm; keys and values [L, B, K, T, h].
 
         `tokens` is int32 [B, T]; `token_mask` bool [B, T] is True on real tokens, padding may be on
         either side and is never attended to; positions count real tokens only. With a cache the
-        tokens follow those already in it and must fit into it. Without `deterministic` the
-        adapters' dropout is on and needs `rngs={"dropout": key}`.
+        tokens follow those in it; the new keys and values are for `start_cache`, `extend_cache` and
+        cost nothing where unused. Without `deterministic` the adapters' dropout is on and needs
+        `rngs={"dropout": key}`.
         """
         config = self.config
         num_tokens = tokens.shape[1]
         if token_mask is None:
             token_mask = jnp.ones(tokens.shape, bool)
         positions = jnp.cumsum(token_mask, axis=1) - 1
-        start, slot_mask, cached = None, token_mask, None
+        causal = jnp.tri(num_tokens, dtype=bool) & token_mask[:, None]  # [B, T, T]
+        cached, cached_mask = None, None
         if cache is not None:
-            start, cached = cache.index, (cache.keys, cache.values)
             positions = positions + jnp.sum(cache.mask, axis=1, keepdims=True)
-            slot_mask = jax.lax.dynamic_update_slice_in_dim(cache.mask, token_mask, start, axis=1)
-        query_slots = jnp.arange(num_tokens) + (0 if start is None else start)
-        causal = query_slots[:, None] >= jnp.arange(slot_mask.shape[1])  # [T, S]
+            cached = (cache.keys, cache.values)
+            cached_mask = jnp.tile(cache.mask[:, None], (1, num_tokens, 1))  # [B, T, S]
         angles = jnp.maximum(positions, 0)[..., None] * rope_frequencies(config)  # [B, T, h / 2]
 
         shape = (config.vocab_size, config.hidden_size)
@@ -261,19 +258,10 @@ class Llama(nn.Module):
         if not config.tie_word_embeddings:
             self.param("lm_head", nn.initializers.normal(0.02), shape, config.dtype)
         hidden, written = self._layers(deterministic)(
-            embedding[tokens], cached, angles, causal & slot_mask[:, None], start
+            embedding[tokens], cached, angles, causal, cached_mask
         )
         weight = self.param("norm", nn.initializers.ones, (config.hidden_size,), config.dtype)
-        hidden = rms_norm(hidden, weight, config.rms_norm_eps)
-        if cache is None:
-            return hidden, None
-        # The scan returns the new slots alone and they are written once, in place when the caller
-        # donates the cache or carries it through a loop; scanning the cache itself would copy it.
-        keys, values = (
-            jax.lax.dynamic_update_slice_in_dim(old, new, start, axis=3)
-            for old, new in zip(cached, written, strict=True)
-        )
-        return hidden, Cache(keys, values, slot_mask, start + num_tokens)
+        return rms_norm(hidden, weight, config.rms_norm_eps), written
 
     def _layers(self, deterministic: bool) -> nn.Module:
         layer = Layer

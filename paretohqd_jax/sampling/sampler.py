@@ -10,13 +10,8 @@ import jax
 import jax.numpy as jnp
 
 from paretohqd_jax.errors import InputError
-from paretohqd_jax.models.llama import (
-    Cache,
-    Llama,
-    compute_logits,
-    init_cache,
-    output_embedding,
-)
+from paretohqd_jax.models.cache import Cache, extend_cache, start_cache
+from paretohqd_jax.models.llama import Llama, compute_logits, output_embedding
 
 BLOCK = 256  # tokens per block of the two-level inverse of the distribution function
 
@@ -115,12 +110,11 @@ def _decode(
     embedding = output_embedding(params, model.config)
     # Layers first, as the scan over layers wants them; else each step would transpose them again.
     adapters = jax.tree.map(lambda leaf: leaf.swapaxes(0, 1), adapters)
-    cache_axes = Cache(keys=1, values=1, mask=None, index=None)
 
     def last_hidden(adapter, tokens, token_mask, cache):
         variables = {"params": params, "lora": adapter}
-        hidden, cache = model.apply(variables, tokens, token_mask, cache)
-        return hidden[:, -1], cache
+        hidden, written = model.apply(variables, tokens, token_mask, cache)
+        return hidden[:, -1], written
 
     def draw(hidden: jax.Array, step: jax.Array) -> jax.Array:
         step_keys = jax.vmap(jax.vmap(lambda key: jax.random.fold_in(key, step)))(keys)
@@ -142,18 +136,21 @@ def _decode(
 
     def advance(state: State) -> State:
         previous = state.tokens[:, :, state.step - 1, None]
-        hidden, cache = jax.vmap(
-            last_hidden, in_axes=(1, 0, None, cache_axes), out_axes=(0, cache_axes)
-        )(adapters, previous, jnp.ones((num_rows, 1), bool), state.cache)
+        token_mask = jnp.ones((num_rows, 1), bool)
+        cache_axes = Cache(keys=1, values=1, mask=None, index=None)
+        hidden, written = jax.vmap(last_hidden, in_axes=(1, 0, None, cache_axes), out_axes=(0, 1))(
+            adapters, previous, token_mask, state.cache
+        )
+        cache = extend_cache(state.cache, written, token_mask)
         return record(state, draw(hidden, state.step), cache)
 
-    empty = init_cache(model.config, num_rows, prompt_length + max_new_tokens)
-    hidden, cache = jax.vmap(
+    hidden, written = jax.vmap(
         last_hidden,
         in_axes=(1, None, None, None),
-        out_axes=(0, cache_axes),
+        out_axes=(0, 1),
         axis_size=keys.shape[0],
-    )(adapters, tokens, token_mask, empty)
+    )(adapters, tokens, token_mask, None)
+    cache = start_cache(written, token_mask, prompt_length + max_new_tokens)
     start = State(
         step=jnp.int32(0),
         tokens=jnp.zeros((*keys.shape, max_new_tokens), jnp.int32),
