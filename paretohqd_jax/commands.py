@@ -13,7 +13,13 @@ import numpy as np
 import pyarrow as pa
 
 from paretohqd_jax.config import parse_preferences
-from paretohqd_jax.data.rows import drop_duplicates, read_table, rewards_matrix, write_table
+from paretohqd_jax.data.rows import (
+    check_ranges,
+    drop_duplicates,
+    read_table,
+    rewards_matrix,
+    write_table,
+)
 from paretohqd_jax.errors import InputError
 
 COMMANDS = ("select", "sample")
@@ -22,7 +28,6 @@ COMMANDS = ("select", "sample")
 def select_command(options: argparse.Namespace) -> None:
     """Selects k rows per preference from a file of scored rows."""
     from paretohqd_jax.evaluation.plots import plot_front
-    from paretohqd_jax.methods.steps import check_ranges
     from paretohqd_jax.pareto import select
 
     objectives = options.objectives.split(",")

@@ -1,7 +1,7 @@
 """The command line: runs from a config file, and the utilities alone on files.
 
-    python -m paretohqd_jax.main --config=configs/quickstart.py --workdir=runs/quickstart
-    paretohqd select scores.parquet --objectives helpful,harmless -k 100 --out selection.parquet
+python -m paretohqd_jax.main --config=configs/quickstart.py --workdir=runs/quickstart
+paretohqd select scores.parquet --objectives helpful,harmless -k 100 --out selection.parquet
 """
 
 from __future__ import annotations
@@ -12,61 +12,76 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 from paretohqd_jax.errors import InputError
-
-CONFIG = config_flags.DEFINE_config_file(
-    "config", help_string="A file of configs/; change options with --config.select.k=50."
-)
-WORKDIR = flags.DEFINE_string("workdir", None, "The run directory, made if need be.")
-STAGE = flags.DEFINE_string("stage", "", "Run this step alone; the ones before must be done.")
 
 
 def main(argv: Sequence[str]) -> None:
     """Parses the flags of a run and runs its method."""
-    _parse_flags(argv)
-    config = CONFIG.value
+    config, workdir, stage = parse_flags(argv)
 
     from paretohqd_jax.config import check_config
-    from paretohqd_jax.methods.paretohqd import STEPS, paretohqd
+    from paretohqd_jax.methods import paretohqd
     from paretohqd_jax.pipeline import Run, StageDone
 
+    methods = {"paretohqd": paretohqd}
+    if config.method not in methods:
+        raise InputError(f"config.method={config.method!r}: use one of {', '.join(methods)}")
+    method = methods[config.method]
     check_config(config)
-    if STAGE.value not in ("", *STEPS):
-        raise InputError(f"--stage={STAGE.value!r} does not exist; use one of {', '.join(STEPS)}")
-    run = Run(Path(WORKDIR.value), config.to_dict(), STAGE.value)
+    if stage not in ("", *method.STEPS):
+        raise InputError(f"--stage={stage!r} does not exist; use one of {', '.join(method.STEPS)}")
+    run = Run(Path(workdir), config.to_dict(), stage)
     try:
-        report = paretohqd(config, run)
+        report = method.align(config, run)
     except StageDone:
         return
     print(f"report: {report.path / 'report.html'}")
 
 
-def _parse_flags(argv: Sequence[str]) -> None:
+def parse_flags(argv: Sequence[str]) -> tuple[ConfigDict, str, str]:
+    """The configuration with its overrides, the run directory, and the one stage to run or "".
+
+    Raises:
+      InputError: a flag is unknown or missing, its value does not fit, or the file cannot be read.
+    """
+    values = flags.FlagValues()
+    config = config_flags.DEFINE_config_file(
+        "config",
+        help_string="A file of configs/; change options with --config.select.k=50.",
+        flag_values=values,
+        sys_argv=list(argv),
+    )
+    workdir = flags.DEFINE_string("workdir", None, "The run directory.", flag_values=values)
+    stage = flags.DEFINE_string(
+        "stage", "", "Run this step alone; those before it must be done.", flag_values=values
+    )
     try:
-        rest = flags.FLAGS(list(argv))
+        rest = values(list(argv))
+        parsed = config.value, workdir.value, stage.value
+        if config.value is not None:
+            config.value.items()  # a file that failed to load raises here, not when it is parsed
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
         raise InputError(" ".join(str(error).split())) from error
     if len(rest) > 1:
         raise InputError(f"unknown argument {rest[1]!r}; options look like --config.select.k=50")
-    for name, value in (("config", CONFIG.value), ("workdir", WORKDIR.value)):
+    for name, value in (("config", parsed[0]), ("workdir", parsed[1])):
         if not value:
             raise InputError(f"--{name} is missing; see the README for an example")
+    return parsed
 
 
 def console(argv: Sequence[str] | None = None) -> None:
     """Entry point: a user's mistake ends in one line and exit status 2, without a traceback."""
     argv = sys.argv if argv is None else argv
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
-    logger = logging.getLogger("paretohqd_jax")
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
+    _log_to_stderr()
     try:
         from paretohqd_jax import commands
 
-        if len(argv) > 1 and argv[1] in commands.COMMANDS:
+        if len(argv) < 2 or argv[1] in ("-h", "--help"):
+            print(f"{__doc__}\nCommands on files: {', '.join(commands.COMMANDS)}; each has --help.")
+        elif argv[1] in commands.COMMANDS:
             commands.run(argv[1:])
         else:
             main(argv)
@@ -79,6 +94,16 @@ def console(argv: Sequence[str] | None = None) -> None:
         if "No space left on device" not in str(error):
             raise
         sys.exit(_complain("the disk is full; free some space, the same command resumes"))
+
+
+def _log_to_stderr() -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    logger = logging.getLogger("paretohqd_jax")
+    logger.handlers = [handler]
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax's remarks on its own files
 
 
 def _complain(message: str, status: int = 2) -> int:

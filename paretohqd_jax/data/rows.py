@@ -142,6 +142,17 @@ def rewards_matrix(
     return rewards
 
 
+def check_ranges(
+    rewards: np.ndarray, objectives: Sequence[str], source: str | os.PathLike[str]
+) -> None:
+    """Raises InputError naming an objective that has the same value in every row."""
+    for column in np.flatnonzero(np.ptp(rewards, axis=0) == 0):
+        raise InputError(
+            f"{source}: objective {objectives[column]!r} is {rewards[0, column]} in every row; "
+            "it cannot be traded against others: remove it or mend its scorer"
+        )
+
+
 def _numbers(column: pa.ChunkedArray, name: str, source: str | os.PathLike[str]) -> np.ndarray:
     if column.null_count:
         row = np.flatnonzero(column.is_null().to_numpy())[0]

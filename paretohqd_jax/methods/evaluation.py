@@ -39,9 +39,7 @@ def evaluate_models(
     table = read_table(scored.path)
     answers = read_table(judged.path)
     base, *models = [
-        ModelResponses(
-            rewards_matrix(rows, objectives, judged.path), rows["collapsed"].to_pylist()
-        )
+        ModelResponses(rewards_matrix(rows, objectives, judged.path), rows["collapsed"].to_pylist())
         for rows in _by_model(answers, 1 + len(STAGES) * len(preferences))
     ]
     training_rewards = rewards_matrix(table, objectives, scored.path)[is_candidate(table)]
@@ -85,16 +83,12 @@ def report_run(
 ) -> None:
     """Draws `front.png` and writes `report.html`; both tell of the stage-1 selection."""
     table = read_table(scored.path)
-    _, rewards, selected = selection_of(
-        table, scored.path, objectives, preferences, **selection
-    )
+    _, rewards, selected = selection_of(table, scored.path, objectives, preferences, **selection)
     evaluation = json.loads(points.path.read_text())
     answers = read_table(judged.path)
     timing = {f"seconds of {name}": f"{value:.1f}" for name, value in seconds().items()}
     path.mkdir(parents=True, exist_ok=True)
-    plot_front(
-        path / "front.png", objectives, np.array(preferences), rewards, selected, evaluation
-    )
+    plot_front(path / "front.png", objectives, np.array(preferences), rewards, selected, evaluation)
     write_report(
         path / "report.html", evaluation, rewards, selected,
         _samples(answers, objectives, len(preferences)), facts | timing,
@@ -119,5 +113,6 @@ def _samples(answers: pa.Table, objectives: Sequence[str], num_preferences: int)
         }
 
     return [
-        Sample(prompt, answer(base[number]), fronts(number)) for number, prompt in enumerate(prompts)
+        Sample(prompt, answer(base[number]), fronts(number))
+        for number, prompt in enumerate(prompts)
     ]

@@ -26,7 +26,7 @@ STEPS = (
 )  # fmt: skip
 
 
-def paretohqd(config: ConfigDict, run: Run) -> Output:
+def align(config: ConfigDict, run: Run) -> Output:
     """Runs the method over the run directory and returns its report; finished steps are skipped."""
     objectives = list(config.objectives)
     preferences = parse_preferences(config.preferences, len(objectives))
@@ -116,9 +116,7 @@ def paretohqd(config: ConfigDict, run: Run) -> Output:
         "judge", "evaluation/scores.parquet", steps.score_responses, answered,
         objectives=objectives, batch_size=config.score.batch_size,
     )  # fmt: skip
-    points = run.step(
-        "evaluate", "evaluation/points.json", evaluate_models, scored, judged, **goal
-    )
+    points = run.step("evaluate", "evaluation/points.json", evaluate_models, scored, judged, **goal)
     run.step(
         "export", "adapters", partial(steps.export_adapters, base=base), stage2,
         adapter_names=names, also=network,

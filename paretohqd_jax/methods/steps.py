@@ -19,14 +19,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from paretohqd_jax.data.batches import Examples, token_counts, tokenize
-from paretohqd_jax.data.rows import read_table, rewards_matrix, write_table
+from paretohqd_jax.data.rows import check_ranges, read_table, rewards_matrix, write_table
 from paretohqd_jax.data.sources import load_rows, split_by_prompt
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.evaluation.collapse import collapse_causes
 from paretohqd_jax.files import write_json
 from paretohqd_jax.methods.base import BaseModel, step_seed
 from paretohqd_jax.models.lora import init_adapters
-from paretohqd_jax.models.peft import export_peft
 from paretohqd_jax.pareto import Selection, select
 from paretohqd_jax.pipeline import Output
 from paretohqd_jax.rewards.scoring import score
@@ -175,15 +174,6 @@ def is_candidate(table: pa.Table) -> np.ndarray:
     return keep
 
 
-def check_ranges(rewards: np.ndarray, objectives: Sequence[str], source: str | Path) -> None:
-    """Raises InputError naming an objective that has the same value in every row."""
-    for column in np.flatnonzero(np.ptp(rewards, axis=0) == 0):
-        raise InputError(
-            f"{source}: objective {objectives[column]!r} is {rewards[0, column]} in every row; "
-            "it cannot be traded against others: remove it or mend its scorer"
-        )
-
-
 def _selection_facts(
     table: pa.Table, rewards: np.ndarray, ranks: np.ndarray, row_ids: np.ndarray, result: Selection
 ) -> dict[str, Any]:
@@ -301,7 +291,9 @@ def generate_from_representatives(
         logger.info("generating for all %d training prompts", len(prompts))
     order = np.random.default_rng(step_seed(seed, "prompts")).permutation(len(prompts))
     prompts = [prompts[i] for i in order[:num_prompts]]
-    adapters = jax.tree.map(lambda leaf: leaf[np.array(representatives)], load_adapters(stage1.path))
+    adapters = jax.tree.map(
+        lambda leaf: leaf[np.array(representatives)], load_adapters(stage1.path)
+    )
     responses = _respond(base, adapters, prompts, sampling, batch_size, scratch, seed, "generate")
     chosen = np.array(representatives, np.int32)[responses["adapter"].to_numpy()]
     write_table(path, responses.append_column("representative", pa.array(chosen)))
@@ -378,6 +370,8 @@ def export_adapters(
     path: Path, scratch: Path, stage2: Output, *, base: BaseModel, adapter_names: Sequence[str]
 ) -> None:
     """Writes each preference's adapter in PEFT's format."""
+    from paretohqd_jax.models.peft import export_peft
+
     adapters = load_adapters(stage2.path)
     for index, name in enumerate(adapter_names):
         adapter = jax.tree.map(lambda leaf, index=index: leaf[index], adapters)

@@ -39,9 +39,7 @@ def save(
     """Saves `state` (arrays) and `meta` (JSON) if `step` is due or `force` is set."""
     if manager.latest_step() == step:
         return
-    arguments = ocp.args.Composite(
-        state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta)
-    )
+    arguments = ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta))
     manager.save(step, args=arguments, force=force)
 
 

@@ -99,5 +99,7 @@ def test_empty_texts_are_named(prompts, responses, message):
 
 
 def test_only_equal_pairs_are_duplicates():
-    table = pa.table({"prompt": ["a", "a", "b", "a"], "response": ["x", "y", "x", "x"], "n": [0, 1, 2, 3]})
+    table = pa.table(
+        {"prompt": ["a", "a", "b", "a"], "response": ["x", "y", "x", "x"], "n": [0, 1, 2, 3]}
+    )
     assert drop_duplicates(table)["n"].to_pylist() == [0, 1, 2]

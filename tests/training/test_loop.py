@@ -37,9 +37,7 @@ def train(setting, directory, **changes):
         "meta": {"rank": 2}, "description": "test",
     } | changes  # fmt: skip
     optimizer = OptimizerConfig(learning_rate, NUM_STEPS)
-    return jax.device_get(
-        loop.fine_tune(model, params, adapters, examples, optimizer, **arguments)
-    )
+    return jax.device_get(loop.fine_tune(model, params, adapters, examples, optimizer, **arguments))
 
 
 def same(one, other):

@@ -82,7 +82,9 @@ def test_each_adapter_learns_its_own_rows_and_the_base_stays(setting):
 def test_prompt_tokens_and_padding_do_not_reach_the_loss(setting):
     model, params, batch = setting
     quiet = Llama(model.config, dataclasses.replace(model.lora, dropout=0.0))
-    adapter = jax.tree.map(lambda a: a[0], init_adapters(jax.random.key(1), model.config, model.lora, 1))
+    adapter = jax.tree.map(
+        lambda a: a[0], init_adapters(jax.random.key(1), model.config, model.lora, 1)
+    )
     rows = jax.tree.map(lambda a: a[0], batch)
     loss_of = jax.jit(lambda rows: adapter_loss(quiet, params, adapter, rows, jax.random.key(0)))
     loss = loss_of(rows)

@@ -1,0 +1,70 @@
+"""The house: a package imports only what stands below it, and heavy libraries late."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "paretohqd_jax"
+# Each room may import the rooms of later lines. The leaves may be imported by all.
+ORDER = [
+    {"main"},
+    {"commands"},
+    {"methods"},
+    {"pipeline", "evaluation", "rewards", "sampling", "training"},
+    {"config"},
+    {"data", "models", "pareto"},
+]
+LEAVES = {"errors", "files", "progress"}
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def level(room: str) -> int:
+    return next(index for index, rooms in enumerate(ORDER) if room in rooms)
+
+
+def imported_rooms(path: Path) -> set[str]:
+    modules = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            modules |= {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Import):
+            modules |= {alias.name for alias in node.names}
+    ours = [module.split(".") for module in modules if module.startswith("paretohqd_jax.")]
+    return {parts[1] for parts in ours}
+
+
+@pytest.mark.parametrize(
+    "path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE))
+)
+def test_a_module_imports_only_what_stands_below_it(path):
+    room = room_of(path)
+    if room == "__init__":
+        return
+    allowed = LEAVES | {room}
+    if room not in LEAVES:
+        allowed = allowed.union(*ORDER[level(room) + 1 :])
+    assert imported_rooms(path) <= allowed
+
+
+LATE = ("transformers", "datasets", "matplotlib", "gguf", "torch", "orbax", "tensorboardX")
+
+
+@pytest.mark.parametrize(
+    ("module", "late"),
+    [
+        ("paretohqd_jax.pareto", (*LATE, "flax", "optax", "pyarrow", "scipy", "moocore")),
+        ("paretohqd_jax.main", LATE),
+    ],
+)
+def test_heavy_libraries_are_imported_when_needed(module, late):
+    program = f"import sys, {module}; print([m for m in {late!r} if m in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert result.stdout.strip() == "[]", result.stderr

@@ -1,0 +1,136 @@
+"""The command line: what a user types, and what a user's mistake gets back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from paretohqd_jax.data.rows import read_table, write_table
+from paretohqd_jax.main import console
+
+ROOT = Path(__file__).parents[1]
+
+
+def error_line(capsys, argv) -> str:
+    """What a command that must fail prints: one line, and exit status 2."""
+    with pytest.raises(SystemExit) as stop:
+        console(["paretohqd", *map(str, argv)])
+    assert stop.value.code == 2
+    errors = capsys.readouterr().err.splitlines()
+    assert len([line for line in errors if line.startswith("error: ")]) == 1, errors
+    assert not any("Traceback" in line for line in errors)
+    return errors[-1]
+
+
+@pytest.fixture
+def scores(tmp_path):
+    """Three hundred scored rows, as a path."""
+    rewards = np.random.default_rng(0).normal(size=(300, 2))
+    path = tmp_path / "scores.csv"
+    table = {"prompt": [f"p{i}" for i in range(300)], "helpful": rewards[:, 0]}
+    write_table(path, pa.table(table | {"harmless": rewards[:, 1]}))
+    return path
+
+
+def select(scores, *options):
+    return ["select", scores, "--objectives", "helpful,harmless", *options]
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".csv", ".jsonl"])
+def test_select_writes_the_nearest_rows_with_their_columns(scores, tmp_path, capsys, suffix):
+    from paretohqd_jax.pareto import preference_grid
+    from paretohqd_jax.pareto import select as select_rows
+
+    out, plot = tmp_path / f"selection{suffix}", tmp_path / "front.png"
+    argv = select(scores, "--preferences", "5", "-k", "7", "--pool", "60", "--out", out)
+    console(["paretohqd", *map(str, argv), "--plot", str(plot)])
+    table = read_table(scores)
+    rewards = np.stack([table[name].to_numpy() for name in ("helpful", "harmless")], axis=1)
+    expected = select_rows(rewards, preference_grid(5), 7, 60)
+    rows = read_table(out)
+    assert rows["row_id"].to_pylist() == np.asarray(expected.row_ids).ravel().tolist()
+    assert rows["preference_id"].to_pylist() == np.repeat(range(5), 7).tolist()
+    assert rows["prompt"].to_pylist() == [f"p{i}" for i in rows["row_id"].to_pylist()]
+    assert plot.read_bytes().startswith(b"\x89PNG")
+    assert "7 rows for each of 5 preferences" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["-k", "301"], "300 rows, fewer than k=301"),
+        (["-k", "5", "--pool", "4"], "min_pool_size"),
+        (["--preferences", "0.9,0.3"], "preference"),
+        (["--preferences", "spiral"], "spiral"),
+    ],
+)
+def test_select_refuses_what_it_cannot_do(scores, tmp_path, capsys, options, message):
+    out = tmp_path / "out.parquet"
+    assert message in error_line(capsys, select(scores, *options, "--out", out))
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        ([1.0, 1.0, 1.0], "'harmless' is 1.0 in every row"),
+        ([1.0, float("nan"), 2.0], "row 1: 'harmless' is nan"),
+        (["1", "2", "high"], "row 2: 'harmless' is 'high', not a number"),
+    ],
+)
+def test_select_names_the_row_that_is_wrong(tmp_path, capsys, column, message):
+    path = tmp_path / "scores.parquet"
+    write_table(path, pa.table({"helpful": [0.0, 1.0, 2.0], "harmless": column}))
+    options = ["-k", "2", "--preferences", "2", "--out", tmp_path / "out.csv"]
+    assert message in error_line(capsys, select(path, *options))
+
+
+def run_flags(tmp_path, *options, config="configs/toy.py"):
+    return [f"--config={ROOT / config}", f"--workdir={tmp_path / 'run'}", *options]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--config.select.kk=50"], "kk"),
+        (["--config.select.k=many"], "many"),
+        (["--config.select.k=0"], "config.select.k=0"),
+        (["--config.preferences=0.9,0.3"], "preference"),
+        (["--config.lora.targets=('q','v_proj')"], "'q'"),
+        (["--config.objectives=('brevity','nothing')"], "nothing"),
+        (["--config.model.source=/no/such/model"], "/no/such/model"),
+        (["--config.data.source=/no/such/rows.jsonl"], "/no/such/rows.jsonl"),
+        (["--config.method=magic"], "config.method='magic'"),
+        (["--stage=stage3"], "--stage='stage3' does not exist"),
+        (["--stage=stage1"], "needs step score"),
+        (["--unknown=1"], "unknown"),
+        (["select.k=50"], "select.k=50"),
+    ],
+)
+def test_a_run_refuses_bad_options_before_it_starts(tmp_path, capsys, options, message):
+    assert message in error_line(capsys, run_flags(tmp_path, *options))
+    assert not (tmp_path / "run" / "scores.parquet").exists()
+
+
+def test_a_config_file_that_is_not_there_is_named(tmp_path, capsys):
+    assert "absent.py" in error_line(capsys, run_flags(tmp_path, config="configs/absent.py"))
+
+
+@pytest.mark.parametrize("missing", ["config", "workdir"])
+def test_a_run_needs_config_and_workdir(tmp_path, capsys, missing):
+    given = [flag for flag in run_flags(tmp_path) if not flag.startswith(f"--{missing}=")]
+    assert f"--{missing} is missing" in error_line(capsys, given)
+
+
+def test_a_full_disk_is_a_message_and_not_a_traceback(scores, tmp_path, capsys, monkeypatch):
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    out = tmp_path / "out.parquet"
+    argv = select(scores, "-k", "3", "--preferences", "2", "--out", out)
+    assert "disk is full" in error_line(capsys, argv)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["scores.csv"]
