@@ -7,6 +7,7 @@ same detector.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -61,11 +62,7 @@ def repeated_four_gram_share(words: Sequence[str]) -> float:
 
 def longest_word_run(words: Sequence[str]) -> int:
     """How often one word comes in a row at most."""
-    longest = run = 0
-    for index, word in enumerate(words):
-        run = run + 1 if index and word == words[index - 1] else 1
-        longest = max(longest, run)
-    return longest
+    return max((len(list(run)) for _, run in itertools.groupby(words)), default=0)
 
 
 def collapse_rates(causes: Sequence[str]) -> dict[str, float]:

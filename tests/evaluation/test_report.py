@@ -103,7 +103,8 @@ def test_every_model_and_stage_is_in_the_tables(page, run):
         for mean, error in zip(model["mean_rewards"], model["standard_errors"], strict=True):
             assert f"{number(mean)} \u00b1 {number(error)}" in shown
         assert all(percent(share) in page.text for share in model["collapse"].values())
-    assert all(value in shown for value in run.evaluation["base"]["hypervolume"])
+    hypervolumes = run.evaluation["base"]["hypervolume"].values()
+    assert all(number(value, 3) in shown for value in hypervolumes)
 
 
 def test_the_numbers_at_the_top_are_of_the_last_stage(page, run):
@@ -120,6 +121,15 @@ def test_the_numbers_at_the_top_are_of_the_last_stage(page, run):
     assert top[top.index("Collapsed responses") + 1] == percent(stage2["collapse"]["total"])
     dominated = round(3 * stage2["dominated_share"])
     assert top[top.index("Dominated models") + 1] == f"{dominated} of 3"
+
+
+def test_the_steerability_at_the_top_is_the_lowest(run, tmp_path):
+    stage2 = run.evaluation["fronts"]["stage2"] | {"steerability": [0.75, -0.25]}
+    evaluation = run.evaluation | {"fronts": {**run.evaluation["fronts"], "stage2": stage2}}
+    write_report(tmp_path / "a.html", evaluation, run.rewards, run.selection, [], {})
+    text = Page(tmp_path / "a.html").text
+    start = text.index("Steerability (lowest)")
+    assert text[start + 1 : start + 3] == ["\u22120.25", "brevity: 0.75, positivity: \u22120.25"]
 
 
 def test_hypervolume_has_its_frame_beside_it(page, run):

@@ -19,10 +19,16 @@ def test_brevity_is_minus_log_of_one_plus_words():
 
 def test_positivity_is_the_vader_compound_of_the_response_alone():
     # Values of vaderSentiment 3.3.2, printed by its own analyzer.
-    responses = ["What a wonderful idea!", "I am sad and lonely.", "The moon is made of rock.", ""]
-    rewards = functions.positivity(["I love you, wonderful!"] * 4, responses)
+    responses = [
+        "What a wonderful idea!",
+        "What a WONDERFUL idea!",
+        "I am sad and lonely.",
+        "The moon is made of rock.",
+        "",
+    ]
+    rewards = functions.positivity(["I love you, wonderful!"] * 5, responses)
     assert rewards.dtype == np.float32
-    np.testing.assert_allclose(rewards, [0.6114, -0.6808, 0.0, 0.0], atol=1e-7)
+    np.testing.assert_allclose(rewards, [0.6114, 0.6932, -0.6808, 0.0, 0.0], atol=1e-7)
 
 
 def test_missing_vader_names_the_command(monkeypatch):
