@@ -245,7 +245,7 @@ def _finish(
     pair: tuple[int, int],
     heading: str,
 ) -> None:
-    x, y = (objectives[index] for index in pair)
+    x, y = (_short_name(objectives[index]) for index in pair)
     axes.set_xlabel(f"{x} (reward) \u2192 better")
     axes.set_ylabel(f"{y} (reward) \u2192 better")
     axes.set_title(heading)
@@ -274,6 +274,12 @@ def _draw_colour_scale(axes: Axes, label: str) -> None:
     bar.set_ticks([0, 0.25, 0.5, 0.75, 1])
     bar.ax.tick_params(labelsize=8, length=2)
     bar.outline.set_visible(False)
+
+
+def _short_name(objective: str) -> str:
+    """What fits on an axis: "package.module:function" without its module, cut if still long."""
+    name = objective.rsplit(":", 1)[-1]
+    return name if len(name) <= 24 else f"{name[:23]}\u2026"
 
 
 def title(stage: str) -> str:

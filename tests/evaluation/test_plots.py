@@ -121,6 +121,14 @@ def test_selection_alone_and_a_name_with_dollars(run, tmp_path):
     assert Image.open(tmp_path / "a.png").size == (936, 828)
 
 
+def test_long_names_of_objectives_fit_on_the_axes(run):
+    names = ["my_company.alignment.rewards:helpfulness", "harmlessness_of_all_the_replies"]
+    panel = plots.selection_panels(names, run.preferences, run.rewards, run.selection)[0]
+    axes, _ = lines(panel)
+    assert axes.get_xlabel().startswith("helpfulness (")
+    assert axes.get_ylabel().startswith("harmlessness_of_all_the\u2026 (")
+
+
 @pytest.mark.parametrize("num_objectives", [2, 3, 7])
 def test_colours_are_distinct_and_valid(num_objectives):
     corners = np.eye(num_objectives)
