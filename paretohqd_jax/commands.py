@@ -111,9 +111,10 @@ def _sample_under(
     from paretohqd_jax.sampling.sampler import SamplingConfig
 
     words = instruction.pop("instruction")
+    texts = [format_prompt(base.tokenizer, prompt, "chat", words) for prompt in prompts]
     rows = generate_responses(
         base.model, base.params, init_adapters(jax.random.key(0), base.config, base.lora, 1),
-        base.tokenizer, [format_prompt(base.tokenizer, prompt, "chat", words) for prompt in prompts],
+        base.tokenizer, texts,
         jax.random.key(step_seed(options.seed, f"sample {number}")), SamplingConfig(**instruction),
         eos_token_ids=base.eos_token_ids, batch_size=options.batch_size, directory=scratch,
         description=f"instruction {number}",

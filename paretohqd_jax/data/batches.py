@@ -37,7 +37,7 @@ def token_ids(
 def token_counts(
     tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], responses: Sequence[str]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers of tokens of the formatted prompts and of the responses, EOS counted, `[num_rows]`."""
+    """Tokens of the formatted prompts and of the responses (EOS counted), int32 `[num_rows]`."""
     pair = token_ids(tokenizer, prompts, responses)
     return tuple(np.array([len(ids) for ids in side], np.int32) for side in pair)
 
