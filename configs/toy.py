@@ -48,11 +48,11 @@ def get_config():
     config.lora.rank = 4
     config.lora.alpha = 8.0
     config.lora.targets = ("q_proj", "v_proj", "o_proj", "down_proj")
-    config.train.stage1_steps = 12
-    config.train.stage2_steps = 6
+    config.train.stage1_steps = 40
+    config.train.stage2_steps = 10
     config.train.batch_size = 4
-    config.train.learning_rate = 1e-2
-    config.train.checkpoint_every = 3
+    config.train.learning_rate = 3e-2
+    config.train.checkpoint_every = 5
     config.generate.num_prompts = 24
     config.generate.max_new_tokens = 24
     config.generate.batch_size = 12

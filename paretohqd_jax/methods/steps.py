@@ -26,6 +26,7 @@ from paretohqd_jax.evaluation.collapse import collapse_causes
 from paretohqd_jax.files import write_json
 from paretohqd_jax.methods.base import BaseModel, step_seed
 from paretohqd_jax.models.lora import init_adapters
+from paretohqd_jax.models.peft import export_peft
 from paretohqd_jax.pareto import Selection, select
 from paretohqd_jax.pipeline import Output
 from paretohqd_jax.rewards.scoring import score
@@ -370,8 +371,6 @@ def export_adapters(
     path: Path, scratch: Path, stage2: Output, *, base: BaseModel, adapter_names: Sequence[str]
 ) -> None:
     """Writes each preference's adapter in PEFT's format."""
-    from paretohqd_jax.models.peft import export_peft
-
     adapters = load_adapters(stage2.path)
     for index, name in enumerate(adapter_names):
         adapter = jax.tree.map(lambda leaf, index=index: leaf[index], adapters)
