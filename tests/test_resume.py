@@ -5,6 +5,7 @@ Also a script: `python tests/test_resume.py 25` kills 25 times and prints where.
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import subprocess
@@ -12,6 +13,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+from paretohqd_jax.methods.paretohqd import STEPS
 
 ROOT = Path(__file__).parents[1]
 COMPARED = (
@@ -40,45 +43,54 @@ def start_run(workdir: Path, cache: Path) -> subprocess.Popen:
     )  # fmt: skip
 
 
-def finish(process: subprocess.Popen) -> float:
-    """Waits for the end of a run that must succeed; seconds of work, start-up not counted."""
-    work_started = wait_for_work(process)
+def finish(process: subprocess.Popen) -> None:
+    """Waits for the end of a run that must succeed."""
     _, errors = process.communicate()
     assert process.returncode == 0, errors
-    return time.monotonic() - work_started
 
 
-def wait_for_work(process: subprocess.Popen) -> float:
+def random_moments(workdir: Path, number: int, seed: int) -> list[tuple[str, float]]:
+    """Moments of a finished run in the order of its steps: a step and seconds into it."""
+    manifest = json.loads((workdir / "manifest.json").read_text())
+    seconds = {step: manifest[step]["seconds"] for step in STEPS}
+    choose = random.Random(seed)
+    steps = choose.choices(STEPS, [seconds[step] for step in STEPS], k=number)
+    return [(step, choose.uniform(0, seconds[step])) for step in sorted(steps, key=STEPS.index)]
+
+
+def kill_at(process: subprocess.Popen, step: str, seconds: float) -> bool:
+    """kill -9, so many seconds into a step; False if the run had passed it."""
     for line in process.stderr:
-        if ": started" in line or ": up to date" in line:
+        if f" {step}: started" in line:
+            time.sleep(seconds)
             break
-    return time.monotonic()
+    running = process.poll() is None
+    process.kill()
+    process.communicate()
+    return running
 
 
 def kill_at_random_moments(directory: Path, num_kills: int, seed: int = 0) -> list[str]:
-    """Runs undisturbed and killed; returns what was in progress at each kill."""
-    finish(start_run(directory / "warm", directory / "cache"))
-    work_seconds = finish(start_run(directory / "whole", directory / "cache"))
-    moments = random.Random(seed)
-    interrupted = []
-    for _ in range(num_kills):
-        process = start_run(directory / "killed", directory / "cache")
-        wait_for_work(process)
-        time.sleep(moments.uniform(0, 2.5 * work_seconds / num_kills))
-        process.kill()
-        _, errors = process.communicate()
-        steps = [line for line in errors.splitlines() if ": started" in line or ": done" in line]
-        interrupted.append(steps[-1] if steps else "first step")
-    finish(start_run(directory / "killed", directory / "cache"))
+    """Runs undisturbed and killed, compares, and returns where the kills hit."""
+    cache = directory / "cache"
+    finish(start_run(directory / "warm", cache))
+    finish(start_run(directory / "whole", cache))
+    moments = random_moments(directory / "whole", num_kills, seed)
+    hits = [
+        f"{step} + {seconds:.2f} s"
+        for step, seconds in moments
+        if kill_at(start_run(directory / "killed", cache), step, seconds)
+    ]
+    finish(start_run(directory / "killed", cache))
     for name in COMPARED:
         whole, killed = (directory / run / name for run in ("whole", "killed"))
         assert whole.read_bytes() == killed.read_bytes(), name
-    return interrupted
+    return hits
 
 
 def test_a_run_killed_ten_times_ends_with_the_same_bytes(tmp_path):
-    interrupted = kill_at_random_moments(tmp_path, num_kills=10)
-    assert len(set(interrupted)) >= 3, interrupted
+    hits = kill_at_random_moments(tmp_path, num_kills=10)
+    assert len(hits) >= 7 and len({hit.split()[0] for hit in hits}) >= 3, hits
 
 
 if __name__ == "__main__":
