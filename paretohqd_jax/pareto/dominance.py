@@ -12,6 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from paretohqd_jax.errors import InputError
+from paretohqd_jax.pareto import sieve
+from paretohqd_jax.pareto.divide import front_of_three, ranks_of_three
 from paretohqd_jax.pareto.inputs import (
     Array,
     answer_in_kind,
@@ -24,9 +26,15 @@ from paretohqd_jax.pareto.order import order_keys
 from paretohqd_jax.pareto.patience import ranks_of_two
 from paretohqd_jax.pareto.tiles import ranks_by_tiles
 
+POOL_SAMPLE = 2048  # rows whose layers show how deep a pool reaches
+POOL_CHAMPIONS = 32
+
 
 def non_dominated_rank(rewards: Array, *, validate: bool = True) -> Array:
     """Layer of each row of `rewards [num_rows, num_objectives]`: int32 [num_rows], 0 the best.
+
+    Two objectives: patience sorting, O(N log N). Three: divide and conquer, O(N log N log F) for
+    F layers. Others, and all on accelerators: tiles of comparisons, O(N^2 M) with O(N) memory.
 
     Exact for every input type: float64 values and large integers that float32 would merge are
     replaced by their ranks in the column first (dominance depends on order only). Works under
@@ -39,17 +47,29 @@ def non_dominated_rank(rewards: Array, *, validate: bool = True) -> Array:
         return answer_in_kind(np.zeros(0, np.int32), rewards)
     if is_traced(array):
         return _ranks(array)
-    ranks = np.asarray(_jitted_ranks(pad_rows(exact_float32(array))))
-    return answer_in_kind(ranks[: len(array)], rewards)
+    return answer_in_kind(_host_ranks(exact_float32(array)), rewards)
 
 
 def non_dominated_mask(rewards: Array, *, validate: bool = True) -> Array:
     """Whether nothing dominates each row of `rewards [num_rows, num_objectives]`: bool [num_rows].
 
-    The same as `non_dominated_rank(rewards) == 0`, duplicates included; types, `validate` and
-    errors as there.
+    Equal to `non_dominated_rank(rewards) == 0`, duplicates included; types, `validate` and
+    errors as there. Outside `jit` a sieve first drops what a few champions dominate, O(N M), and
+    the exact front is sought among the survivors: with two or three objectives by sweeps,
+    O(N log N).
     """
-    return non_dominated_rank(rewards, validate=validate) == 0
+    array = check_rewards(rewards, validate)
+    if array.shape[0] == 0:
+        return answer_in_kind(np.zeros(0, bool), rewards)
+    if is_traced(array):
+        return _front(array)
+    exact = exact_float32(array)
+    ids = sieve.survivors(exact)
+    left = exact[ids]
+    padded = pad_rows(left, None if len(left) == len(exact) else sieve.survivor_size(len(left)))
+    mask = np.zeros(len(exact), bool)
+    mask[ids] = np.asarray(_jitted_front(padded))[: len(ids)]
+    return answer_in_kind(mask, rewards)
 
 
 def pool_layers(rewards: Array, min_size: int, *, validate: bool = True) -> Array:
@@ -57,22 +77,70 @@ def pool_layers(rewards: Array, min_size: int, *, validate: bool = True) -> Arra
 
     The pool is the first whole layers of `rewards [num_rows, num_objectives]` that hold at least
     `min_size` rows together, or all rows if there are fewer. Types, `validate` and errors as in
-    `non_dominated_rank`; `min_size` must be at least 1.
+    `non_dominated_rank`; `min_size`, static under `jit`, must be at least 1. Outside `jit` only
+    rows that can be in the pool are ranked (see `_shallow_rows`).
     """
     if min_size < 1:
         raise InputError(f"min_size: {min_size}; give at least 1")
-    ranks = non_dominated_rank(rewards, validate=validate)
-    xp = jnp if is_traced(ranks) else np
-    if len(ranks) == 0:
-        return ranks
-    ordered = xp.sort(xp.asarray(ranks))
-    last_layer = ordered[min(min_size, len(ranks)) - 1]
-    return answer_in_kind(xp.where(ranks <= last_layer, ranks, -1), rewards)
+    array = check_rewards(rewards, validate)
+    num_rows = array.shape[0]
+    if num_rows == 0:
+        return answer_in_kind(np.zeros(0, np.int32), rewards)
+    last = min(min_size, num_rows) - 1
+    if is_traced(array):
+        ranks = _ranks(array)
+        return jnp.where(ranks <= jnp.sort(ranks)[last], ranks, -1)
+    exact = exact_float32(array)
+    ids, ranks = _shallow_rows(exact, min_size)
+    inside = ranks <= np.partition(ranks, last)[last]
+    pool = np.full(num_rows, -1, np.int32)
+    pool[ids[inside]] = ranks[inside]
+    return answer_in_kind(pool, rewards)
+
+
+def _shallow_rows(rewards: np.ndarray, min_size: int) -> tuple[np.ndarray, np.ndarray]:
+    """(ids, ranks) of rows that include every layer of a pool of `min_size` rows.
+
+    Champions come from one layer of a sample, deep enough by its share of the rows. What they do
+    not dominate is ranked on its own, and rightly so (see `sieve`). Every row left out lies
+    deeper than the shallowest champion, so if the layers down to that one hold `min_size` rows,
+    the pool is among them; otherwise a deeper layer is tried, in the end all rows.
+    """
+    num_rows, wanted = len(rewards), 2 * min_size * POOL_SAMPLE // len(rewards)
+    while num_rows >= 4 * POOL_SAMPLE and wanted < POOL_SAMPLE // 4:
+        sampled = sieve.sample_rows(rewards, POOL_SAMPLE)
+        sample_ranks = _host_ranks(rewards[sampled])
+        layer = sampled[sample_ranks == np.partition(sample_ranks, wanted)[wanted]]
+        candidates = layer[sieve.sample_rows(layer, sieve.SAMPLE)]
+        judges = rewards[sieve.sample_rows(rewards, sieve.SAMPLE)]
+        chosen = sieve.champions(rewards[candidates], judges, POOL_CHAMPIONS)
+        champions = candidates[np.asarray(chosen)]
+        keep = sieve.undominated(pad_rows(rewards), rewards[champions])
+        ids = np.flatnonzero(np.asarray(keep)[:num_rows])
+        if 2 * len(ids) > num_rows:
+            break
+        ranks = _host_ranks(rewards[ids], sieve.survivor_size(len(ids)))
+        shallowest = ranks[np.searchsorted(ids, champions)].min()
+        if (ranks <= shallowest).sum() >= min_size:
+            return ids, ranks
+        wanted = 4 * wanted + 1
+    return np.arange(num_rows), _host_ranks(rewards)
+
+
+def _host_ranks(rewards: np.ndarray, size: int | None = None) -> np.ndarray:
+    return np.asarray(_jitted_ranks(pad_rows(rewards, size)))[: len(rewards)]
 
 
 def _ranks(rewards: jax.Array) -> jax.Array:
     keys = order_keys(rewards)
-    return ranks_of_two(keys) if keys.shape[1] == 2 else ranks_by_tiles(keys)
+    by_objectives = {2: ranks_of_two, 3: ranks_of_three}
+    return by_objectives.get(keys.shape[1], ranks_by_tiles)(keys)
+
+
+def _front(rewards: jax.Array) -> jax.Array:
+    keys = order_keys(rewards)
+    return front_of_three(keys) if keys.shape[1] == 3 else _ranks(rewards) == 0
 
 
 _jitted_ranks = jax.jit(_ranks)
+_jitted_front = jax.jit(_front)

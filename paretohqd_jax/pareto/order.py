@@ -10,21 +10,32 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-WORST = jnp.iinfo(jnp.int32).min
+EMPTY = jnp.iinfo(jnp.int32).min  # below every key
+WORST = EMPTY + 1  # below every key but its own
+
+
+def read(array: jax.Array, index: jax.Array) -> jax.Array:
+    """array[index] in a form that XLA keeps inside a compiled loop."""
+    return lax.dynamic_index_in_dim(array, index, keepdims=False)
+
+
+def write(array: jax.Array, value: jax.Array, index: jax.Array) -> jax.Array:
+    """array with array[index] = value, in place inside a compiled loop."""
+    return lax.dynamic_update_index_in_dim(array, value, index, 0)
 
 
 def order_keys(rewards: jax.Array) -> jax.Array:
     """int32 keys with the order of each column of `rewards [num_rows, num_objectives]`.
 
     Floats up to 32 bits map through their bits: those of a positive float grow with it, those of
-    a negative one fall, and -0.0 meets 0.0. Wider numbers (a caller who enabled x64) map to
-    their ranks in the column. A row with a NaN gets the worst key in every objective.
+    a negative one fall, and -0.0 meets 0.0. Wider numbers and integers map to their ranks in the
+    column. A row with a NaN gets the worst key in every objective.
     """
     dtype = rewards.dtype
     if jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize <= 4:
         bits = lax.bitcast_convert_type(rewards.astype(jnp.float32), jnp.int32)
-        keys = jnp.where(bits < 0, WORST - bits, bits)
-    elif dtype.itemsize <= 4 and dtype != jnp.uint32:
+        keys = jnp.where(bits < 0, EMPTY - bits, bits)
+    elif dtype.itemsize <= 2:
         keys = rewards.astype(jnp.int32)
     else:
         column_rank = jax.vmap(lambda column: jnp.searchsorted(jnp.sort(column), column))
