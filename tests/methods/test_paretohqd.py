@@ -1,0 +1,137 @@
+"""One toy run from the command line, and everything it should have left behind."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from paretohqd_jax.data.rows import read_table
+from paretohqd_jax.main import console
+from paretohqd_jax.methods.paretohqd import STEPS, adapter_names
+from paretohqd_jax.pareto import select
+from paretohqd_jax.training.checkpoints import load_adapters
+
+ROOT = Path(__file__).parents[2]
+OBJECTIVES = ("brevity", "configs.toy:vowels")
+PREFERENCES = np.array([[0, 1], [0.5, 0.5], [1, 0]])
+K, NUM_TEST_PROMPTS, NUM_MODELS = 16, 6, 7
+
+
+def run_toy(workdir: Path, *options: str) -> None:
+    console(
+        ["paretohqd", f"--config={ROOT / 'configs/toy.py'}", f"--workdir={workdir}", *options]
+    )
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+    path = tmp_path_factory.mktemp("toy")
+    run_toy(path)
+    return path
+
+
+def column(table, name):
+    return np.array(table[name].to_pylist())
+
+
+def rewards_of(table):
+    return np.stack([column(table, name) for name in OBJECTIVES], axis=1)
+
+
+def test_the_run_directory_is_what_the_readme_shows(workdir):
+    assert sorted(json.loads((workdir / "manifest.json").read_text())) == sorted(STEPS)
+    files = {str(path.relative_to(workdir)) for path in workdir.rglob("*") if path.is_file()}
+    assert files >= {
+        "config.json", "scores.parquet", "selection/stage1.parquet", "selection/stage2.parquet",
+        "generated.parquet", "evaluation/responses.parquet", "evaluation/points.json",
+        "report/front.png", "report/report.html", "adapters/w0.50_0.50/adapter_config.json",
+        "adapters/w0.50_0.50/adapter_model.safetensors",
+    }  # fmt: skip
+    assert not list((workdir / "partial").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("stage", "scored", "k"), [("stage1", "scores", K), ("stage2", "generated", K // 2)]
+)
+def test_each_stage_trains_on_the_rows_nearest_to_its_rays(workdir, stage, scored, k):
+    table = read_table(workdir / f"{scored}.parquet")
+    allowed = column(table, "split") == "train" if stage == "stage1" else column(
+        table, "collapsed"
+    ) == ""  # fmt: skip
+    candidates = np.flatnonzero(allowed)
+    assert 0 < candidates.size < table.num_rows
+    expected = select(rewards_of(table)[candidates], PREFERENCES, k)
+    selection = read_table(workdir / "selection" / f"{stage}.parquet")
+    assert column(selection, "row_id").tolist() == candidates[expected.row_ids].ravel().tolist()
+    assert column(selection, "preference_id").tolist() == np.repeat(range(3), k).tolist()
+    facts = json.loads((workdir / "selection" / f"{stage}.json").read_text())
+    assert facts["pool_size"] == (np.asarray(expected.ranks) >= 0).sum()
+
+
+def test_held_out_prompts_are_seen_by_the_evaluation_alone(workdir):
+    table = read_table(workdir / "scores.parquet")
+    held_out = set(column(table, "prompt")[column(table, "split") == "test"])
+    assert len(held_out) == NUM_TEST_PROMPTS
+    answers = read_table(workdir / "evaluation/responses.parquet")
+    assert set(column(answers, "prompt")) == held_out
+    generated = read_table(workdir / "generated.parquet")
+    assert not held_out & set(column(generated, "prompt"))
+    assert set(column(generated, "representative")) == {0, 1, 2}
+
+
+def test_the_points_are_the_means_of_the_scored_answers(workdir):
+    answers = read_table(workdir / "evaluation/scores.parquet")
+    points = json.loads((workdir / "evaluation/points.json").read_text())
+    models = [points["base"]]
+    models += [model for stage in ("stage1", "stage2") for model in points["fronts"][stage]["models"]]
+    assert len(models) == NUM_MODELS and points["num_prompts"] == NUM_TEST_PROMPTS
+    for number, model in enumerate(models):
+        rows = column(answers, "adapter") == number
+        np.testing.assert_allclose(model["mean_rewards"], rewards_of(answers)[rows].mean(axis=0))
+        collapsed = column(answers, "collapsed")[rows] != ""
+        np.testing.assert_allclose(model["collapse"]["total"], collapsed.mean())
+
+
+def test_the_models_are_steered(workdir):
+    points = json.loads((workdir / "evaluation/points.json").read_text())
+    stage2 = np.array([m["mean_rewards"] for m in points["fronts"]["stage2"]["models"]])
+    assert (stage2[:, 1][0] > stage2[:, 1][2]) and (stage2[:, 0][2] > stage2[:, 0][0])
+
+
+def test_stage_2_goes_on_from_stage_1(workdir):
+    one, two = (load_adapters(workdir / stage)["layers"]["q_proj"]["a"] for stage in ("stage1", "stage2"))
+    change, size = np.abs(two - one).mean(), np.abs(one).mean()
+    assert 0 < change < size
+
+
+def test_the_exported_adapters_are_those_of_stage_2(workdir):
+    adapters = load_adapters(workdir / "stage2")
+    for index, name in enumerate(adapter_names(PREFERENCES)):
+        tensors = load_file(workdir / "adapters" / name / "adapter_model.safetensors")
+        lora_a = tensors["base_model.model.model.layers.1.self_attn.q_proj.lora_A.weight"]
+        np.testing.assert_array_equal(lora_a, adapters["layers"]["q_proj"]["a"][index, 1].T)
+
+
+def test_a_changed_option_reruns_exactly_what_depends_on_it(workdir, capsys):
+    def steps_run(*options):
+        run_toy(workdir, *options)
+        lines = capsys.readouterr().err.splitlines()
+        return [line.split()[1].rstrip(":") for line in lines if ": started" in line]
+
+    assert steps_run() == []
+    # What changes no result reruns the report alone, which states the options.
+    unchanged = ("--config.model.remat=dots", "--config.train.checkpoint_every=7")
+    assert steps_run(*unchanged) == ["report"]
+    changed = "--config.evaluate.temperature=0.9"
+    assert steps_run(changed) == ["respond", "judge", "evaluate", "report"]
+    assert steps_run(changed, "--stage=select1") == []
+
+
+def test_names_of_adapters_are_distinct_and_safe():
+    assert adapter_names(PREFERENCES) == ["w0.00_1.00", "w0.50_0.50", "w1.00_0.00"]
+    close = adapter_names(np.array([[0.501, 0.499], [0.502, 0.498]]))
+    assert len(set(close)) == 2

@@ -1,0 +1,91 @@
+"""What the steps refuse, on rows made for it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from paretohqd_jax.data.rows import read_table, write_table
+from paretohqd_jax.errors import InputError
+from paretohqd_jax.methods.base import BaseModel, step_seed
+from paretohqd_jax.methods.steps import score_data, select_rows
+from paretohqd_jax.models.lora import LoraConfig
+from paretohqd_jax.pipeline import Output
+
+
+@pytest.fixture
+def base():
+    return BaseModel("random:toy", "float32", "none", "{prompt}:", LoraConfig(rank=1))
+
+
+def score_rows(tmp_path, base, rows, **changes):
+    source, path = tmp_path / "rows.jsonl", tmp_path / "scores.parquet"
+    write_table(source, pa.Table.from_pylist(rows))
+    options = {
+        "source": str(source), "objectives": ["brevity", "positivity"], "num_test_prompts": 1,
+        "min_tokens": 1, "max_tokens": 100, "batch_size": 16, "seed": 0,
+    } | changes  # fmt: skip
+    score_data(path, tmp_path, base=base, **options)
+    return read_table(path)
+
+
+def rows_of(*pairs):
+    return [{"prompt": prompt, "response": response} for prompt, response in pairs]
+
+
+def test_rows_are_scored_split_and_kept_in_order(tmp_path, base):
+    rows = rows_of(("a", "good one"), ("b", "bad two three"), ("b", "meh"), ("b", "meh"))
+    table = score_rows(tmp_path, base, rows)
+    assert table["response"].to_pylist() == ["good one", "bad two three", "meh"]
+    np.testing.assert_allclose(table["brevity"].to_numpy(), -np.log([3, 4, 2]), rtol=1e-6)
+    splits = dict(zip(table["prompt"].to_pylist(), table["split"].to_pylist(), strict=True))
+    assert sorted(splits.values()) == ["test", "train"]
+
+
+def test_rows_of_unfit_length_are_left_out(tmp_path, base):
+    rows = rows_of(("a", "one"), ("b", "x" * 50), ("c", "two"), ("d", ""))
+    rows[3]["response"] = "y"
+    table = score_rows(tmp_path, base, rows, min_tokens=5, max_tokens=20)
+    assert table["response"].to_pylist() == ["one", "two"]
+    with pytest.raises(InputError, match="no row has 60 to 70 tokens"):
+        score_rows(tmp_path, base, rows, min_tokens=60, max_tokens=70)
+
+
+def test_a_prompt_beyond_the_context_is_named_by_row(tmp_path, base):
+    rows = rows_of(("a", "x"), ("b" * 600, "y"))
+    with pytest.raises(InputError, match=r"row 1: the prompt has 601 tokens, .* context is 512"):
+        score_rows(tmp_path, base, rows)
+
+
+def select_from(tmp_path, columns, k=2, preferences=((0.0, 1.0), (1.0, 0.0))):
+    path = tmp_path / "scored.parquet"
+    size = len(columns["a"])
+    write_table(path, pa.table({"prompt": ["p"] * size} | columns))
+    options = {"range_scope": "data", "normalize": True, "min_pool_size": 0}
+    out = tmp_path / "selection.parquet"
+    select_rows(
+        out, tmp_path, Output(path, ""), objectives=["a", "b"],
+        preferences=[list(row) for row in preferences], k=k, **options,
+    )  # fmt: skip
+    return read_table(out)
+
+
+def test_held_out_and_collapsed_rows_are_never_selected(tmp_path):
+    columns = {"a": [9.0, 1.0, 2.0, 3.0], "b": [9.0, 3.0, 2.0, 1.0]}
+    for marks in ({"split": ["test", *["train"] * 3]}, {"collapsed": ["loop", "", "", ""]}):
+        selection = select_from(tmp_path, columns | marks)
+        assert selection["row_id"].to_pylist() == [1, 2, 3, 2]
+
+
+def test_too_few_rows_and_flat_objectives_are_refused(tmp_path):
+    columns = {"a": [1.0, 2.0, 3.0], "b": [3.0, 2.0, 1.0]}
+    with pytest.raises(InputError, match="3 rows to select from, fewer than k=4"):
+        select_from(tmp_path, columns, k=4)
+    with pytest.raises(InputError, match="objective 'b' is 1.0 in every row"):
+        select_from(tmp_path, columns | {"b": [1.0, 1.0, 1.0]})
+
+
+def test_no_two_steps_share_a_seed():
+    seeds = {step_seed(seed, name) for seed in range(50) for name in ("init", "split", "stage1")}
+    assert len(seeds) == 150
