@@ -15,10 +15,11 @@ import numpy as np
 from jax import lax
 
 from paretohqd_jax.errors import InputError
-from paretohqd_jax.pareto.inputs import Array, check_rewards, is_traced
+from paretohqd_jax.pareto.inputs import Array, bucket_size, check_rewards, is_traced, pad_rows
 from paretohqd_jax.pareto.preference import check_preferences
 
 DECIMALS = 9  # distances that agree to here are ties, which the smaller row id wins
+BLOCK = 32  # rows whose smallest distance stands for them in the first pass
 
 
 def ray_distance(
@@ -81,16 +82,53 @@ def nearest_to_ray(
         raise InputError(f"k: {k} rows wanted of {available}; lower k or give more rows")
     if traced:
         return _nearest_traced(array, preferences, k, low, high, normalize, candidates)
-    ids = np.arange(num_rows) if candidates is None else np.flatnonzero(candidates)
-    rows = np.asarray(array)[ids].astype(np.float64)
-    distances = _distances(*_rays(rows, preferences, low, high, normalize))
-    rounded = np.round(distances, DECIMALS)
-    order = np.argsort(rounded, axis=1, kind="stable")[:, :k]
-    row_ids = ids[order].astype(np.int32)
-    distances = np.take_along_axis(distances, order, axis=1)
+    row_ids, distances = _nearest_on_host(array, preferences, k, low, high, normalize, candidates)
     if isinstance(rewards, jax.Array):
         return jnp.asarray(row_ids), jnp.asarray(distances, jnp.float32)
     return row_ids, distances
+
+
+def _nearest_on_host(array, preferences, k, low, high, normalize, candidates):
+    """A float32 pass over everything, then float64 over the few rows that can be nearest.
+
+    The pass takes the smallest distance of each block of rows. The k-th smallest of those, plus
+    what float32 can be wrong by, bounds the k-th nearest row; so the k nearest rows lie in blocks
+    below the bound, about k of them, and only their rows are measured exactly and sorted.
+    """
+    ids = np.arange(len(array)) if candidates is None else np.flatnonzero(candidates)
+    rows = array if candidates is None else array[ids]
+    offsets, directions = _rays(rows.astype(np.float64), preferences, low, high, normalize)
+    with np.errstate(over="ignore"):  # then nothing is left out below
+        narrow = offsets.astype(np.float32)
+    num_blocks = bucket_size(-(-len(ids) // BLOCK))
+    padded = pad_rows(narrow, num_blocks * BLOCK)
+    smallest = np.asarray(_block_minima(padded, directions.astype(np.float32)))
+    position = min(k, num_blocks) - 1
+    bound = np.partition(smallest, position, axis=1)[:, position]
+    bound = bound if k <= num_blocks else np.full_like(bound, np.inf)
+    num_objectives = offsets.shape[1]
+    largest = num_objectives * np.abs(narrow).max()
+    bound += 4 * (num_objectives + 4) * np.finfo(np.float32).eps * largest + 2 * 10.0**-DECIMALS
+    ray, block = np.nonzero(smallest <= bound[:, None])
+    ray = np.repeat(ray, BLOCK)
+    row = (block[:, None] + num_blocks * np.arange(BLOCK)).ravel()
+    distances = _distance(offsets[np.minimum(row, len(ids) - 1)].T, directions[ray].T)
+    near = (distances <= bound[ray]) & (row < len(ids))
+    ray, row, distances = ray[near], row[near], distances[near]
+    order = np.lexsort((row, np.round(distances, DECIMALS), ray))
+    starts = np.searchsorted(ray[order], np.arange(len(directions)))
+    first = order[starts[:, None] + np.arange(k)]
+    return ids[row[first]].astype(np.int32), distances[first]
+
+
+@jax.jit
+def _block_minima(offsets: jax.Array, directions: jax.Array) -> jax.Array:
+    """Smallest distance in each block: [num_rays, num_blocks]. Block b holds rows b, b + B, ...
+    for B blocks, so that the minimum runs over whole vectors of neighbouring rows."""
+    columns = offsets.T.reshape(offsets.shape[1], BLOCK, -1)
+    slopes = directions.T[:, :, None, None]
+    distances = _distance(columns[:, None], slopes)
+    return jnp.where(jnp.isnan(distances), jnp.inf, distances).min(axis=1)  # padding is nan
 
 
 def _nearest_traced(array, preferences, k, low, high, normalize, candidates):
@@ -121,9 +159,13 @@ def _rays(
 
 
 def _distances(offsets: Array, directions: Array) -> Array:
-    """|v - max(0, v.u) u| for offsets v [num_rows, M] and unit (or zero) u [num_rays, M]."""
-    xp = jnp if isinstance(offsets, jax.Array) else np
-    columns = [offsets[None, :, m] for m in range(offsets.shape[1])]
-    slopes = [directions[:, m, None] for m in range(offsets.shape[1])]
-    along = xp.maximum(sum(v * u for v, u in zip(columns, slopes, strict=True)), 0)
-    return xp.sqrt(sum((v - along * u) ** 2 for v, u in zip(columns, slopes, strict=True)))
+    """[num_rays, num_rows] of offsets [num_rows, M] and directions [num_rays, M]."""
+    return _distance(offsets.T[:, None, :], directions.T[:, :, None])
+
+
+def _distance(offset: Array, direction: Array) -> Array:
+    """|v - max(0, v.u) u| for offsets v and unit (or zero) directions u, both with the objectives
+    in front; written as sums over objectives, since a matrix product may run in low precision."""
+    xp = jnp if isinstance(offset, jax.Array) else np
+    along = xp.maximum(sum(v * u for v, u in zip(offset, direction, strict=True)), 0)
+    return xp.sqrt(sum((v - along * u) ** 2 for v, u in zip(offset, direction, strict=True)))

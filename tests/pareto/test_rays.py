@@ -84,6 +84,15 @@ def test_many_rows_with_candidates(num_rows, kind):
     np.testing.assert_allclose(traced_distances, distances, rtol=1e-6, atol=1e-7)
 
 
+def test_float64_differences_and_huge_rewards_decide():
+    rewards = 1 + np.array([[3.0], [1.0], [2.0], [0.0]]) * 2.0**-28
+    ids, _ = nearest_to_ray(rewards, [[1.0]], 3, [0.0], rewards.max(axis=0))
+    assert ids.tolist() == [[0, 2, 1]]  # 3.7e-9 apart: more than 1e-9, less than float32 sees
+    huge = np.array([[1e300], [3e300], [2e300], [0.0]])
+    ids, _ = nearest_to_ray(huge, [[1.0]], 2, [0.0], [3e300], normalize=False)
+    assert ids.tolist() == [[1, 2]]
+
+
 def test_tie_order_survives_rescaling():
     ids, _ = nearest_to_ray(SET_A, PREFERENCES_A, 4, [0, 0], [10, 10])
     scaled, _ = nearest_to_ray(SET_A * [1, 100], PREFERENCES_A, 4, [0, 0], [10, 1000])
