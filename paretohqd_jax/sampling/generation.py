@@ -83,7 +83,7 @@ def generate_responses(
             if not shard.exists():
                 start = time.perf_counter()
                 tokens, mask = decode(
-                    model, params, adapters, *_left_padded(ids),
+                    model, params, adapters, *left_padded(ids),
                     _row_keys(key, num_adapters, batch), eos_token_ids, sampling,
                 )  # fmt: skip
                 tokens, mask = np.asarray(tokens), np.asarray(mask)
@@ -141,7 +141,7 @@ def _batches(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
     return [batch + batch[-1:] * (size - len(batch)) for batch in batches if batch]
 
 
-def _left_padded(prompt_ids: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
+def left_padded(prompt_ids: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
     """tokens int32 and mask bool [B, P], P the next of 16, 24, 32, 48, 64, 96, ...
 
     Few lengths, so few programs to compile, and never more than a third of padding by rounding.
