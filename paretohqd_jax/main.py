@@ -76,6 +76,7 @@ def console(argv: Sequence[str] | None = None) -> None:
     """Entry point: a user's mistake ends in one line and exit status 2, without a traceback."""
     argv = sys.argv if argv is None else argv
     _log_to_stderr()
+    sys.path.insert(0, "")  # as `python -m` does: package.module:function of the current directory
     try:
         from paretohqd_jax import commands
 

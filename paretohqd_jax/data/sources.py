@@ -56,11 +56,12 @@ def load_rows(source: str) -> pa.Table:
 def _rows_of_function(source: str) -> pa.Table:
     module_name, _, function_name = source.partition(":")
     try:
-        rows = getattr(importlib.import_module(module_name), function_name)()
+        function = getattr(importlib.import_module(module_name), function_name)
     except (ImportError, AttributeError) as error:
         raise InputError(
             f"data.source={source!r}: {error}; the module must be importable from here"
         ) from error
+    rows = function()
     return rows if isinstance(rows, pa.Table) else pa.Table.from_pylist(list(rows))
 
 

@@ -8,19 +8,29 @@ also the derivative with respect to p_i,m: growing p_i,m moves exactly that face
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
 from paretohqd_jax.errors import InputError
-from paretohqd_jax.pareto.inputs import Array, check_rewards, exact_float32, is_traced, pad_rows
+from paretohqd_jax.pareto.inputs import (
+    Array,
+    bucket_size,
+    check_rewards,
+    exact_float32,
+    is_traced,
+    pad_rows,
+)
 from paretohqd_jax.pareto.order import descending_code, order_keys, stable_argsort
+from paretohqd_jax.pareto.sieve import survivor_size, survivors
 from paretohqd_jax.pareto.sweep import staircase_gains
 
 
 def hypervolume(points: Array, reference: Array, *, validate: bool = True) -> Array | float:
-    """Exact hypervolume of `points [num_points, num_objectives]` above `reference [num_objectives]`.
+    """Exact hypervolume of `points [num_points, M]` above `reference [M]`.
 
     Maximisation; a point that is not above the reference in every objective counts nothing, and
     dominated or repeated points change nothing. Sums run in float64; numpy input gives a float64
@@ -49,15 +59,20 @@ def hypervolume(points: Array, reference: Array, *, validate: bool = True) -> Ar
 def _on_host(points: np.ndarray, reference: np.ndarray) -> float:
     if not np.isfinite(reference).all():
         raise InputError(f"reference: {reference.tolist()}; give finite numbers")
-    points = points[(points > reference).all(axis=1)].astype(np.float64)
-    if len(points) == 0:
+    above = functools.reduce(np.logical_and, (points > reference).T)
+    if not above.any():
         return 0.0
+    points = points if above.all() else points[above]
+    order_only = exact_float32(points)
+    kept = survivors(order_only)
+    if len(kept) < len(points):
+        points, order_only = points[kept], order_only[kept]
+    heights = points.astype(np.float64) - reference
     if points.shape[1] > 3:
-        return _by_library(points, reference)
-    order_only = pad_rows(exact_float32(points))
-    heights = pad_rows(points - reference, fill=0.0)
+        return _by_library(heights, np.zeros_like(reference))
+    size = survivor_size(len(points)) if len(kept) < len(above) else bucket_size(len(points))
     with jax.enable_x64(True):
-        return float(_jitted_volume(heights, order_only))
+        return float(_jitted_volume(pad_rows(heights, size, fill=0), pad_rows(order_only, size)))
 
 
 def _by_library(points: np.ndarray, reference: np.ndarray) -> float:
@@ -69,55 +84,57 @@ def _by_library(points: np.ndarray, reference: np.ndarray) -> float:
     return float(moocore.hypervolume(-points, ref=-reference)) if len(points) else 0.0
 
 
-def _volume_of(heights: jax.Array, order_only: jax.Array) -> jax.Array:
-    gains = _gains(heights, order_keys(order_only), 0)
-    return (gains * heights[:, 0]).sum()
+@jax.jit
+def _jitted_volume(heights: jax.Array, order_only: jax.Array) -> jax.Array:
+    order, gains = _swept_gains(heights, order_keys(order_only), 0)
+    return (gains * heights[order, 0]).sum()
 
 
-_jitted_volume = jax.jit(_volume_of)
-
-
-def _gains(heights: jax.Array, keys: jax.Array, objective: int) -> jax.Array:
-    """Gain [num_points] of each point along `objective`.
+def _swept_gains(
+    heights: jax.Array, keys: jax.Array, objective: int
+) -> tuple[jax.Array, jax.Array]:
+    """(order, gains), both [num_points]: the sweep along `objective` and each point's gain in it.
 
     `heights [num_points, M]` float64 above the reference, 0 throughout for points that count
     nothing; `keys`, int32, order them exactly. Call under `jax.enable_x64(True)`.
     """
-    num_points, num_objectives = heights.shape
     order = stable_argsort(descending_code(keys[:, objective]))
-    others = [m for m in range(num_objectives) if m != objective]
-    swept = heights[order][:, jnp.array(others, jnp.int32)] if others else heights[:, :0]
-    if num_objectives == 1:
-        gains = (jnp.arange(num_points) == 0).astype(heights.dtype)
-    elif num_objectives == 2:
-        covered = jnp.concatenate([jnp.zeros(1, heights.dtype), lax.cummax(swept[:, 0])[:-1]])
-        gains = jnp.maximum(swept[:, 0] - covered, 0)
+    others = [heights[order, m] for m in range(heights.shape[1]) if m != objective]
+    if not others:
+        gains = (jnp.arange(len(heights)) == 0).astype(heights.dtype)
+    elif len(others) == 1:
+        covered = jnp.concatenate([jnp.zeros(1, heights.dtype), lax.cummax(others[0])[:-1]])
+        gains = jnp.maximum(others[0] - covered, 0)
     else:
-        gains = staircase_gains(swept[:, 0], swept[:, 1])
-    return jnp.zeros_like(gains).at[order].set(gains, unique_indices=True)
+        gains = staircase_gains(*others)
+    return order, gains
 
 
 @jax.custom_vjp
 def _volume(points: jax.Array, reference: jax.Array) -> jax.Array:
-    return _volume_and_gains(points, reference)[0]
-
-
-def _volume_and_gains(points: jax.Array, reference: jax.Array, objectives: tuple = (0,)):
-    keys = order_keys(points)
-    with jax.enable_x64(True):
-        heights = points.astype(jnp.float64) - reference.astype(jnp.float64)
-        heights = jnp.where((heights > 0).all(axis=1, keepdims=True), heights, 0)
-        gains = jnp.stack([_gains(heights, keys, m) for m in objectives], axis=1)
-        volume = (gains[:, 0] * heights[:, objectives[0]]).sum()
-        return volume.astype(jnp.float32), gains.astype(jnp.float32)
+    return _volume_and_gains(points, reference, 1)[0]
 
 
 def _volume_forward(points, reference):
-    return _volume_and_gains(points, reference, tuple(range(points.shape[1])))
+    return _volume_and_gains(points, reference, points.shape[1])
 
 
 def _volume_backward(gains, cotangent):
     return cotangent * gains, -cotangent * gains.sum(axis=0)
+
+
+def _volume_and_gains(points: jax.Array, reference: jax.Array, num_sweeps: int):
+    """The volume and the gains [num_points, num_sweeps] along the first objectives."""
+    keys = order_keys(points)
+    with jax.enable_x64(True):
+        heights = points.astype(jnp.float64) - reference.astype(jnp.float64)
+        heights = jnp.where((heights > 0).all(axis=1, keepdims=True), heights, 0)
+        gains = jnp.zeros((len(points), num_sweeps), jnp.float64)
+        for objective in range(num_sweeps):
+            order, gained = _swept_gains(heights, keys, objective)
+            gains = gains.at[order, objective].set(gained, unique_indices=True)
+        volume = (gains[:, 0] * heights[:, 0]).sum()
+        return volume.astype(jnp.float32), gains.astype(jnp.float32)
 
 
 _volume.defvjp(_volume_forward, _volume_backward)
