@@ -1,0 +1,170 @@
+"""The table of responses, its independence of batches, and going on after a kill."""
+
+from __future__ import annotations
+
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from paretohqd_jax.errors import InputError
+from paretohqd_jax.models.llama import Llama
+from paretohqd_jax.models.lora import LoraConfig, init_adapters
+from paretohqd_jax.models.tokenizer import eos_token_ids, load_tokenizer
+from paretohqd_jax.models.weights import RANDOM_TOY, load_pretrained
+from paretohqd_jax.sampling import generation
+from paretohqd_jax.sampling.generation import generate_responses, has_periodic_tail, left_padded
+from paretohqd_jax.sampling.sampler import SamplingConfig
+
+PROMPTS = ["one", "two and more", "three", "a", "five fives", "six", "seventh prompt"]
+
+
+@pytest.fixture(scope="module")
+def toy():
+    config, params = load_pretrained(RANDOM_TOY)
+    lora = LoraConfig(rank=2, alpha=4.0, targets=("v_proj",))
+    adapters = init_adapters(jax.random.key(1), config, lora, 2)
+    adapters = jax.tree.map(lambda leaf: leaf + 0.5, adapters)
+    return Llama(config, lora), params, adapters, load_tokenizer(RANDOM_TOY)
+
+
+def generate(toy, directory, prompts=PROMPTS, batch_size=3, seed=0, **sampling):
+    model, params, adapters, tokenizer = toy
+    return generate_responses(
+        model, params, adapters, tokenizer, prompts, jax.random.key(seed),
+        SamplingConfig(**{"max_new_tokens": 12, "temperature": 1.0, **sampling}),
+        # Some bytes end a response too, so that lengths differ.
+        eos_token_ids=(*range(24), 256), batch_size=batch_size, directory=directory,
+        description="test",
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def table(toy, tmp_path_factory):
+    return generate(toy, tmp_path_factory.mktemp("shards"))
+
+
+def test_columns_and_order(table):
+    assert table.schema == generation.SCHEMA
+    assert table["adapter"].to_pylist() == [0] * 7 + [1] * 7
+    assert table["prompt_id"].to_pylist() == list(range(7)) * 2
+    lengths = np.array(table["num_tokens"])
+    truncated = np.array(table["truncated"])
+    assert np.all(lengths[truncated] == 12) and len(set(lengths.tolist())) > 3
+    assert 0 < truncated.sum() < len(lengths)
+    for response in table["response"].to_pylist():
+        assert response == response.strip()
+
+
+@pytest.mark.parametrize("batch_size", [1, 100])
+def test_responses_do_not_depend_on_the_batches(toy, table, tmp_path, batch_size):
+    assert generate(toy, tmp_path, batch_size=batch_size).equals(table)
+
+
+def test_adapter_and_prompt_decide_a_response(toy, table, tmp_path):
+    """The first adapter and the first three prompts alone give the same rows."""
+    model, params, adapters, tokenizer = toy
+    first = jax.tree.map(lambda leaf: leaf[:1], adapters)
+    part = generate((model, params, first, tokenizer), tmp_path, prompts=PROMPTS[:3])
+    assert part.equals(table.slice(0, 3).combine_chunks())
+
+
+def test_resumes_from_finished_batches(toy, table, tmp_path, monkeypatch):
+    calls = []
+
+    def interrupted(*arguments):
+        calls.append(arguments)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return decode(*arguments)
+
+    decode = generation.decode
+    monkeypatch.setattr(generation, "decode", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        generate(toy, tmp_path)
+    assert len(list(tmp_path.iterdir())) == 2
+    (tmp_path / ".tmp-1-killed.parquet").write_bytes(b"PAR1")  # as a kill -9 leaves it
+    assert generate(toy, tmp_path).equals(table)
+    assert len(calls) == 4  # the one batch that was missing
+    shards = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    shutil.rmtree(tmp_path)
+    generate(toy, tmp_path)
+    whole = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert whole.items() <= shards.items()
+
+
+def test_finished_batches_of_another_request_are_not_taken(toy, table, tmp_path):
+    generate(toy, tmp_path)
+    model, params, adapters, tokenizer = toy
+    others = {
+        "seed": generate(toy, tmp_path, seed=1),
+        "temperature": generate(toy, tmp_path, temperature=0.5),
+        "adapters": generate(
+            (model, params, jax.tree.map(lambda leaf: 2 * leaf, adapters), tokenizer), tmp_path
+        ),
+        "prompts": generate(toy, tmp_path, prompts=[prompt + "!" for prompt in PROMPTS]),
+    }
+    for what, other in others.items():
+        assert not other.equals(table), what
+
+
+def test_no_prompts(toy, tmp_path):
+    assert generate(toy, tmp_path, prompts=[]).num_rows == 0
+
+
+def test_prompt_over_the_context_is_named(toy, tmp_path):
+    prompts = ["fine", "x" * 505]
+    with pytest.raises(InputError, match="prompt 1 has 505 tokens.*context of 512"):
+        generate(toy, tmp_path, prompts=prompts)
+    assert generate(toy, tmp_path, prompts=["fine", "x" * 500]).num_rows == 4
+
+
+def test_empty_prompt_is_named(toy, tmp_path):
+    with pytest.raises(InputError, match="prompt 1 is empty"):
+        generate(toy, tmp_path, prompts=["fine", ""])
+
+
+def test_left_padding_and_its_lengths():
+    tokens, mask = left_padded([[1, 2], [3, 4, 5]])
+    assert tokens.shape == (2, 16) and tokens.dtype == np.int32
+    assert tokens[0, -3:].tolist() == [0, 1, 2] and mask.sum(axis=1).tolist() == [2, 3]
+    lengths = [left_padded([[0] * n])[0].shape[1] for n in range(1, 1000)]
+    assert all(
+        n <= length <= max(16, 1.5 * n) for n, length in zip(range(1, 1000), lengths, strict=True)
+    )
+    assert sorted(set(lengths)) == [16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024]
+
+
+@pytest.mark.parametrize(
+    "tokens, periodic",
+    [
+        ([], False),
+        ([1, 1, 1], False),
+        ([1, 1, 1, 1], True),
+        ([9, 8, 7] + [1, 2] * 4, True),
+        ([9, 8, 7] + [1, 2] * 4 + [3], False),
+        ([1, 2] * 3, False),
+        (list(range(16)) * 4, True),
+        (list(range(17)) * 4, False),
+    ],
+)
+def test_periodic_tail(tokens, periodic):
+    assert has_periodic_tail(tokens) is periodic
+
+
+def test_end_token_is_left_out_of_text_and_counted(toy):
+    tokenizer = toy[3]
+    assert eos_token_ids(tokenizer, RANDOM_TOY) == (256,)
+    tokens = np.array([[[*tokenizer(" hi ").input_ids, 256, 0]]])
+    mask = np.array([[[True] * 5 + [False]]])
+    row = generation._to_table(tokenizer, [4], tokens, mask, (256,)).to_pylist()[0]
+    assert row == {
+        "prompt_id": 4, "adapter": 0, "response": "hi", "num_tokens": 5, "truncated": False,
+        "periodic_tail": False,
+    }  # fmt: skip
+    looping = jnp.full((1, 1, 8), 70)
+    row = generation._to_table(
+        tokenizer, [0], np.asarray(looping), np.ones((1, 1, 8), bool), (256,)
+    )
+    assert row["truncated"].to_pylist() == row["periodic_tail"].to_pylist() == [True]
