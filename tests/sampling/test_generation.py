@@ -163,8 +163,6 @@ def test_end_token_is_left_out_of_text_and_counted(toy):
         "prompt_id": 4, "adapter": 0, "response": "hi", "num_tokens": 5, "truncated": False,
         "periodic_tail": False,
     }  # fmt: skip
-    looping = jnp.full((1, 1, 8), 70)
-    row = generation._to_table(
-        tokenizer, [0], np.asarray(looping), np.ones((1, 1, 8), bool), (256,)
-    )
-    assert row["truncated"].to_pylist() == row["periodic_tail"].to_pylist() == [True]
+    looping = np.full((1, 1, 8), 70)
+    table = generation._to_table(tokenizer, [0], looping, np.ones((1, 1, 8), bool), (256,))
+    assert table["truncated"].to_pylist() == table["periodic_tail"].to_pylist() == [True]
