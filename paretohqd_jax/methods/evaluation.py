@@ -17,7 +17,7 @@ from paretohqd_jax.evaluation.front import ModelResponses, evaluate_fronts
 from paretohqd_jax.evaluation.plots import plot_front
 from paretohqd_jax.evaluation.report import Answer, Sample, write_report
 from paretohqd_jax.files import write_json
-from paretohqd_jax.methods.steps import is_candidate, selection_of
+from paretohqd_jax.methods.selection import is_candidate, selection_of
 from paretohqd_jax.pipeline import Output
 
 STAGES = ("stage1", "stage2")

@@ -16,6 +16,7 @@ from paretohqd_jax.config import parse_preferences
 from paretohqd_jax.methods import steps
 from paretohqd_jax.methods.base import BaseModel, step_seed
 from paretohqd_jax.methods.evaluation import evaluate_models, report_run
+from paretohqd_jax.methods.selection import select_rows
 from paretohqd_jax.models.lora import LoraConfig
 from paretohqd_jax.pareto import representatives
 from paretohqd_jax.pipeline import Output, Run, source_digest
@@ -74,7 +75,7 @@ def align(config: ConfigDict, run: Run) -> Output:
 
     # Stage 1: one adapter per preference, on the k pooled rows nearest to its ray.
     selected = run.step(
-        "select1", "selection/stage1.parquet", steps.select_rows, scored, **goal, **selection1
+        "select1", "selection/stage1.parquet", select_rows, scored, **goal, **selection1
     )
     stage1 = run.step(
         "stage1", "stage1", tune, scored, selected,
@@ -97,7 +98,7 @@ def align(config: ConfigDict, run: Run) -> Output:
 
     # Stage 2: the same adapters go on with k/2 of the generated rows, selected the same way.
     reselected = run.step(
-        "select2", "selection/stage2.parquet", steps.select_rows, rescored, **goal, **selection2
+        "select2", "selection/stage2.parquet", select_rows, rescored, **goal, **selection2
     )
     stage2 = run.step(
         "stage2", "stage2", tune, rescored, reselected, stage1,

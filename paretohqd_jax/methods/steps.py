@@ -19,15 +19,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from paretohqd_jax.data.batches import Examples, token_counts, tokenize
-from paretohqd_jax.data.rows import check_ranges, read_table, rewards_matrix, write_table
+from paretohqd_jax.data.rows import read_table, write_table
 from paretohqd_jax.data.sources import load_rows, split_by_prompt
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.evaluation.collapse import collapse_causes
-from paretohqd_jax.files import write_json
 from paretohqd_jax.methods.base import BaseModel, step_seed
 from paretohqd_jax.models.lora import init_adapters
 from paretohqd_jax.models.peft import export_peft
-from paretohqd_jax.pareto import Selection, select
 from paretohqd_jax.pipeline import Output
 from paretohqd_jax.rewards.scoring import score
 from paretohqd_jax.sampling.generation import generate_responses
@@ -37,7 +35,6 @@ from paretohqd_jax.training.loop import fine_tune
 from paretohqd_jax.training.step import OptimizerConfig
 
 logger = logging.getLogger(__name__)
-RANGE_RATIO_WARNING = 3.0  # spec 1.5-A: beyond it one low outlier tilts every direction
 
 
 def score_data(
@@ -92,121 +89,6 @@ def with_rewards(table: pa.Table, rewards: np.ndarray, objectives: Sequence[str]
     for column, name in enumerate(objectives):
         table = table.append_column(name, pa.array(rewards[:, column], pa.float32()))
     return table
-
-
-def select_rows(
-    path: Path,
-    scratch: Path,
-    scored: Output,
-    *,
-    objectives: Sequence[str],
-    preferences: list[list[float]],
-    k: int,
-    min_pool_size: int,
-    range_scope: str,
-    normalize: bool,
-) -> None:
-    """Selects k rows per preference among the training rows that have not collapsed (S1, S2).
-
-    Leaves `preference_id, row_id, rank, distance`, and beside it a JSON file with the facts of the
-    selection. `row_id` counts the rows of the scored table, `rank` is the non-dominated layer.
-    """
-    table = read_table(scored.path)
-    candidates, rewards, result = selection_of(
-        table, scored.path, objectives, preferences, k, min_pool_size, range_scope, normalize
-    )
-    min_pool_size = min_pool_size or k * len(preferences)
-    ranks, row_ids = np.asarray(result.ranks), np.asarray(result.row_ids)
-    facts = _selection_facts(table, rewards, ranks, candidates[row_ids], result)
-    _warn(facts, min_pool_size)
-    write_json(path.with_suffix(".json"), facts | {"k": k, "min_pool_size": min_pool_size})
-    preference_id = np.repeat(np.arange(len(preferences), dtype=np.int32), k)
-    columns = {
-        "preference_id": preference_id,
-        "row_id": candidates[row_ids].ravel(),
-        "rank": ranks[row_ids].ravel().astype(np.int32),
-        "distance": np.asarray(result.distances, np.float64).ravel(),
-    }
-    write_table(path, pa.table(columns))
-
-
-def selection_of(
-    table: pa.Table,
-    source: str | Path,
-    objectives: Sequence[str],
-    preferences: list[list[float]],
-    k: int,
-    min_pool_size: int,
-    range_scope: str,
-    normalize: bool,
-) -> tuple[np.ndarray, np.ndarray, Selection]:
-    """The rows that may be selected, their rewards, and the selection among them.
-
-    Returns:
-      int64 `[num_candidates]` rows of `table`, float64 `[num_candidates, num_objectives]`, and the
-      selection, whose `row_ids` count the candidates.
-
-    Raises:
-      InputError: fewer than k rows may be selected, or an objective is the same in all of them.
-    """
-    candidates = np.flatnonzero(is_candidate(table))
-    if candidates.size < k:
-        raise InputError(
-            f"{source}: {candidates.size} rows to select from, fewer than k={k}; "
-            "lower config.select.k, or give more rows or config.generate.num_prompts"
-        )
-    rewards = rewards_matrix(table, objectives, source)[candidates]
-    check_ranges(rewards, objectives, source)
-    min_pool_size = min(min_pool_size or k * len(preferences), candidates.size)
-    result = select(
-        rewards, np.array(preferences), k, min_pool_size,
-        range_scope=range_scope, normalize=normalize,
-    )  # fmt: skip
-    return candidates, rewards, result
-
-
-def is_candidate(table: pa.Table) -> np.ndarray:
-    """Rows that may be trained on: not held out, not collapsed; bool `[num_rows]`."""
-    keep = np.ones(table.num_rows, bool)
-    if "split" in table.column_names:
-        keep &= pc.equal(table["split"], "train").to_numpy()
-    if "collapsed" in table.column_names:
-        keep &= pc.equal(table["collapsed"], "").to_numpy()
-    return keep
-
-
-def _selection_facts(
-    table: pa.Table, rewards: np.ndarray, ranks: np.ndarray, row_ids: np.ndarray, result: Selection
-) -> dict[str, Any]:
-    pool = rewards[ranks >= 0]
-    prompts = table["prompt"].take(np.unique(row_ids))
-    with np.errstate(divide="ignore"):
-        range_ratio = np.ptp(rewards, axis=0) / np.ptp(pool, axis=0)
-    return {
-        "low": np.asarray(result.low, np.float64).tolist(),
-        "high": np.asarray(result.high, np.float64).tolist(),
-        "num_candidates": len(rewards),
-        "pool_size": len(pool),
-        "num_layers": int(ranks.max()) + 1,
-        "unique_rows": int(np.unique(row_ids).size),
-        "unique_prompts": len(pc.unique(prompts)),
-        "range_ratio": np.where(np.isfinite(range_ratio), range_ratio, -1.0).tolist(),
-    }
-
-
-def _warn(facts: dict[str, Any], min_pool_size: int) -> None:
-    logger.info(
-        "pool of %d rows in %d layers; %d different rows selected from %d prompts",
-        facts["pool_size"], facts["num_layers"], facts["unique_rows"], facts["unique_prompts"],
-    )  # fmt: skip
-    if facts["pool_size"] < min_pool_size:
-        logger.warning("all rows are pooled: fewer than min_pool_size=%d", min_pool_size)
-    if max(facts["range_ratio"]) > RANGE_RATIO_WARNING:
-        logger.warning(
-            "the data's reward range is %.1f times the pool's: low outliers may tilt the "
-            "directions; consider config.select.range_scope='pareto'",
-            max(facts["range_ratio"]),
-        )
 
 
 def fine_tune_selected(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
@@ -86,8 +87,8 @@ def test_held_out_prompts_are_seen_by_the_evaluation_alone(workdir):
 def test_the_points_are_the_means_of_the_scored_answers(workdir):
     answers = read_table(workdir / "evaluation/scores.parquet")
     points = json.loads((workdir / "evaluation/points.json").read_text())
-    models = [points["base"]]
-    models += [model for stage in ("stage1", "stage2") for model in points["fronts"][stage]["models"]]
+    fronts = (points["fronts"][stage]["models"] for stage in ("stage1", "stage2"))
+    models = [points["base"], *itertools.chain(*fronts)]
     assert len(models) == NUM_MODELS and points["num_prompts"] == NUM_TEST_PROMPTS
     for number, model in enumerate(models):
         rows = column(answers, "adapter") == number
@@ -103,7 +104,8 @@ def test_the_models_are_steered(workdir):
 
 
 def test_stage_2_goes_on_from_stage_1(workdir):
-    one, two = (load_adapters(workdir / stage)["layers"]["q_proj"]["a"] for stage in ("stage1", "stage2"))
+    stacks = (load_adapters(workdir / stage) for stage in ("stage1", "stage2"))
+    one, two = (stack["layers"]["q_proj"]["a"] for stack in stacks)
     change, size = np.abs(two - one).mean(), np.abs(one).mean()
     assert 0 < change < size
 

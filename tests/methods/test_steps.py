@@ -9,7 +9,8 @@ import pytest
 from paretohqd_jax.data.rows import read_table, write_table
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.methods.base import BaseModel, step_seed
-from paretohqd_jax.methods.steps import score_data, select_rows
+from paretohqd_jax.methods.selection import select_rows
+from paretohqd_jax.methods.steps import score_data
 from paretohqd_jax.models.lora import LoraConfig
 from paretohqd_jax.pipeline import Output
 
