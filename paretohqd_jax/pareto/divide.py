@@ -118,9 +118,7 @@ def _conquer(orders: jax.Array, third: jax.Array, count: jax.Array) -> jax.Array
             rank = read(ranks, row)
             return jnp.minimum(bounds[0], rank), jnp.maximum(bounds[1], rank)
 
-        lowest, highest = lax.fori_loop(
-            start, middle, widen, (jnp.int32(num_rows), jnp.int32(0))
-        )
+        lowest, highest = lax.fori_loop(start, middle, widen, (jnp.int32(num_rows), jnp.int32(0)))
         leaves = jnp.int32(1) << (32 - lax.clz(highest - lowest))
         tree = lax.fori_loop(1, 2 * leaves, lambda node, tree: write(tree, EMPTY, node), tree)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.pareto import sieve
@@ -132,14 +133,18 @@ def _host_ranks(rewards: np.ndarray, size: int | None = None) -> np.ndarray:
 
 
 def _ranks(rewards: jax.Array) -> jax.Array:
+    """Sequential loops on CPUs, where XLA compiles them well; wide tiles elsewhere."""
     keys = order_keys(rewards)
-    by_objectives = {2: ranks_of_two, 3: ranks_of_three}
-    return by_objectives.get(keys.shape[1], ranks_by_tiles)(keys)
+    on_cpu = {2: ranks_of_two, 3: ranks_of_three}.get(keys.shape[1], ranks_by_tiles)
+    return lax.platform_dependent(keys, cpu=on_cpu, default=ranks_by_tiles)
 
 
 def _front(rewards: jax.Array) -> jax.Array:
-    keys = order_keys(rewards)
-    return front_of_three(keys) if keys.shape[1] == 3 else _ranks(rewards) == 0
+    if rewards.shape[1] != 3:
+        return _ranks(rewards) == 0
+    return lax.platform_dependent(
+        order_keys(rewards), cpu=front_of_three, default=lambda keys: ranks_by_tiles(keys) == 0
+    )
 
 
 _jitted_ranks = jax.jit(_ranks)

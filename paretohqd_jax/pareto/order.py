@@ -58,21 +58,31 @@ def pack(high: jax.Array, low: jax.Array) -> jax.Array:
 
 
 def stable_argsort(codes: jax.Array) -> jax.Array:
-    """Stable ascending argsort of uint32 `codes`, as int32."""
+    """Stable ascending argsort of uint32 `codes` along the last axis, as int32."""
     with jax.enable_x64(True):
-        positions = jnp.arange(codes.size, dtype=jnp.uint32)
+        positions = jnp.broadcast_to(jnp.arange(codes.shape[-1], dtype=jnp.uint32), codes.shape)
         return lax.sort(pack(codes, positions)).astype(jnp.uint32).astype(jnp.int32)
 
 
 def lexicographic_order(keys: jax.Array) -> jax.Array:
     """Row ids [num_rows] in descending lexicographic order of the columns, stable.
 
-    A row's dominators all come before it. One stable sort per column, the last column first.
+    A row's dominators all come before it. On CPUs one stable sort per column, the last column
+    first; elsewhere one sort of several operands.
     """
-    order = jnp.arange(len(keys), dtype=jnp.int32)
-    for column in reversed(range(keys.shape[1])):
-        order = order[stable_argsort(descending_code(keys[order, column]))]
-    return order
+    codes = descending_code(keys)
+    ids = jnp.arange(len(keys), dtype=jnp.int32)
+
+    def column_by_column(codes):
+        order = ids
+        for column in reversed(range(codes.shape[1])):
+            order = order[stable_argsort(codes[order, column])]
+        return order
+
+    def at_once(codes):
+        return lax.sort((*codes.T, ids), num_keys=codes.shape[1], is_stable=True)[-1]
+
+    return lax.platform_dependent(codes, cpu=column_by_column, default=at_once)
 
 
 def distinct_rows(keys: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:

@@ -37,7 +37,9 @@ def staircase_gains(widths: jax.Array, heights: jax.Array) -> jax.Array:
             left = widths[read(corners, middle)] < width
             return jnp.where(left, middle + 1, low), jnp.where(left, high, middle)
 
-        right, _ = lax.while_loop(lambda bounds: bounds[0] < bounds[1], halve, (jnp.int32(1), size - 1))
+        right, _ = lax.while_loop(
+            lambda bounds: bounds[0] < bounds[1], halve, (jnp.int32(1), size - 1)
+        )
         visible = (heights[read(corners, right)] < height) & (width > 0)
 
         def uncovered(walk):
@@ -59,9 +61,7 @@ def staircase_gains(widths: jax.Array, heights: jax.Array) -> jax.Array:
             source = jnp.where(shift > 0, size - 1 - step, right + step)
             return write(corners, read(corners, source), source + shift)
 
-        corners = lax.fori_loop(
-            jnp.int32(0), jnp.where(shift == 0, 0, size - right), move, corners
-        )
+        corners = lax.fori_loop(jnp.int32(0), jnp.where(shift == 0, 0, size - right), move, corners)
         place = jnp.where(visible, left + 1, num_points + 1)  # the last slot is free until the end
         corners = write(corners, jnp.where(visible, point, num_points + 1), place)
         return corners, size + shift, write(gains, area, point)
