@@ -26,7 +26,7 @@ def download(name: str, weights: bool) -> Path:
     except (HfHubHTTPError, HFValidationError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise InputError(
-            f"model {name!r} cannot be had from the Hugging Face hub: {reason}"
+            f"model {name!r} is no directory here, and the Hugging Face hub says: {reason}"
         ) from error
 
 

@@ -96,6 +96,9 @@ def _tokenizer_from_gguf(path: Path) -> PreTrainedTokenizerBase:
         raise InputError(
             f"{path}: tokenizer {model!r} is not supported from GGUF; only byte-level BPE ('gpt2')"
         )
+    for field in ("tokens", "merges"):
+        if f"tokenizer.ggml.{field}" not in metadata:
+            raise InputError(f"{path}: metadata lacks tokenizer.ggml.{field}")
     tokens = metadata["tokenizer.ggml.tokens"]
 
     def named(kind: str) -> str | None:

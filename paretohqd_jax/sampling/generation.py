@@ -70,8 +70,10 @@ def generate_responses(
       `has_periodic_tail`).
 
     Raises:
-      InputError: a prompt is empty or, with max_new_tokens, longer than the model's context.
+      InputError: a prompt is empty or, with max_new_tokens, longer than the model's context; or an
+        adapter holds NaN or infinity.
     """
+    _check_finite(adapters)
     prompt_ids = _encode(tokenizer, prompts, model.config.max_position_embeddings, sampling)
     num_adapters = jax.tree.leaves(adapters)[0].shape[0]
     fingerprint = _fingerprint(model, adapters, key, sampling, eos_token_ids)
@@ -105,6 +107,16 @@ def has_periodic_tail(tokens: Sequence[int], max_period: int = 16, min_repeats: 
         list(tokens[-period * min_repeats :]) == list(tokens[-period:]) * min_repeats
         for period in range(1, min(max_period, len(tokens) // min_repeats) + 1)
     )
+
+
+def _check_finite(adapters: dict[str, Any]) -> None:
+    for leaf in jax.tree.leaves(adapters):
+        finite = np.isfinite(leaf).reshape(leaf.shape[0], -1).all(axis=1)
+        if not finite.all():
+            raise InputError(
+                f"adapter {int(finite.argmin())} holds NaN or infinity: its training diverged;"
+                " lower the learning rate and train again"
+            )
 
 
 def _encode(

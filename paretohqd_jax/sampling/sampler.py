@@ -211,7 +211,9 @@ def _draw(probabilities: jax.Array, keys: jax.Array, top_p: jax.Array) -> jax.Ar
         in_nucleus = (above < top_p) & (own[:, 0] > 0)
         return number + 1, jnp.where(accepted, chosen, index), accepted | in_nucleus
 
-    start = (jnp.int32(0), jnp.zeros(num_rows, jnp.int32), jnp.zeros(num_rows, bool))
+    # A row of NaN, from a model that overflows, would be drawn from for ever: it gets token 0.
+    hopeless = jnp.isnan(block_sums[:, -1])
+    start = (jnp.int32(0), jnp.zeros(num_rows, jnp.int32), hopeless)
     return jax.lax.while_loop(lambda carry: ~jnp.all(carry[2]), attempt, start)[1]
 
 

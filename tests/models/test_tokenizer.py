@@ -50,3 +50,31 @@ def test_directory_without_a_tokenizer(tmp_path):
     directory = shutil.copytree(golden, tmp_path / "model")
     with pytest.raises(InputError, match="no usable tokenizer"):
         load_tokenizer(str(directory))
+
+
+def write_gguf(path, **metadata):
+    import gguf
+
+    writer = gguf.GGUFWriter(path, "llama")
+    for name, value in metadata.items():
+        field = f"tokenizer.ggml.{name}"
+        (writer.add_array if isinstance(value, list) else writer.add_string)(field, value)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+@pytest.mark.parametrize(
+    "metadata, word",
+    [
+        ({"model": "llama"}, "'llama'"),  # SentencePiece
+        ({"model": "gpt2", "tokens": ["a", "b"]}, "merges"),
+        ({"model": "gpt2", "tokens": ["a"], "merges": ["a a"], "pre": "kimi"}, "'kimi'"),
+    ],
+)
+def test_unsupported_gguf_tokenizers_are_refused_by_name(tmp_path, metadata, word):
+    path = tmp_path / "model.gguf"
+    write_gguf(path, **metadata)
+    with pytest.raises(InputError, match=word):
+        load_tokenizer(str(path))

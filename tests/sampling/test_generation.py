@@ -125,6 +125,13 @@ def test_empty_prompt_is_named(toy, tmp_path):
         generate(toy, tmp_path, prompts=["fine", ""])
 
 
+def test_diverged_adapter_is_named(toy, tmp_path):
+    model, params, adapters, tokenizer = toy
+    broken = jax.tree.map(lambda leaf: leaf.at[1, 0, 0, 0].set(np.nan), adapters)
+    with pytest.raises(InputError, match="adapter 1 holds NaN"):
+        generate((model, params, broken, tokenizer), tmp_path)
+
+
 def test_left_padding_and_its_lengths():
     tokens, mask = left_padded([[1, 2], [3, 4, 5]])
     assert tokens.shape == (2, 16) and tokens.dtype == np.int32

@@ -114,6 +114,13 @@ def test_impossible_tokens_are_never_drawn():
     assert 850 < (tokens == 3).sum() < 1150
 
 
+def test_nan_does_not_hang():
+    logits = jnp.zeros((3, 300)).at[1].set(jnp.nan)
+    keys = jax.random.split(jax.random.key(0), 3)
+    tokens = sample(logits, keys, jnp.float32(1), jnp.float32(0.9))
+    assert tokens[1] == 0 and jnp.all(tokens < 300)
+
+
 def test_greedy_decoding_equals_recomputation_without_a_cache(params, adapters, prompts):
     tokens, mask = prompts
     steps = 6
