@@ -8,8 +8,6 @@ also the derivative with respect to p_i,m: growing p_i,m moves exactly that face
 
 from __future__ import annotations
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -59,7 +57,7 @@ def hypervolume(points: Array, reference: Array, *, validate: bool = True) -> Ar
 def _on_host(points: np.ndarray, reference: np.ndarray) -> float:
     if not np.isfinite(reference).all():
         raise InputError(f"reference: {reference.tolist()}; give finite numbers")
-    above = functools.reduce(np.logical_and, (points > reference).T)
+    above = (points.T > reference[:, None]).all(axis=0)
     if not above.any():
         return 0.0
     points = points if above.all() else points[above]
@@ -67,7 +65,7 @@ def _on_host(points: np.ndarray, reference: np.ndarray) -> float:
     kept = survivors(order_only)
     if len(kept) < len(points):
         points, order_only = points[kept], order_only[kept]
-    heights = points.astype(np.float64) - reference
+    heights = (points.T.astype(np.float64) - reference[:, None]).T
     if points.shape[1] > 3:
         return _by_library(heights, np.zeros_like(reference))
     size = survivor_size(len(points)) if len(kept) < len(above) else bucket_size(len(points))

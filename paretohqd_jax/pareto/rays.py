@@ -15,7 +15,7 @@ import numpy as np
 from jax import lax
 
 from paretohqd_jax.errors import InputError
-from paretohqd_jax.pareto.inputs import Array, bucket_size, check_rewards, is_traced, pad_rows
+from paretohqd_jax.pareto.inputs import Array, bucket_size, check_rewards, is_traced
 from paretohqd_jax.pareto.preference import check_preferences
 
 DECIMALS = 9  # distances that agree to here are ties, which the smaller row id wins
@@ -43,12 +43,10 @@ def ray_distance(
     numpy in: float64 out. jax in: computed in the input's type; works under `jit` and `vmap`.
     """
     array = check_rewards(rewards, validate)
-    if isinstance(rewards, jax.Array):
-        array = jnp.asarray(rewards)
-    else:
-        array = array.astype(np.float64)
-    offsets, directions = _rays(array, preferences, low, high, normalize)
-    return _distances(offsets, directions)
+    dtype = jnp.result_type(rewards, jnp.float32) if isinstance(rewards, jax.Array) else np.float64
+    array = jnp.asarray(array) if isinstance(rewards, jax.Array) else array
+    offsets, directions = _rays(array, preferences, low, high, normalize, dtype)
+    return _distance(offsets[:, None, :], directions[:, :, None])
 
 
 def nearest_to_ray(
@@ -97,26 +95,27 @@ def _nearest_on_host(array, preferences, k, low, high, normalize, candidates):
     """
     ids = np.arange(len(array)) if candidates is None else np.flatnonzero(candidates)
     rows = array if candidates is None else array[ids]
-    offsets, directions = _rays(rows.astype(np.float64), preferences, low, high, normalize)
+    offsets, directions = _rays(rows, preferences, low, high, normalize, np.float64)
     with np.errstate(over="ignore"):  # then nothing is left out below
         narrow = offsets.astype(np.float32)
     num_blocks = bucket_size(-(-len(ids) // BLOCK))
-    padded = pad_rows(narrow, num_blocks * BLOCK)
+    padded = np.full((len(narrow), num_blocks * BLOCK), np.nan, np.float32)
+    padded[:, : len(ids)] = narrow
     smallest = np.asarray(_block_minima(padded, directions.astype(np.float32)))
     position = min(k, num_blocks) - 1
     bound = np.partition(smallest, position, axis=1)[:, position]
     bound = bound if k <= num_blocks else np.full_like(bound, np.inf)
-    num_objectives = offsets.shape[1]
+    num_objectives = len(offsets)
     largest = num_objectives * np.abs(narrow).max()
     bound += 4 * (num_objectives + 4) * np.finfo(np.float32).eps * largest + 2 * 10.0**-DECIMALS
     ray, block = np.nonzero(smallest <= bound[:, None])
     ray = np.repeat(ray, BLOCK)
     row = (block[:, None] + num_blocks * np.arange(BLOCK)).ravel()
-    distances = _distance(offsets[np.minimum(row, len(ids) - 1)].T, directions[ray].T)
+    distances = _distance(offsets[:, np.minimum(row, len(ids) - 1)], directions[:, ray])
     near = (distances <= bound[ray]) & (row < len(ids))
     ray, row, distances = ray[near], row[near], distances[near]
     order = np.lexsort((row, np.round(distances, DECIMALS), ray))
-    starts = np.searchsorted(ray[order], np.arange(len(directions)))
+    starts = np.searchsorted(ray[order], np.arange(directions.shape[1]))
     first = order[starts[:, None] + np.arange(k)]
     return ids[row[first]].astype(np.int32), distances[first]
 
@@ -125,16 +124,15 @@ def _nearest_on_host(array, preferences, k, low, high, normalize, candidates):
 def _block_minima(offsets: jax.Array, directions: jax.Array) -> jax.Array:
     """Smallest distance in each block: [num_rays, num_blocks]. Block b holds rows b, b + B, ...
     for B blocks, so that the minimum runs over whole vectors of neighbouring rows."""
-    columns = offsets.T.reshape(offsets.shape[1], BLOCK, -1)
-    slopes = directions.T[:, :, None, None]
-    distances = _distance(columns[:, None], slopes)
+    columns = offsets.reshape(len(offsets), BLOCK, -1)
+    distances = _distance(columns[:, None], directions[:, :, None, None])
     return jnp.where(jnp.isnan(distances), jnp.inf, distances).min(axis=1)  # padding is nan
 
 
 def _nearest_traced(array, preferences, k, low, high, normalize, candidates):
     with jax.enable_x64(True):
-        rows = jnp.asarray(array).astype(jnp.float64)
-        distances = _distances(*_rays(rows, preferences, low, high, normalize))
+        offsets, directions = _rays(array, preferences, low, high, normalize, jnp.float64)
+        distances = _distance(offsets[:, None, :], directions[:, :, None])
         rounded = jnp.round(distances, DECIMALS)
         if candidates is not None:
             rounded = jnp.where(candidates, rounded, jnp.inf)
@@ -144,23 +142,20 @@ def _nearest_traced(array, preferences, k, low, high, normalize, candidates):
 
 
 def _rays(
-    rewards: Any, preferences: Any, low: Any, high: Any, normalize: bool
+    rewards: Any, preferences: Any, low: Any, high: Any, normalize: bool, dtype: Any
 ) -> tuple[Array, Array]:
-    """Offsets of the rows from the ideal point and unit directions of the rays, both scaled."""
-    xp = jnp if isinstance(rewards, jax.Array) else np
-    weights = xp.asarray(check_preferences(preferences, rewards.shape[1])).astype(rewards.dtype)
-    low, high = (xp.asarray(bound).astype(rewards.dtype) for bound in (low, high))
+    """Offsets [M, num_rows] of the rows from the ideal point and unit directions [M, num_rays] of
+    the rays, both scaled, with the objectives in front so that loops run over rows."""
+    xp = jnp if isinstance(rewards, jax.Array) or is_traced(preferences, low, high) else np
+    weights = xp.asarray(check_preferences(preferences, rewards.shape[1])).astype(dtype).T
+    low, high = (xp.asarray(bound).astype(dtype)[:, None] for bound in (low, high))
     spread = high - low
     scale = xp.where(spread > 0, spread, 1) if normalize else xp.ones_like(spread)
     gaps = (1 - weights) * spread / scale
-    lengths = xp.sqrt((gaps**2).sum(axis=1, keepdims=True))
+    lengths = xp.sqrt((gaps**2).sum(axis=0))
     directions = -gaps / xp.where(lengths > 0, lengths, 1)
-    return (rewards - high) / scale, directions
-
-
-def _distances(offsets: Array, directions: Array) -> Array:
-    """[num_rays, num_rows] of offsets [num_rows, M] and directions [num_rays, M]."""
-    return _distance(offsets.T[:, None, :], directions.T[:, :, None])
+    columns = xp.asarray(rewards.T, dtype=dtype, **({} if xp is jnp else {"order": "C"}))
+    return (columns - high) / scale, directions
 
 
 def _distance(offset: Array, direction: Array) -> Array:

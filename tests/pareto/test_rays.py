@@ -30,7 +30,7 @@ def test_ray_ends_at_the_ideal_point():
 
 def test_points_where_rays_meet_the_circle():
     for weight, point in {0.1: (0.368095, 0.929788), 0.3: (0.575262, 0.817969),
-                          0.5: (0.707107, 0.707107), 0.8: (0.872260, 0.489042)}.items():  # fmt: skip
+                          0.5: (0.707107, 0.707107), 0.8: (0.87226, 0.489042)}.items():  # fmt: skip
         preference = [[weight, 1 - weight]]
         assert ray_distance(np.array([point]), preference, UNIT_LOW, UNIT_HIGH)[0, 0] < 1e-6
 

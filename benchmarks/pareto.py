@@ -1,0 +1,341 @@
+"""Times paretohqd_jax.pareto beside the libraries people use today, in one run.
+
+    python benchmarks/pareto.py --quick             # within three minutes on two cores
+    python benchmarks/pareto.py --output table.md   # the full table
+    python benchmarks/pareto.py --scores scores.npy # with scores [num_rows, num_objectives] of yours
+
+Peers are those of benchmarks/requirements.txt that are installed. Ours gets a float32 array on the
+device and is called as a user would, checks included; peers get contiguous, already negated
+float64 with the same values. All take turns within a case; the figures are medians, the ratio is
+seconds of the best peer / ours, and our first call less the median is shown apart as compile
+time. Every peer's result must equal ours: ranks, masks and pools bit for bit, hypervolumes to
+1e-12, nearest rows as sets up to float32 ties.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import importlib
+import importlib.metadata
+import itertools
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from paretohqd_jax import pareto
+
+PEERS = ("moocore", "pymoo", "pygmo", "paretoset", "numba", "optuna", "botorch")
+CLOUDS = ("uniform", "gauss", "skew", "dup")
+
+
+class Case(NamedTuple):
+    task: str
+    num_objectives: int
+    num_rows: int
+    data: str
+    size: int = 0  # pool size or number of rays
+
+
+# ---- data: every value is exactly a float32 -----------------------------------------------------
+
+
+def make_data(name: str, num_rows: int, num_objectives: int, scores: np.ndarray | None):
+    rng = np.random.default_rng(0)
+    shape = (num_rows, num_objectives)
+    if name == "uniform":
+        rewards = rng.random(shape)
+    elif name in ("gauss", "dup"):
+        shared = rng.normal(size=(num_rows, 1))
+        signs = np.where(np.arange(num_objectives) % 2, -1, 1)
+        rewards = rng.normal(size=shape) + 0.55 * signs * shared  # neighbours correlate by -0.23
+        rewards = np.round(rewards, 1) + 0.0 if name == "dup" else rewards
+    elif name == "skew":
+        logs = rng.normal(size=shape) + rng.normal(size=(num_rows, 1))
+        rewards = np.exp(logs) * 10.0 ** np.arange(num_objectives)
+    elif name == "chain":
+        rewards = np.repeat(rng.permutation(num_rows)[:, None], num_objectives, axis=1)
+    elif name == "front":
+        rewards = rng.integers(0, 2**20 // num_objectives, shape)
+        rewards[:, -1] = 2**20 - rewards[:, :-1].sum(axis=1)
+    else:
+        rewards = scores
+    return np.ascontiguousarray(rewards, np.float32)
+
+
+# ---- peers: name -> function of (negated float64 points, case), per task ---------------------------
+
+
+def _moocore():
+    return importlib.import_module("moocore")
+
+
+def _pool_from_ranks(ranks, size):
+    return np.where(ranks <= np.partition(ranks, size - 1)[size - 1], ranks, -1)
+
+
+def moocore_ranks(points, case):
+    return _moocore().pareto_rank(points)
+
+
+def pymoo_ranks(points, case):
+    module = importlib.import_module("pymoo.util.nds.non_dominated_sorting")
+    return module.NonDominatedSorting().do(points, return_rank=True)[1]
+
+
+def pygmo_ranks(points, case):
+    return importlib.import_module("pygmo").fast_non_dominated_sorting(points)[3].astype(np.int32)
+
+
+def paretoset_ranks(points, case):
+    return importlib.import_module("paretoset").paretorank(points, distinct=False) - 1
+
+
+def optuna_ranks(points, case):
+    module = importlib.import_module("optuna.study._multi_objective")
+    return module._fast_non_domination_rank(points)
+
+
+def moocore_mask(points, case):
+    return _moocore().is_nondominated(points, keep_weakly=True)
+
+
+def paretoset_mask(points, case):
+    return importlib.import_module("paretoset").paretoset(points, distinct=False)
+
+
+def optuna_mask(points, case):
+    module = importlib.import_module("optuna.study._multi_objective")
+    return module._is_pareto_front(points, assume_unique_lexsorted=False)
+
+
+def botorch_mask(points, case):
+    module = importlib.import_module("botorch.utils.multi_objective.pareto")
+    tensor = importlib.import_module("torch").from_numpy(points)
+    return module.is_non_dominated(tensor, maximize=False, deduplicate=False).numpy()
+
+
+def moocore_pool(points, case):
+    return _pool_from_ranks(_moocore().pareto_rank(points), case.size)
+
+
+def moocore_peel_pool(points, case):
+    left, pool, layer, found = np.arange(len(points)), np.full(len(points), -1), 0, 0
+    while found < case.size:
+        front = _moocore().is_nondominated(points[left], keep_weakly=True)
+        pool[left[front]] = layer
+        layer, found, left = layer + 1, found + front.sum(), left[~front]
+    return pool
+
+
+def optuna_pool(points, case):
+    module = importlib.import_module("optuna.study._multi_objective")
+    return _pool_from_ranks(module._fast_non_domination_rank(points, n_below=case.size), case.size)
+
+
+def numpy_rays(points, case):
+    """Min-max scaling, one matrix product, argpartition: what one writes by hand."""
+    weights = pareto.preference_grid(case.size, case.num_objectives)
+    low, high = -points.max(axis=0), -points.min(axis=0)
+    offsets = (-points - high) / (high - low)
+    directions = (weights - 1) / np.linalg.norm(weights - 1, axis=1, keepdims=True)
+    along = np.maximum(offsets @ directions.T, 0)
+    squares = np.maximum((offsets**2).sum(axis=1)[:, None] - along**2, 0).T
+    ids = np.argpartition(squares, 100, axis=1)[:, :100]
+    return np.sort(ids, axis=1)
+
+
+def moocore_volume(points, case):
+    return _moocore().hypervolume(points, ref=points.max(axis=0) + 1)
+
+
+def pygmo_volume(points, case):
+    return importlib.import_module("pygmo").hypervolume(points).compute(points.max(axis=0) + 1)
+
+
+def optuna_volume(points, case):
+    module = importlib.import_module("optuna._hypervolume")
+    return module.compute_hypervolume(points, points.max(axis=0) + 1)
+
+
+# Slow peers only see sizes they finish in about a second: {task: [(function, largest num_rows)]}.
+PEER_TASKS: dict[str, list[tuple[Callable, int]]] = {
+    "ranks": [(moocore_ranks, 10**7), (pymoo_ranks, 10**4), (pygmo_ranks, 10**4),
+              (paretoset_ranks, 10**4), (optuna_ranks, 10**4)],
+    "mask": [(moocore_mask, 10**7), (paretoset_mask, 10**7), (optuna_mask, 10**5),
+             (botorch_mask, 10**4)],
+    "pool": [(moocore_pool, 10**7), (moocore_peel_pool, 10**7), (optuna_pool, 10**5)],
+    "rays": [(numpy_rays, 10**7)],
+    "hypervolume": [(moocore_volume, 10**7), (pygmo_volume, 10**5), (optuna_volume, 10**5)],
+}  # fmt: skip
+
+
+def too_slow(peer: Callable, case: Case) -> bool:
+    """Combinations that take minutes: peeling N fronts, block-nested loops on one front."""
+    if case.data == "chain" and case.num_objectives > 2:
+        return peer is not paretoset_mask
+    if case.data == "chain":
+        return peer in (pymoo_ranks, moocore_peel_pool, optuna_pool, optuna_ranks, paretoset_ranks)
+    if case.data == "front":
+        return peer in (paretoset_mask, optuna_mask, botorch_mask, optuna_pool, optuna_volume)
+    return peer is optuna_volume and case.num_objectives > 2
+
+
+# ---- ours ------------------------------------------------------------------------------------------
+
+
+def ours(case: Case, rewards: np.ndarray) -> Callable[[], object]:
+    on_device = jnp.asarray(rewards)
+    if case.task == "ranks":
+        return lambda: np.asarray(pareto.non_dominated_rank(on_device))
+    if case.task == "mask":
+        return lambda: np.asarray(pareto.non_dominated_mask(on_device))
+    if case.task == "pool":
+        return lambda: np.asarray(pareto.pool_layers(on_device, case.size))
+    if case.task == "rays":
+        weights = pareto.preference_grid(case.size, case.num_objectives)
+        return lambda: np.asarray(
+            pareto.nearest_to_ray(on_device, weights, 100, *pareto.reward_range(on_device))[0]
+        )
+    wide = rewards.astype(np.float64)  # float64 sums, as the peers
+    return lambda: pareto.hypervolume(wide, wide.min(axis=0) - 1)
+
+
+def agree(task: str, result, peer_result) -> bool:
+    if task == "hypervolume":
+        return bool(np.isclose(result, peer_result, rtol=1e-12, atol=0))
+    if task == "rays":
+        return bool((np.sort(result, axis=1) == peer_result).mean() > 0.99)
+    return np.array_equal(result, peer_result)
+
+
+# ---- cases and timing ------------------------------------------------------------------------------
+
+
+def cases(quick: bool, scores: np.ndarray | None) -> Iterator[Case]:
+    if scores is not None:
+        for task, size in (("ranks", 0), ("mask", 0), ("pool", 1100), ("rays", 11)):
+            yield Case(task, scores.shape[1], len(scores), "scores", size)
+        return
+    clouds = ("uniform", "dup") if quick else CLOUDS
+    shapes = [("ranks", 2, 10**5), ("ranks", 3, 10**5), ("ranks", 4, 10**4), ("mask", 2, 10**4), ("mask", 2, 10**5),
+              ("mask", 3, 10**5)]  # fmt: skip
+    if not quick:
+        shapes += [("ranks", 8, 10**4), ("ranks", 4, 10**5), ("ranks", 8, 10**5),
+                   ("ranks", 2, 10**6), ("ranks", 3, 10**6), ("mask", 4, 10**5),
+                   ("mask", 2, 10**6), ("mask", 3, 10**6), ("mask", 4, 10**6)]  # fmt: skip
+    for task, num_objectives, num_rows in shapes:
+        for data in (*clouds, "front", "chain"):
+            if num_objectives > 3 and (data == "chain" or (task, data) == ("mask", "front")):
+                continue
+            yield Case(task, num_objectives, num_rows, data)
+    for num_objectives, size in itertools.product((2, 3), (1000, 5000)[: 1 if quick else 2]):
+        for data in (*clouds, "front"):
+            yield Case("pool", num_objectives, 160_000, data, size)
+    for num_objectives, size in ((2, 11), (3, 66)):
+        yield Case("rays", num_objectives, 160_000, "gauss", size)
+    for num_objectives in (2, 3):
+        for data in (*clouds, "front"):
+            yield Case("hypervolume", num_objectives, 10**5, data)
+
+
+def seconds(function: Callable[[], object]) -> tuple[float, object]:
+    start = time.perf_counter()
+    result = function()
+    return time.perf_counter() - start, result
+
+
+def run(case: Case, scores: np.ndarray | None, budget: float) -> str:
+    rewards = make_data(case.data, case.num_rows, case.num_objectives, scores)
+    points = np.ascontiguousarray(-rewards.astype(np.float64))
+    runners = {"ours": ours(case, rewards)}
+    for peer, largest in PEER_TASKS[case.task]:
+        if case.num_rows <= largest and not too_slow(peer, case):
+            runners[peer.__name__] = functools.partial(peer, points, case)
+    results, first = {}, {}
+    for name, runner in list(runners.items()):
+        try:
+            first[name], results[name] = seconds(runner)
+        except ImportError:
+            del runners[name]
+    times = {name: [] for name in runners}
+    start, rounds = time.perf_counter(), 0
+    while rounds < 3 or (rounds < 9 and time.perf_counter() - start < budget):
+        for name, runner in runners.items():
+            times[name].append(seconds(runner)[0])
+        rounds += 1
+    medians = {name: statistics.median(values) for name, values in times.items()}
+    mine = medians.pop("ours")
+    differing = [n for n in medians if not agree(case.task, results["ours"], results[n])]
+    task = f"{case.task} {case.size}" if case.size else case.task
+    spread = f"{min(times['ours']) * 1e3:.2f}–{max(times['ours']) * 1e3:.2f}"
+    best = min(medians, key=medians.get) if medians else None
+    others = ", ".join(
+        f"{name} {value * 1e3:.3g}" for name, value in medians.items() if name != best
+    )
+    return (
+        f"| {task} | {case.num_objectives} | {case.num_rows} | {case.data} | {mine * 1e3:.2f} "
+        f"[{spread}] | {max(first['ours'] - mine, 0):.1f} | "
+        + (
+            f"{best} {medians[best] * 1e3:.2f} | **{medians[best] / mine:.2f}**"
+            if best
+            else "– | –"
+        )
+        + f" | {'all' if not differing else 'NOT ' + ', '.join(differing)} | {others} |"
+    )
+
+
+def versions() -> str:
+    def version(name):
+        try:
+            return importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            return "not installed"
+
+    names = ("jax", "numpy", *PEERS)
+    packages = ", ".join(f"{name} {version(name)}" for name in names)
+    load = os.getloadavg()[0]
+    return (
+        f"Python {platform.python_version()}, {packages}; {jax.default_backend()}, "
+        f"{os.cpu_count()} cores, load average at the start {load:.1f}."
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="fewer cases, within three minutes")
+    parser.add_argument("--only", default="", help="tasks to run, such as ranks,mask")
+    parser.add_argument("--scores", help=".npy file of scores to use in place of made data")
+    parser.add_argument("--output", help="file for the table")
+    options = parser.parse_args()
+    scores = np.load(options.scores) if options.scores else None
+    lines = [
+        versions(),
+        "",
+        "| task | M | N | data | ours ms [min–max] | compile s | best peer ms | ratio | equal "
+        "| other peers ms |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    print("\n".join(lines), flush=True)
+    wanted = options.only.split(",") if options.only else list(PEER_TASKS)
+    for case in cases(options.quick, scores):
+        if case.task in wanted:
+            lines.append(run(case, scores, budget=0.5 if options.quick else 3.0))
+            print(lines[-1], flush=True)
+    if options.output:
+        with open(options.output, "w") as file:
+            file.write("\n".join(lines) + "\n")
+    if any("| NOT " in line for line in lines):
+        sys.exit("a peer's result differs from ours")
+
+
+if __name__ == "__main__":
+    main()
