@@ -21,6 +21,7 @@ from paretohqd_jax.data.rows import (
     write_table,
 )
 from paretohqd_jax.errors import InputError
+from paretohqd_jax.sampling.sampler import SamplingConfig
 
 COMMANDS = ("select", "sample")
 
@@ -108,14 +109,13 @@ def _sample_under(
     from paretohqd_jax.methods.base import step_seed
     from paretohqd_jax.models.lora import init_adapters
     from paretohqd_jax.sampling.generation import generate_responses
-    from paretohqd_jax.sampling.sampler import SamplingConfig
 
-    words = instruction.pop("instruction")
-    texts = [format_prompt(base.tokenizer, prompt, "chat", words) for prompt in prompts]
+    told = instruction["instruction"], instruction.get("examples", [])
+    texts = [format_prompt(base.tokenizer, prompt, "chat", *told) for prompt in prompts]
     rows = generate_responses(
         base.model, base.params, init_adapters(jax.random.key(0), base.config, base.lora, 1),
         base.tokenizer, texts,
-        jax.random.key(step_seed(options.seed, f"sample {number}")), SamplingConfig(**instruction),
+        jax.random.key(step_seed(options.seed, f"sample {number}")), _sampling(instruction),
         eos_token_ids=base.eos_token_ids, batch_size=options.batch_size, directory=scratch,
         description=f"instruction {number}",
     )  # fmt: skip
@@ -140,18 +140,23 @@ def _read_lines(path: str) -> list[str]:
 
 
 def _parse_instruction(line: str, number: int, path: str) -> dict[str, Any]:
-    from paretohqd_jax.sampling.sampler import SamplingConfig
-
     try:
         instruction = json.loads(line)
-        words = {"instruction": instruction["instruction"]}
-        SamplingConfig(**{name: v for name, v in instruction.items() if name not in words})
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        _sampling(instruction)
+        if not all(len(pair) == 2 for pair in instruction.get("examples", [])):
+            raise TypeError("examples must be pairs of a prompt and a response")
+        return {"instruction": str(instruction["instruction"])} | instruction
+    except (json.JSONDecodeError, AttributeError, KeyError, TypeError) as error:
         raise InputError(
-            f"{path}: line {number}: {error}; write lines like "
-            '{"instruction": "Be brief.", "max_new_tokens": 32, "temperature": 0.8}'
+            f"{path}: line {number}: {error!r}; write lines like {{"
+            '"instruction": "Be brief.", "examples": [["Why?", "Because."]], "max_new_tokens": 32, '
+            '"temperature": 0.8}'
         ) from error
-    return instruction
+
+
+def _sampling(instruction: dict[str, Any]) -> SamplingConfig:
+    told = ("instruction", "examples")
+    return SamplingConfig(**{name: v for name, v in instruction.items() if name not in told})
 
 
 def run(argv: Sequence[str]) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
+from paretohqd_jax import commands
 from paretohqd_jax.data.rows import read_table, write_table
 from paretohqd_jax.main import console
 
@@ -86,6 +89,51 @@ def test_select_names_the_row_that_is_wrong(tmp_path, capsys, column, message):
     write_table(path, pa.table({"helpful": [0.0, 1.0, 2.0], "harmless": column}))
     options = ["-k", "2", "--preferences", "2", "--out", tmp_path / "out.csv"]
     assert message in error_line(capsys, select(path, *options))
+
+
+SAMPLING = {"instruction": "sing", "temperature": 1.0, "max_new_tokens": 40}
+
+
+def sample(tmp_path, *instructions):
+    prompts, told = tmp_path / "prompts.txt", tmp_path / "instructions.jsonl"
+    prompts.write_text("\n".join(f"prompt {i}" for i in range(6)) + "\n\n")
+    told.write_text("\n".join(map(json.dumps, instructions)))
+    files = ["--prompts", prompts, "--instructions", told, "--out", tmp_path / "rows.parquet"]
+    return ["sample", "--model", "random:toy", *files, "--batch-size", "3"]
+
+
+def test_sample_answers_every_prompt_under_every_instruction(tmp_path, capsys, monkeypatch):
+    from paretohqd_jax.evaluation import collapse
+
+    # The toy's gibberish has few words, so nothing but the real detector's verdict is changed.
+    monkeypatch.setattr(collapse, "collapse_causes", lambda texts: ["" if t else "short" for t in texts])
+    other = SAMPLING | {"examples": [["a", "b"]], "temperature": 0.5}
+    console(["paretohqd", *map(str, sample(tmp_path, SAMPLING, other))])
+    rows = read_table(tmp_path / "rows.parquet")
+    assert set(rows["prompt"].to_pylist()) <= {f"prompt {i}" for i in range(6)}
+    assert rows.num_rows == len(set(zip(*rows.to_pydict().values(), strict=True))) > 0
+    assert f"{rows.num_rows} rows for 6 prompts" in capsys.readouterr().out
+    assert not (tmp_path / "rows.parquet.partial").exists()
+
+
+@pytest.mark.parametrize(
+    ("cut", "whole"),
+    [("One. Two! Thr", "One. Two!"), ("Why? Bec", "Why?"), ("no end", ""), ("", ""), ("A.", "A.")],
+)
+def test_a_cut_response_keeps_its_whole_sentences(cut, whole):
+    assert commands._whole_sentences(cut) == whole
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"temperature": -1}, "temperature"),
+        ({"max_tokens": 3}, "line 1: .*max_tokens"),
+        ({"examples": [["no pair"]]}, "line 1: .*pairs"),
+    ],
+)
+def test_an_instruction_that_makes_no_sense_is_named(tmp_path, capsys, change, message):
+    assert re.search(message, error_line(capsys, sample(tmp_path, SAMPLING, SAMPLING | change)))
 
 
 def run_flags(tmp_path, *options, config="configs/toy.py"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from paretohqd_jax.errors import InputError
@@ -20,7 +21,11 @@ def check_prompt_format(prompt_format: str) -> None:
 
 
 def format_prompt(
-    tokenizer: PreTrainedTokenizerBase, prompt: str, prompt_format: str, instruction: str = ""
+    tokenizer: PreTrainedTokenizerBase,
+    prompt: str,
+    prompt_format: str,
+    instruction: str = "",
+    examples: Sequence[tuple[str, str]] = (),
 ) -> str:
     """The text a response follows, special tokens written out; encode it without adding any.
 
@@ -28,7 +33,8 @@ def format_prompt(
       tokenizer: its chat template is used for the format "chat".
       prompt: the user's words, or a whole dialogue for formats that take one.
       prompt_format: "chat", or a text in which `{prompt}` stands for the prompt.
-      instruction: a system message for the format "chat"; in other formats it precedes the prompt.
+      instruction: a system message, for the format "chat".
+      examples: pairs of prompt and response that come before, for the format "chat".
 
     Raises:
       InputError: the format is "chat" and the tokenizer has no chat template.
@@ -40,10 +46,12 @@ def format_prompt(
                 "give the format as a text with {prompt} in it"
             )
         messages = [{"role": "system", "content": instruction}] if instruction else []
+        for example, response in examples:
+            messages.append({"role": "user", "content": example})
+            messages.append({"role": "assistant", "content": response})
         messages.append({"role": "user", "content": prompt})
         return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-    text = f"{instruction}\n{prompt}" if instruction else prompt
-    return _opening(tokenizer) + prompt_format.replace("{prompt}", text)
+    return _opening(tokenizer) + prompt_format.replace("{prompt}", prompt)
 
 
 def _opening(tokenizer: PreTrainedTokenizerBase) -> str:

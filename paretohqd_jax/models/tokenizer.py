@@ -70,7 +70,7 @@ def _listed_eos_ids(path: Path) -> list[int | None]:
 
 
 def _byte_tokenizer() -> PreTrainedTokenizerBase:
-    """One token per byte, then <eos> (256) and <pad> (257)."""
+    """One token per byte, then <eos> (256) and <pad> (257); chats are lines of role and text."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -83,6 +83,10 @@ def _byte_tokenizer() -> PreTrainedTokenizerBase:
         eos_token="<eos>",
         pad_token="<pad>",
         clean_up_tokenization_spaces=False,
+        chat_template=(
+            "{% for message in messages %}{{ message.role }}: {{ message.content }}\n{% endfor %}"
+            "{% if add_generation_prompt %}assistant: {% endif %}"
+        ),
     )
 
 

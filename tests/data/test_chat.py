@@ -17,15 +17,13 @@ def test_a_text_format_takes_the_prompt_as_it_is(tokenizer):
 
 
 def test_the_chat_format_is_the_tokenizers_template(tokenizer):
-    tokenizer.chat_template = (
-        "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}"
-        "{% if add_generation_prompt %}[assistant]{% endif %}"
-    )
-    assert format_prompt(tokenizer, "hi", "chat") == "[user]hi[assistant]"
-    assert format_prompt(tokenizer, "hi", "chat", "be kind") == "[system]be kind[user]hi[assistant]"
+    assert format_prompt(tokenizer, "hi", "chat") == "user: hi\nassistant: "
+    told = format_prompt(tokenizer, "hi", "chat", "be kind", [("a", "b")])
+    assert told == "system: be kind\nuser: a\nassistant: b\nuser: hi\nassistant: "
 
 
 def test_a_tokenizer_without_template_cannot_chat(tokenizer):
+    tokenizer.chat_template = None
     with pytest.raises(InputError, match="no chat template"):
         format_prompt(tokenizer, "hi", "chat")
 
