@@ -121,16 +121,6 @@ def _decode(
         logits = compute_logits(hidden.reshape(-1, hidden.shape[-1]), embedding)
         return sample(logits, step_keys.reshape(-1), temperature, top_p, top_k).reshape(keys.shape)
 
-    def record(state: State, drawn: jax.Array, cache: Cache) -> State:
-        live = ~state.finished
-        return State(
-            step=state.step + 1,
-            tokens=state.tokens.at[:, :, state.step].set(jnp.where(live, drawn, 0)),
-            mask=state.mask.at[:, :, state.step].set(live),
-            finished=state.finished | jnp.isin(drawn, eos_token_ids),
-            cache=cache,
-        )
-
     def unfinished(state: State) -> jax.Array:
         return (state.step < max_new_tokens) & ~jnp.all(state.finished)
 
@@ -142,7 +132,7 @@ def _decode(
             adapters, previous, token_mask, state.cache
         )
         cache = extend_cache(state.cache, written, token_mask)
-        return record(state, draw(hidden, state.step), cache)
+        return _record(state, draw(hidden, state.step), cache, eos_token_ids)
 
     hidden, written = jax.vmap(
         last_hidden,
@@ -151,16 +141,33 @@ def _decode(
         axis_size=keys.shape[0],
     )(adapters, tokens, token_mask, None)
     cache = start_cache(written, token_mask, prompt_length + max_new_tokens)
-    start = State(
-        step=jnp.int32(0),
-        tokens=jnp.zeros((*keys.shape, max_new_tokens), jnp.int32),
-        mask=jnp.zeros((*keys.shape, max_new_tokens), bool),
-        finished=jnp.zeros(keys.shape, bool),
-        cache=cache,
-    )
-    state = record(start, draw(hidden, start.step), cache)
+    state = _start(keys.shape, max_new_tokens, cache)
+    state = _record(state, draw(hidden, state.step), cache, eos_token_ids)
     state = jax.lax.while_loop(unfinished, advance, state)
     return state.tokens, state.mask
+
+
+def _start(shape: tuple[int, int], max_new_tokens: int, cache: Cache) -> State:
+    """The state after the prompts, before any token is drawn; shape is (A, B)."""
+    return State(
+        step=jnp.int32(0),
+        tokens=jnp.zeros((*shape, max_new_tokens), jnp.int32),
+        mask=jnp.zeros((*shape, max_new_tokens), bool),
+        finished=jnp.zeros(shape, bool),
+        cache=cache,
+    )
+
+
+def _record(state: State, drawn: jax.Array, cache: Cache, eos_token_ids: jax.Array) -> State:
+    """The state with one more token [A, B] in the rows that have not finished."""
+    live = ~state.finished
+    return State(
+        step=state.step + 1,
+        tokens=state.tokens.at[:, :, state.step].set(jnp.where(live, drawn, 0)),
+        mask=state.mask.at[:, :, state.step].set(live),
+        finished=state.finished | jnp.isin(drawn, eos_token_ids),
+        cache=cache,
+    )
 
 
 def sample(
