@@ -106,7 +106,7 @@ def test_sample_answers_every_prompt_under_every_instruction(tmp_path, capsys, m
     from paretohqd_jax.evaluation import collapse
 
     # The toy's gibberish has few words, so nothing but the real detector's verdict is changed.
-    monkeypatch.setattr(collapse, "collapse_causes", lambda texts: ["" if t else "short" for t in texts])
+    monkeypatch.setattr(collapse, "collapse_causes", lambda ts: ["" if t else "short" for t in ts])
     other = SAMPLING | {"examples": [["a", "b"]], "temperature": 0.5}
     console(["paretohqd", *map(str, sample(tmp_path, SAMPLING, other))])
     rows = read_table(tmp_path / "rows.parquet")

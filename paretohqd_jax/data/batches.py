@@ -22,16 +22,22 @@ class Examples(NamedTuple):
 
 
 def token_ids(
-    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], responses: Sequence[str]
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[str],
+    responses: Sequence[str],
+    truncated: Sequence[bool] | None = None,
 ) -> tuple[list[list[int]], list[list[int]]]:
     """Token ids of formatted prompts and of responses with EOS, encoded apart.
 
-    A response is never encoded together with its prompt: merges across the seam would make the
+    A response that is `truncated` gets no EOS: a model must not learn to stop where a token limit
+    cut it. A response is never encoded together with its prompt: merges across the seam would make the
     trained prefix differ from the one generation starts from.
     """
     prompt_ids = tokenizer(list(prompts), add_special_tokens=False).input_ids
     response_ids = tokenizer(list(responses), add_special_tokens=False).input_ids
-    return prompt_ids, [ids + [tokenizer.eos_token_id] for ids in response_ids]
+    cut = truncated if truncated is not None else [False] * len(response_ids)
+    ends = ([] if is_cut else [tokenizer.eos_token_id] for is_cut in cut)
+    return prompt_ids, [ids + end for ids, end in zip(response_ids, ends, strict=True)]
 
 
 def token_counts(
@@ -47,6 +53,7 @@ def tokenize(
     prompts: Sequence[str],
     responses: Sequence[str],
     max_length: int,
+    truncated: Sequence[bool] | None = None,
     multiple_of: int = 16,
 ) -> Examples:
     """Tokenises formatted prompts and their responses into one array, padded on the right.
@@ -56,7 +63,7 @@ def tokenize(
     Raises:
       InputError: a row is longer than `max_length` tokens.
     """
-    prompt_ids, response_ids = token_ids(tokenizer, prompts, responses)
+    prompt_ids, response_ids = token_ids(tokenizer, prompts, responses, truncated)
     lengths = [len(p) + len(r) for p, r in zip(prompt_ids, response_ids, strict=True)]
     if max(lengths) > max_length:
         row = int(np.argmax(lengths))

@@ -56,7 +56,6 @@ def align(config: ConfigDict, run: Run) -> Output:
         "warmup_steps": config.train.warmup_steps,
         "weight_decay": config.train.weight_decay,
         "max_grad_norm": config.train.max_grad_norm,
-        "max_tokens": config.data.max_tokens,
         "adapter_names": names,
     }
 

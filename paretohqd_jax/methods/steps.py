@@ -106,7 +106,6 @@ def fine_tune_selected(
     weight_decay: float,
     max_grad_norm: float,
     checkpoint_every: int,
-    max_tokens: int,
     adapter_names: Sequence[str],
     seed: int,
 ) -> None:
@@ -124,7 +123,7 @@ def fine_tune_selected(
         base.model,
         base.params,
         adapters,
-        _selected_examples(base, scored, selection, num_adapters, max_tokens),
+        _selected_examples(base, scored, selection, num_adapters),
         OptimizerConfig(learning_rate, num_steps, warmup_steps, weight_decay, max_grad_norm),
         batch_size=batch_size,
         seed=seed,
@@ -143,14 +142,15 @@ def fine_tune_selected(
 
 
 def _selected_examples(
-    base: BaseModel, scored: Output, selection: Output, num_adapters: int, max_tokens: int
+    base: BaseModel, scored: Output, selection: Output, num_adapters: int
 ) -> Examples:
     """The selected rows as `[num_adapters, k, length]` arrays."""
     row_ids = read_table(selection.path)["row_id"].to_numpy()
     rows = read_table(scored.path).take(row_ids)
     prompts = base.format(rows["prompt"].to_pylist())
-    length = min(max_tokens, base.config.max_position_embeddings)
-    examples = tokenize(base.tokenizer, prompts, rows["response"].to_pylist(), length)
+    context = base.config.max_position_embeddings
+    truncated = rows["truncated"].to_pylist() if "truncated" in rows.column_names else None
+    examples = tokenize(base.tokenizer, prompts, rows["response"].to_pylist(), context, truncated)
     return jax.tree.map(lambda array: array.reshape(num_adapters, -1, array.shape[-1]), examples)
 
 

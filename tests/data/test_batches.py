@@ -25,6 +25,12 @@ def test_only_the_response_and_its_end_are_trained(tokenizer):
         assert tokenizer.decode(examples.tokens[row][untrained]) == prompt
 
 
+def test_a_response_cut_at_its_token_limit_is_not_taught_to_end_there(tokenizer):
+    examples = tokenize(tokenizer, ["a", "a"], ["bc", "bc"], 16, truncated=[True, False])
+    assert examples.tokens[:, 3].tolist() == [0, tokenizer.eos_token_id]
+    assert examples.response_mask.sum(axis=1).tolist() == [2, 3]
+
+
 def test_lengths_are_rounded_up_but_never_beyond_the_limit(tokenizer):
     assert tokenize(tokenizer, ["abc"], ["de"], max_length=100).tokens.shape == (1, 16)
     assert tokenize(tokenizer, ["abc"], ["de"], max_length=7).tokens.shape == (1, 7)
