@@ -59,7 +59,7 @@ def front_of_three(keys: jax.Array) -> jax.Array:
 
 
 def ranks_of_three(keys: jax.Array) -> jax.Array:
-    """Ranks [num_rows] of int32 `keys [num_rows, 3]`: O(N log N log F) for F layers, at worst F = N.
+    """Ranks [num_rows] of int32 `keys [num_rows, 3]`: O(N log N log F) for F <= N layers.
 
     Distinct rows come in descending lexicographic order, so only earlier rows dominate. For each
     `middle` in turn, the rows before it are final, and the segment that ends there passes its

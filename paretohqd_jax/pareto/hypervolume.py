@@ -8,6 +8,8 @@ also the derivative with respect to p_i,m: growing p_i,m moves exactly that face
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -57,7 +59,7 @@ def hypervolume(points: Array, reference: Array, *, validate: bool = True) -> Ar
 def _on_host(points: np.ndarray, reference: np.ndarray) -> float:
     if not np.isfinite(reference).all():
         raise InputError(f"reference: {reference.tolist()}; give finite numbers")
-    above = (points.T > reference[:, None]).all(axis=0)
+    above = functools.reduce(np.logical_and, map(np.greater, points.T, reference))
     if not above.any():
         return 0.0
     points = points if above.all() else points[above]

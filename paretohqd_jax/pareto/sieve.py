@@ -15,7 +15,7 @@ from jax import lax
 
 from paretohqd_jax.pareto.inputs import pad_rows
 
-SAMPLE = 256  # rows among which champions are sought, or against which they are judged
+SAMPLE_PER_OBJECTIVE = 64  # rows among which champions are sought, and whom they must dominate
 SMALL = 1024  # so few rows are compared at once rather than sieved further
 
 
@@ -25,7 +25,7 @@ def sample_rows(rewards: np.ndarray, size: int) -> np.ndarray:
 
 
 def survivor_size(num_rows: int) -> int:
-    """Padded size of what a sieve leaves: powers of two, as every data set leaves another number."""
+    """Padded size of what a sieve leaves: a power of two, as all data sets leave another number."""
     return max(SMALL, 1 << (num_rows - 1).bit_length())
 
 
@@ -67,8 +67,9 @@ def survivors(rewards: np.ndarray) -> np.ndarray:
     rows; where nearly everything is non-dominated, one pass is all that is lost.
     """
     ids = np.arange(len(rewards))
-    while len(ids) > SMALL:
-        keep = _sieve(pad_rows(rewards), rewards[sample_rows(rewards, SAMPLE)])
+    sample_size = SAMPLE_PER_OBJECTIVE * rewards.shape[1]
+    while len(ids) > max(SMALL, 2 * sample_size):
+        keep = _sieve(pad_rows(rewards), rewards[sample_rows(rewards, sample_size)])
         kept = np.flatnonzero(np.asarray(keep)[: len(ids)])
         if 10 * len(kept) > 9 * len(ids):
             break
