@@ -30,8 +30,8 @@ def token_ids(
     """Token ids of formatted prompts and of responses with EOS, encoded apart.
 
     A response that is `truncated` gets no EOS: a model must not learn to stop where a token limit
-    cut it. A response is never encoded together with its prompt: merges across the seam would make the
-    trained prefix differ from the one generation starts from.
+    cut it. A response is never encoded together with its prompt: merges across the seam would make
+    the trained prefix differ from the one generation starts from.
     """
     prompt_ids = tokenizer(list(prompts), add_special_tokens=False).input_ids
     response_ids = tokenizer(list(responses), add_special_tokens=False).input_ids

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-
 import jax
 import jax.numpy as jnp
 
@@ -13,8 +11,8 @@ def token_log_probs(
 ) -> jax.Array:
     """Log-probabilities of `targets`, float32 `[batch, length]`.
 
-    The logits, by far the largest array of a step, exist for `chunk_size` positions at a time and
-    are computed again in the backward pass.
+    The logits, by far the largest array of a step, exist for `chunk_size` positions at a time;
+    those of several chunks are computed again in the backward pass.
 
     Args:
       hidden: final hidden states `[batch, length, hidden_size]`.
@@ -32,14 +30,16 @@ def token_log_probs(
         shape = (array.shape[0], num_chunks, chunk_size, *array.shape[2:])
         return jnp.moveaxis(array.reshape(shape), 1, 0)
 
-    @functools.partial(jax.checkpoint, policy=jax.checkpoint_policies.nothing_saveable)
     def chunk_log_probs(chunk: tuple[jax.Array, jax.Array]) -> jax.Array:
         hidden, targets = chunk
         logits = jnp.matmul(hidden, embedding.T, preferred_element_type=jnp.float32)
         target_logits = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
         return target_logits - jax.nn.logsumexp(logits, axis=-1)
 
-    log_probs = jax.lax.map(chunk_log_probs, (chunked(hidden), chunked(targets)))
+    if num_chunks == 1:  # nothing is saved by computing the only chunk twice
+        return chunk_log_probs((hidden, targets))
+    chunks = (chunked(hidden), chunked(targets))
+    log_probs = jax.lax.map(jax.checkpoint(chunk_log_probs), chunks)
     return jnp.moveaxis(log_probs, 0, 1).reshape(hidden.shape[0], -1)[:, :length]
 
 
