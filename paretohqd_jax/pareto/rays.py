@@ -125,11 +125,16 @@ def _block_minima(offsets: jax.Array, directions: jax.Array) -> jax.Array:
     """Smallest distance in each block: [num_rays, num_blocks]. Block b holds rows b, b + B, ...
     for B blocks, so that the minimum runs over whole vectors of neighbouring rows."""
     columns = offsets.reshape(len(offsets), BLOCK, -1)
-    distances = _distance(columns[:, None], directions[:, :, None, None])
-    return jnp.where(jnp.isnan(distances), jnp.inf, distances).min(axis=1)  # padding is nan
+
+    def of_one_ray(direction):  # one at a time: the distances to all rays do not fit a cache
+        distances = _distance(columns, direction[:, None, None])
+        return jnp.where(jnp.isnan(distances), jnp.inf, distances).min(axis=0)  # padding is nan
+
+    return lax.map(of_one_ray, directions.T)
 
 
 def _nearest_traced(array, preferences, k, low, high, normalize, candidates):
+    """The same order from the distances of all rows, in float64 inside the caller's program."""
     with jax.enable_x64(True):
         offsets, directions = _rays(array, preferences, low, high, normalize, jnp.float64)
         distances = _distance(offsets[:, None, :], directions[:, :, None])
