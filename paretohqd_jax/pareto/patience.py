@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from paretohqd_jax.pareto.order import descending_code, pack
+from paretohqd_jax.pareto.order import descending_code, lexicographic_order, read, write
 
 
 def ranks_of_two(keys: jax.Array) -> jax.Array:
@@ -21,17 +21,11 @@ def ranks_of_two(keys: jax.Array) -> jax.Array:
     The loop's reads come out of an inner search loop or from constants: XLA's CPU backend then
     compiles the whole loop to a few machine instructions per step, updating in place.
     """
-    num_rows = len(keys)
-    first, second = descending_code(keys[:, 0]), descending_code(keys[:, 1])
-    with jax.enable_x64(True):
-        packed = pack(first, second)
-        ordered = lax.sort(packed)
-        repeated = jnp.concatenate([jnp.zeros(1, bool), ordered[1:] == ordered[:-1]])
-        codes = ordered.astype(jnp.uint32)
-    ranks = _patience(codes, repeated)
-    with jax.enable_x64(True):
-        places = jnp.searchsorted(ordered, packed).astype(jnp.int32)
-    return ranks[jnp.minimum(places, num_rows - 1)]
+    order = lexicographic_order(keys)
+    ordered = keys[order]
+    repeated = jnp.concatenate([jnp.zeros(1, bool), (ordered[1:] == ordered[:-1]).all(axis=1)])
+    ranks = _patience(descending_code(ordered[:, 1]), repeated)
+    return jnp.zeros_like(ranks).at[order].set(ranks, unique_indices=True)
 
 
 def _patience(codes: jax.Array, repeated: jax.Array) -> jax.Array:
@@ -42,19 +36,19 @@ def _patience(codes: jax.Array, repeated: jax.Array) -> jax.Array:
         best, ranks, num_layers, last_rank = state
         code = codes[row]
 
-        def halve(bounds):
-            low, high = bounds
-            middle = (low + high) // 2
-            dominated = lax.dynamic_index_in_dim(best, middle, keepdims=False) <= code
-            return jnp.where(dominated, middle + 1, low), jnp.where(dominated, high, middle)
+        def narrow(search):  # binary, first tried at the layer of the row before
+            low, high, probe = search
+            dominated = read(best, probe) <= code
+            low, high = jnp.where(dominated, probe + 1, low), jnp.where(dominated, high, probe)
+            return low, high, (low + high) // 2
 
-        start = (jnp.int32(0), jnp.where(repeated[row], 0, num_layers))
-        rank, _ = lax.while_loop(lambda bounds: bounds[0] < bounds[1], halve, start)
+        start = (jnp.int32(0), jnp.where(repeated[row], 0, num_layers), last_rank)
+        rank, _, _ = lax.while_loop(lambda search: search[0] < search[1], narrow, start)
         rank = jnp.where(repeated[row], last_rank, rank)
-        best = lax.dynamic_update_index_in_dim(best, code, rank, 0)
-        ranks = lax.dynamic_update_index_in_dim(ranks, rank, row, 0)
+        best = write(best, code, rank)
+        ranks = write(ranks, rank, row)
         return best, ranks, jnp.maximum(num_layers, rank + 1), rank
 
-    state = (jnp.zeros(num_rows, jnp.uint32), jnp.zeros(num_rows, jnp.int32), 0, 0)
-    state = jax.tree.map(lambda leaf: jnp.asarray(leaf, getattr(leaf, "dtype", jnp.int32)), state)
+    zero = jnp.int32(0)
+    state = (jnp.zeros(num_rows, jnp.uint32), jnp.zeros(num_rows, jnp.int32), zero, zero)
     return lax.fori_loop(0, num_rows, place_row, state)[1]
