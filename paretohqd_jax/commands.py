@@ -1,4 +1,4 @@
-"""Parts of the library as commands on files: `paretohqd select`, `paretohqd sample`."""
+"""Parts of the library as commands on files, such as `paretohqd select scores.parquet`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,64 @@ from paretohqd_jax.data.rows import (
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.sampling.sampler import SamplingConfig
 
-COMMANDS = ("select", "sample")
+COMMANDS = ("select", "rank", "hypervolume", "inspect", "sample")
+
+
+def read_rewards(options: argparse.Namespace) -> tuple[pa.Table, np.ndarray, list[str]]:
+    """The table of `options.file`, its rewards `[num_rows, num_objectives]`, and their names."""
+    objectives = options.objectives.split(",")
+    table = read_table(options.file)
+    return table, rewards_matrix(table, objectives, options.file), objectives
+
+
+def rank_command(options: argparse.Namespace) -> None:
+    """Adds each row's non-dominated layer, counted from 0, as the column `rank`."""
+    from paretohqd_jax.pareto import non_dominated_rank
+
+    table, rewards, _ = read_rewards(options)
+    ranks = np.asarray(non_dominated_rank(rewards))
+    if "rank" in table.column_names:
+        table = table.drop_columns(["rank"])
+    write_table(options.out, table.append_column("rank", pa.array(ranks)))
+    print(f"{options.out}: {len(ranks)} rows in {ranks.max() + 1} non-dominated layers")
+
+
+def hypervolume_command(options: argparse.Namespace) -> None:
+    """Prints the volume between the reference point and the rows that are above it."""
+    from paretohqd_jax.pareto import hypervolume
+
+    _, rewards, objectives = read_rewards(options)
+    try:
+        reference = np.array([float(value) for value in options.reference.split(",")])
+    except ValueError as error:
+        raise InputError(f"--reference {options.reference}: {error}; write it like 0,0") from error
+    if len(reference) != len(objectives):
+        raise InputError(
+            f"--reference has {len(reference)} values for {len(objectives)} objectives"
+        )
+    print(f"{float(hypervolume(rewards, reference)):.10g}")
+
+
+def inspect_command(options: argparse.Namespace) -> None:
+    """Prints range, spread, ties and correlations of the objectives, and the sizes of layers."""
+    from paretohqd_jax.pareto import non_dominated_rank
+
+    _, rewards, objectives = read_rewards(options)
+    width = max(map(len, objectives))
+    print(f"{options.file}: {len(rewards)} rows")
+    print(f"{'':{width}}  {'min':>10} {'median':>10} {'max':>10} {'mean':>10} {'std':>10} distinct")
+    for name, values in zip(objectives, rewards.T, strict=True):
+        numbers = (values.min(), np.median(values), values.max(), values.mean(), values.std())
+        columns = " ".join(f"{number:10.4g}" for number in numbers)
+        print(f"{name:{width}}  {columns} {np.unique(values).size:8d}")
+    with np.errstate(invalid="ignore"):  # an objective without spread correlates with nothing: nan
+        correlations = np.atleast_2d(np.corrcoef(rewards.T))
+    print("correlation")
+    for name, row in zip(objectives, correlations, strict=True):
+        print(f"{name:{width}}  {' '.join(f'{value:10.3f}' for value in row)}")
+    sizes = np.bincount(np.asarray(non_dominated_rank(rewards)))
+    print(f"{len(sizes)} non-dominated layers: {', '.join(map(str, sizes[:10]))}"
+          f"{', ...' if len(sizes) > 10 else ''} rows")  # fmt: skip
 
 
 def select_command(options: argparse.Namespace) -> None:
@@ -31,12 +88,10 @@ def select_command(options: argparse.Namespace) -> None:
     from paretohqd_jax.evaluation.plots import plot_front
     from paretohqd_jax.pareto import select
 
-    objectives = options.objectives.split(",")
+    table, rewards, objectives = read_rewards(options)
     if len(objectives) < 2:
         raise InputError("--objectives needs two or more column names, such as helpful,harmless")
     preferences = parse_preferences(options.preferences, len(objectives))
-    table = read_table(options.file)
-    rewards = rewards_matrix(table, objectives, options.file)
     if len(rewards) < options.k:
         raise InputError(f"{options.file}: has {len(rewards)} rows, fewer than k={options.k}")
     check_ranges(rewards, objectives, options.file)
@@ -171,8 +226,7 @@ def _parser() -> argparse.ArgumentParser:
 
     select = commands.add_parser("select", help=select_command.__doc__)
     select.set_defaults(run=select_command)
-    select.add_argument("file", help="scored rows: parquet, jsonl or csv")
-    select.add_argument("--objectives", required=True, help="columns, larger is better: a,b,...")
+    _add_rewards(select)
     select.add_argument(
         "--preferences", default="11", help="grid points, a list's name, or '0.8,0.2;0.5,0.5'"
     )
@@ -188,6 +242,20 @@ def _parser() -> argparse.ArgumentParser:
     select.add_argument("--out", required=True, help="parquet, jsonl or csv to write")
     select.add_argument("--plot", help="png to write")
 
+    rank = commands.add_parser("rank", help=rank_command.__doc__)
+    rank.set_defaults(run=rank_command)
+    _add_rewards(rank)
+    rank.add_argument("--out", required=True, help="parquet, jsonl or csv to write")
+
+    hypervolume = commands.add_parser("hypervolume", help=hypervolume_command.__doc__)
+    hypervolume.set_defaults(run=hypervolume_command)
+    _add_rewards(hypervolume)
+    hypervolume.add_argument("--reference", required=True, help="the reference point: 0,0,...")
+
+    inspect = commands.add_parser("inspect", help=inspect_command.__doc__)
+    inspect.set_defaults(run=inspect_command)
+    _add_rewards(inspect)
+
     sample = commands.add_parser("sample", help=sample_command.__doc__)
     sample.set_defaults(run=sample_command)
     sample.add_argument("--model", required=True, help="as config.model.source")
@@ -198,6 +266,11 @@ def _parser() -> argparse.ArgumentParser:
     sample.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     sample.add_argument("--seed", type=int, default=0)
     return parser
+
+
+def _add_rewards(command: argparse.ArgumentParser) -> None:
+    command.add_argument("file", help="scored rows: parquet, jsonl or csv")
+    command.add_argument("--objectives", required=True, help="columns, larger is better: a,b,...")
 
 
 def _positive(text: str) -> int:

@@ -91,6 +91,40 @@ def test_select_names_the_row_that_is_wrong(tmp_path, capsys, column, message):
     assert message in error_line(capsys, select(path, *options))
 
 
+def test_rank_adds_the_layer_of_every_row(scores, tmp_path):
+    from paretohqd_jax.pareto import non_dominated_rank
+
+    out = tmp_path / "ranked.csv"
+    columns = ["--objectives", "helpful,harmless"]
+    console(["paretohqd", "rank", str(scores), *columns, "--out", str(out)])
+    table = read_table(out)
+    rewards = np.stack([table[name].to_numpy() for name in ("helpful", "harmless")], axis=1)
+    assert table["rank"].to_pylist() == np.asarray(non_dominated_rank(rewards)).tolist()
+    console(["paretohqd", "rank", str(out), *columns, "--out", str(out)])
+    assert read_table(out).to_pylist() == table.to_pylist()
+
+
+def test_hypervolume_prints_the_golden_value(tmp_path, capsys):
+    path = tmp_path / "points.csv"
+    path.write_text("a,b\n.1,.9\n.4,.75\n.6,.5\n.8,.2\n.5,.4\n.4,.75\n")
+    argv = ["hypervolume", path, "--objectives", "a,b", "--reference"]
+    console(["paretohqd", *map(str, argv), "0.2,0.1"])
+    np.testing.assert_allclose(float(capsys.readouterr().out), 0.23, rtol=1e-6)
+    for wrong, message in (("0.2", "1 values for 2"), ("0.2,x", "could not convert")):
+        assert message in error_line(capsys, [*argv, wrong])
+
+
+def test_inspect_describes_the_objectives(tmp_path, capsys):
+    path = tmp_path / "points.csv"
+    path.write_text("a,b\n0,9\n1,8\n2,7\n0,0\n")
+    console(["paretohqd", "inspect", str(path), "--objectives", "a,b"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].endswith("4 rows") and lines[-1] == "2 non-dominated layers: 3, 1 rows"
+    assert lines[2].split() == ["a", "0", "0.5", "2", "0.75", "0.8292", "3"]
+    correlation = np.corrcoef([0, 1, 2, 0], [9, 8, 7, 0])[0, 1]
+    assert lines[5].split() == ["a", "1.000", f"{correlation:.3f}"]
+
+
 SAMPLING = {"instruction": "sing", "temperature": 1.0, "max_new_tokens": 40}
 
 
