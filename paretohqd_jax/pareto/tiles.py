@@ -10,8 +10,6 @@ from paretohqd_jax.pareto.order import WORST, descending_code, distinct_rows, st
 
 TILE = 256  # rows compared with as many others at a time
 UNROLL = 8
-SIDE = 4  # tiles along each of the two objectives that a slab is cut by
-SLAB = SIDE * SIDE * TILE
 
 
 def ranks_by_tiles(keys: jax.Array) -> jax.Array:
@@ -28,15 +26,17 @@ def ranks_by_tiles(keys: jax.Array) -> jax.Array:
     All steps are wide and regular, which suits accelerators; on CPUs it serves M >= 4.
     """
     num_rows, num_objectives = keys.shape
+    side = 2 if num_rows < 32_768 else 4  # tiles along each of the two objectives
+    slab_size = side * side * TILE
     rows, count, place = distinct_rows(keys)
-    rows = jnp.pad(rows, ((0, -num_rows % SLAB), (0, 0)), constant_values=WORST)
+    rows = jnp.pad(rows, ((0, -num_rows % slab_size), (0, 0)), constant_values=WORST)
     columns = rows.T[min(1, num_objectives - 1) :]
-    boxed = _boxed_order(columns)
+    boxed = _boxed_order(columns, side)
     boxed_columns = columns[:, boxed]
     tiles = boxed_columns.reshape(len(columns), -1, TILE)
     # [later tile, earlier tile]: whether any row of the one may be dominated by one of the other.
     may_dominate = (tiles.max(axis=2)[:, None, :] >= tiles.min(axis=2)[:, :, None]).all(axis=0)
-    tiles_per_slab = SLAB // TILE
+    tiles_per_slab = side * side
     earlier_slab = jnp.arange(tiles.shape[1]) // tiles_per_slab
     may_dominate &= earlier_slab[None, :] < earlier_slab[:, None]
 
@@ -87,12 +87,12 @@ def ranks_by_tiles(keys: jax.Array) -> jax.Array:
             start, stop, lambda i, bounds: bound_from_slabs(i, bounds, boxed_ranks), ranks
         )
         ranks = lax.fori_loop(start, jnp.minimum(stop, -(-count // TILE)), rank_tile, ranks)
-        here = lax.dynamic_slice_in_dim(boxed, slab * SLAB, SLAB)
-        boxed_ranks = lax.dynamic_update_slice_in_dim(boxed_ranks, ranks[here], slab * SLAB, 0)
+        here = lax.dynamic_slice_in_dim(boxed, slab * slab_size, slab_size)
+        boxed_ranks = lax.dynamic_update_slice_in_dim(boxed_ranks, ranks[here], slab * slab_size, 0)
         return ranks, boxed_ranks
 
     zeros = jnp.zeros(len(rows), jnp.int32)
-    ranks, _ = lax.fori_loop(0, -(-count // SLAB), rank_slab, (zeros, zeros))
+    ranks, _ = lax.fori_loop(0, -(-count // slab_size), rank_slab, (zeros, zeros))
     return ranks[place]
 
 
@@ -123,14 +123,12 @@ def _raise_bound(
     return lax.platform_dependent(bound, later, earlier, ranks, cpu=few_at_a_time, default=at_once)
 
 
-def _boxed_order(columns: jax.Array) -> jax.Array:
-    """Row ids that group each slab into SIDE strips by its first column, and each strip into SIDE
-    tiles by the second (or again the only) one."""
+def _boxed_order(columns: jax.Array, side: int) -> jax.Array:
+    """Row ids that cut each slab into `side` strips by its first column, and each strip into
+    `side` tiles by the second (or again the only) one."""
     ids = jnp.arange(columns.shape[1], dtype=jnp.int32)
-    for column, group in (
-        (columns[0], SLAB),
-        (columns[-1 if len(columns) < 2 else 1], SLAB // SIDE),
-    ):
+    second = columns[min(1, len(columns) - 1)]
+    for column, group in ((columns[0], side * side * TILE), (second, side * TILE)):
         order = stable_argsort(descending_code(column[ids]).reshape(-1, group))
         ids = jnp.take_along_axis(ids.reshape(-1, group), order, axis=1).reshape(-1)
     return ids
