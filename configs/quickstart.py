@@ -24,6 +24,11 @@ def get_config():
     config.objectives = ("brevity", "positivity")
     config.preferences = "5"
     config.select.k = 40
+    # Half again as many as k times the preferences: word counts are coarse, and a smaller pool
+    # leaves too few different rows for the shortest answers.
+    config.select.min_pool_size = 300
+    config.select.range_scope = "pareto"  # gloomy rows far below the pool would tilt the rays
+    config.select.min_words = 5
     config.lora.rank = 8
     config.lora.alpha = 16.0
     config.lora.dropout = 0.0

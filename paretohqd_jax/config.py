@@ -39,6 +39,7 @@ NOT_NEGATIVE = (
     "seed",
     "data.min_tokens",
     "select.min_pool_size",
+    "select.min_words",
     "train.warmup_steps",
     "train.weight_decay",
     "generate.temperature",
@@ -79,6 +80,9 @@ def default_config() -> ConfigDict:
                 "min_pool_size": 0,  # N_p; 0 stands for k times the number of preferences
                 "range_scope": "data",
                 "normalize": True,
+                # Responses of fewer words are not trained on: where an objective rewards brevity,
+                # models would be taught at the edge of what counts as collapsed (3 words).
+                "min_words": 0,
             },
             "lora": {
                 "rank": 64,  # rank, alpha, dropout: paper

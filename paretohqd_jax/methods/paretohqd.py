@@ -47,6 +47,7 @@ def align(config: ConfigDict, run: Run) -> Output:
     selection = {
         "range_scope": config.select.range_scope,
         "normalize": config.select.normalize,
+        "min_words": config.select.min_words,
     }
     selection1 = selection | {"k": config.select.k, "min_pool_size": config.select.min_pool_size}
     selection2 = {name: selection1[name] // 2 for name in ("k", "min_pool_size")} | selection

@@ -33,6 +33,7 @@ def select_rows(
     min_pool_size: int,
     range_scope: str,
     normalize: bool,
+    min_words: int,
 ) -> None:
     """Selects k rows per preference among the training rows that have not collapsed (S1, S2).
 
@@ -41,7 +42,15 @@ def select_rows(
     """
     table = read_table(scored.path)
     candidates, rewards, result = selection_of(
-        table, scored.path, objectives, preferences, k, min_pool_size, range_scope, normalize
+        table,
+        scored.path,
+        objectives,
+        preferences,
+        k,
+        min_pool_size,
+        range_scope,
+        normalize,
+        min_words,
     )
     min_pool_size = min_pool_size or k * len(preferences)
     ranks, row_ids = np.asarray(result.ranks), np.asarray(result.row_ids)
@@ -67,6 +76,7 @@ def selection_of(
     min_pool_size: int,
     range_scope: str,
     normalize: bool,
+    min_words: int,
 ) -> tuple[np.ndarray, np.ndarray, Selection]:
     """The rows that may be selected, their rewards, and the selection among them.
 
@@ -77,7 +87,7 @@ def selection_of(
     Raises:
       InputError: fewer than k rows may be selected, or an objective is the same in all of them.
     """
-    candidates = np.flatnonzero(is_candidate(table))
+    candidates = np.flatnonzero(is_candidate(table, min_words))
     if candidates.size < k:
         raise InputError(
             f"{source}: {candidates.size} rows to select from, fewer than k={k}; "
@@ -93,9 +103,10 @@ def selection_of(
     return candidates, rewards, result
 
 
-def is_candidate(table: pa.Table) -> np.ndarray:
-    """Rows that may be trained on: not held out, not collapsed; bool `[num_rows]`."""
-    keep = np.ones(table.num_rows, bool)
+def is_candidate(table: pa.Table, min_words: int = 0) -> np.ndarray:
+    """Rows that may be trained on: long enough, not held out, not collapsed; bool `[num_rows]`."""
+    words = [len(response.split()) for response in table["response"].to_pylist()]
+    keep = np.array(words) >= min_words
     if "split" in table.column_names:
         keep &= pc.equal(table["split"], "train").to_numpy()
     if "collapsed" in table.column_names:

@@ -59,15 +59,16 @@ def test_a_prompt_beyond_the_context_is_named_by_row(tmp_path, base):
         score_rows(tmp_path, base, rows)
 
 
-def select_from(tmp_path, columns, k=2, preferences=((0.0, 1.0), (1.0, 0.0))):
+def select_from(tmp_path, columns, k=2, preferences=((0.0, 1.0), (1.0, 0.0)), min_words=0):
     path = tmp_path / "scored.parquet"
     size = len(columns["a"])
-    write_table(path, pa.table({"prompt": ["p"] * size} | columns))
+    texts = {"prompt": ["p"] * size, "response": ["word " * (row + 1) for row in range(size)]}
+    write_table(path, pa.table(texts | columns))
     options = {"range_scope": "data", "normalize": True, "min_pool_size": 0}
     out = tmp_path / "selection.parquet"
     select_rows(
         out, tmp_path, Output(path, ""), objectives=["a", "b"],
-        preferences=[list(row) for row in preferences], k=k, **options,
+        preferences=[list(row) for row in preferences], k=k, min_words=min_words, **options,
     )  # fmt: skip
     return read_table(out)
 
@@ -77,6 +78,11 @@ def test_held_out_and_collapsed_rows_are_never_selected(tmp_path):
     for marks in ({"split": ["test", *["train"] * 3]}, {"collapsed": ["loop", "", "", ""]}):
         selection = select_from(tmp_path, columns | marks)
         assert selection["row_id"].to_pylist() == [1, 2, 3, 2]
+
+
+def test_rows_of_too_few_words_are_not_selected(tmp_path):
+    selection = select_from(tmp_path, {"a": [9.0, 1.0, 2.0], "b": [9.0, 2.0, 1.0]}, min_words=2)
+    assert set(selection["row_id"].to_pylist()) == {1, 2}
 
 
 def test_too_few_rows_and_flat_objectives_are_refused(tmp_path):
