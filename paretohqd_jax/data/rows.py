@@ -19,13 +19,16 @@ from paretohqd_jax.errors import InputError
 from paretohqd_jax.files import atomic_path
 
 FORMATS = (".parquet", ".jsonl", ".jsonl.gz", ".csv", ".csv.gz")
+WRITTEN_FORMATS = (".parquet", ".jsonl", ".csv")
+BLOCK_SIZE = 1 << 28  # bytes parsed at a time; no row of a text file can be longer
 
 
 def read_table(path: str | os.PathLike[str]) -> pa.Table:
     """Reads a parquet, jsonl or csv file (the latter two may be gzipped).
 
     Raises:
-      InputError: the file is missing, of an unknown format, unreadable or has no rows.
+      InputError: the file is missing, of an unknown format, unreadable, has no rows or two columns
+        of the same name.
     """
     path = Path(path)
     if not path.is_file():
@@ -36,11 +39,17 @@ def read_table(path: str | os.PathLike[str]) -> pa.Table:
         raise InputError(f"{path}: unknown format; use one of {', '.join(FORMATS)}")
     try:
         table = readers[suffix](path)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, OSError, EOFError) as error:
+    except (pa.ArrowException, OSError, EOFError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"{path}: cannot be read as {suffix[1:]}: {reason}") from error
     if table.num_rows == 0:
         raise InputError(f"{path}: has no rows")
+    names = table.column_names
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise InputError(
+            f"{path}: more than one column {', '.join(map(repr, repeated))}; rename or remove one"
+        )
     return table
 
 
@@ -54,32 +63,59 @@ def _read_jsonl(path: Path) -> pa.Table:
     import pyarrow.json
 
     with pa.input_stream(path) as stream:
-        return pyarrow.json.read_json(stream)
+        return pyarrow.json.read_json(stream, pyarrow.json.ReadOptions(block_size=BLOCK_SIZE))
 
 
 def _read_csv(path: Path) -> pa.Table:
     import pyarrow.csv
 
+    blocks = pyarrow.csv.ReadOptions(block_size=BLOCK_SIZE)
     quoted_newlines = pyarrow.csv.ParseOptions(newlines_in_values=True)
     with pa.input_stream(path) as stream:
-        return pyarrow.csv.read_csv(stream, parse_options=quoted_newlines)
+        return pyarrow.csv.read_csv(stream, blocks, quoted_newlines)
+
+
+def check_writable(path: str | os.PathLike[str], formats: Sequence[str] = WRITTEN_FORMATS) -> None:
+    """Raises InputError unless a file of one of `formats` can be written at `path`.
+
+    Folders above it need not exist yet. For a command to call before its work.
+    """
+    path = Path(path)
+    if path.suffix not in formats:
+        raise InputError(f"{path}: cannot be written; the name must end in {', '.join(formats)}")
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; name a file in it")
+    parent = next(parent for parent in path.parents if os.path.lexists(parent))
+    if not parent.is_dir():
+        raise InputError(f"{path}: cannot be written, {parent} is not a folder; give another path")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise InputError(f"{path}: cannot be written, {parent} is read-only; give another path")
 
 
 def write_table(path: str | os.PathLike[str], table: pa.Table) -> None:
-    """Writes a table as parquet, jsonl or csv by the suffix of `path`, atomically."""
+    """Writes a table as parquet, jsonl or csv by the suffix of `path`, atomically.
+
+    Raises:
+      InputError: nothing can be written there, or a column holds lists and the format is csv.
+    """
     import pyarrow.csv
     import pyarrow.parquet
 
     path = Path(path)
+    check_writable(path)
+    nested = [field.name for field in table.schema if pa.types.is_nested(field.type)]
+    if nested and path.suffix == ".csv":
+        raise InputError(
+            f"{path}: csv cannot hold the lists or structs of column {nested[0]!r}; "
+            "write .parquet or .jsonl"
+        )
     with atomic_path(path) as temporary:
         if path.suffix == ".parquet":
             pyarrow.parquet.write_table(table, temporary, compression="zstd")
         elif path.suffix == ".csv":
             pyarrow.csv.write_csv(table, temporary)
-        elif path.suffix == ".jsonl":
-            table.to_pandas().to_json(temporary, orient="records", lines=True, force_ascii=False)
         else:
-            raise InputError(f"{path}: can be written as .parquet, .jsonl or .csv only")
+            table.to_pandas().to_json(temporary, orient="records", lines=True, force_ascii=False)
 
 
 def check_columns(table: pa.Table, names: Sequence[str], source: str | os.PathLike[str]) -> None:
@@ -118,7 +154,7 @@ def drop_duplicates(table: pa.Table) -> pa.Table:
     pairs = zip(table["prompt"].to_pylist(), table["response"].to_pylist(), strict=True)
     for row, pair in enumerate(pairs):
         first.setdefault(pair, row)
-    return table.take(list(first.values()))
+    return table.take(pa.array(list(first.values()), pa.int64()))
 
 
 def rewards_matrix(
@@ -163,6 +199,8 @@ def _numbers(column: pa.ChunkedArray, name: str, source: str | os.PathLike[str])
     kind = column.type
     if pa.types.is_floating(kind) or pa.types.is_integer(kind):
         return column.to_numpy().astype(np.float64)
+    if pa.types.is_decimal(kind):
+        return column.cast(pa.float64()).to_numpy()
     values = column.to_pylist()
     row = next((row for row, value in enumerate(values) if not _is_number(value)), 0)
     raise InputError(

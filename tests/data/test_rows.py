@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+from decimal import Decimal
 
 import numpy as np
 import pyarrow as pa
@@ -8,6 +9,7 @@ import pytest
 
 from paretohqd_jax.data.rows import (
     check_texts,
+    check_writable,
     drop_duplicates,
     read_table,
     rewards_matrix,
@@ -38,6 +40,7 @@ def test_gzipped_jsonl_is_read(tmp_path):
         ("rows.txt", b"a", "unknown format"),
         ("rows.csv", b"", "cannot be read as csv"),
         ("rows.csv", b"a,b\n", "no rows"),
+        ("rows.csv", b"a,b,a\n1,2,3\n", "more than one column 'a'"),
         ("rows.jsonl", b'{"a": 1}\n{"a": "x"}\n', "in row 1"),
         ("rows.jsonl", b'{"a": 1}\n{"a"', "cannot be read as jsonl"),
         ("rows.parquet", b"PAR1 but cut", "cannot be read as parquet"),
@@ -50,6 +53,50 @@ def test_a_file_that_cannot_be_used_is_named_with_the_reason(tmp_path, name, con
     with pytest.raises(InputError, match=message) as error:
         read_table(path)
     assert str(path) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_rows_longer_than_a_megabyte_are_read(tmp_path):
+    long = "x" * 3_000_000
+    for suffix in (".jsonl", ".csv"):
+        path = tmp_path / f"rows{suffix}"
+        write_table(path, pa.table({"prompt": ["p", long, "q"]}))
+        assert read_table(path)["prompt"].to_pylist() == ["p", long, "q"]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("rows.txt", "must end in .parquet, .jsonl, .csv"),
+        ("rows.jsonl.gz", "must end in .parquet, .jsonl, .csv"),
+        ("file/rows.csv", "file is not a folder"),
+        ("file/deep/rows.csv", "file is not a folder"),
+        ("folder.csv", "is a folder"),
+    ],
+)
+def test_a_path_that_cannot_be_written_is_refused(tmp_path, name, message):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder.csv").mkdir()
+    for call in (check_writable, lambda path: write_table(path, ROWS)):
+        with pytest.raises(InputError, match=message):
+            call(tmp_path / name)
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["file", "folder.csv"]
+
+
+def test_folders_are_made_when_a_table_is_written(tmp_path):
+    path = tmp_path / "new" / "deep" / "rows.csv"
+    check_writable(path)
+    assert not path.parent.exists()
+    write_table(path, ROWS)
+    assert read_table(path).num_rows == 2
+
+
+@pytest.mark.parametrize("values", [[[1, 2], [3]], [{"a": 1}, {"a": 2}]])
+def test_a_nested_column_does_not_go_into_a_csv(tmp_path, values):
+    table = pa.table({"prompt": ["a", "b"], "extra": values})
+    with pytest.raises(InputError, match="rows.csv: .* column 'extra'; write .parquet or .jsonl"):
+        write_table(tmp_path / "rows.csv", table)
+    write_table(tmp_path / "rows.jsonl", table)
+    assert read_table(tmp_path / "rows.jsonl")["extra"].to_pylist() == values
 
 
 def test_a_missing_file_is_named(tmp_path):
@@ -79,6 +126,12 @@ def test_rewards_keep_every_bit_of_float64():
     assert rewards[:, 0].tolist() == values and rewards[1, 1] == 2**53 - 1
 
 
+@pytest.mark.parametrize("kind", [pa.decimal128(10, 3), pa.decimal256(50, 3)])
+def test_decimals_are_numbers(kind):
+    column = pa.array([Decimal("1.25"), Decimal("-3")], kind)
+    assert rewards_matrix(pa.table({"a": column}), ["a"], "t")[:, 0].tolist() == [1.25, -3.0]
+
+
 def test_a_missing_column_is_named_with_those_there_are():
     with pytest.raises(InputError, match="no column 'harmless'; the file has 'prompt'"):
         rewards_matrix(pa.table({"prompt": ["a"]}), ["harmless"], "data.csv")
@@ -103,3 +156,4 @@ def test_only_equal_pairs_are_duplicates():
         {"prompt": ["a", "a", "b", "a"], "response": ["x", "y", "x", "x"], "n": [0, 1, 2, 3]}
     )
     assert drop_duplicates(table)["n"].to_pylist() == [0, 1, 2]
+    assert drop_duplicates(table.slice(0, 0)).equals(table.slice(0, 0))
