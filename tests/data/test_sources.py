@@ -15,10 +15,38 @@ def test_a_users_function_is_a_source_and_duplicates_go():
     assert load_rows(f"{__name__}:rows_of_this_module").num_rows == 1
 
 
-@pytest.mark.parametrize("source", ["no.such.module:rows", f"{__name__}:no_such_function"])
-def test_a_function_that_cannot_be_found_is_named(source):
-    with pytest.raises(InputError, match="data.source="):
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("no.such.module:rows", "cannot import no.such.module"),
+        (".relative:rows", "cannot import .relative"),
+        (":rows", "package.module:function"),
+        (f"{__name__}:", "package.module:function"),
+        (f"{__name__}:no_such_function", "has no function 'no_such_function'"),
+        ("os:path", "os has no function 'path'"),
+    ],
+)
+def test_a_function_that_cannot_be_found_is_named(source, message):
+    with pytest.raises(InputError, match=f"data.source='{source}': .*{message}"):
         load_rows(source)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (None, "returned NoneType"),
+        ({"prompt": ["p"], "response": ["r"]}, "returned dict"),
+        ([{"prompt": "p", "response": "r"}, "text"], "row 1 is 'text'"),
+        ([{"prompt": "p", "response": "r", 3: "x"}], "row 0 is"),
+        ([{"prompt": "p", "response": "r"}, {"prompt": 1, "response": "r"}], "make no table"),
+        ([], "no rows"),
+    ],
+)
+def test_a_function_that_returns_no_rows_is_named(rows, message, monkeypatch):
+    monkeypatch.setattr(f"{__name__}.rows_of_this_module", lambda: rows)
+    with pytest.raises(InputError, match=f"data.source='{__name__}:rows_of_.*{message}") as error:
+        load_rows(f"{__name__}:rows_of_this_module")
+    assert "\n" not in str(error.value)
 
 
 def test_a_split_holds_out_whole_prompts():
