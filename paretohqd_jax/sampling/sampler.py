@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import numbers
 from typing import Any, NamedTuple
 
 import jax
@@ -21,6 +22,8 @@ class SamplingConfig:
     """How tokens are drawn: temperature 0 is greedy; top_k 0 and top_p 1 keep every token.
 
     As elsewhere the filters apply in the order temperature, top-k, top-p.
+
+    Raises InputError for a value that is no number or out of its range.
     """
 
     max_new_tokens: int
@@ -29,12 +32,17 @@ class SamplingConfig:
     top_k: int = 0
 
     def __post_init__(self) -> None:
+        for name, value in dataclasses.asdict(self).items():
+            whole = name in ("max_new_tokens", "top_k")
+            kind = numbers.Integral if whole else numbers.Real
+            if isinstance(value, bool) or not isinstance(value, kind):
+                raise InputError(f"{name} is {value!r}: it must be a {'whole ' * whole}number")
         if self.max_new_tokens < 1:
             raise InputError(f"max_new_tokens is {self.max_new_tokens}: it must be at least 1")
         if not 0.0 <= self.temperature < float("inf"):
             raise InputError(f"temperature is {self.temperature}: it must be 0 (greedy) or more")
-        if not 0.0 < self.top_p <= 1.0:
-            raise InputError(f"top_p is {self.top_p}: it must be in (0, 1]; 1 keeps every token")
+        if not 1e-6 <= self.top_p <= 1.0:  # far below, it would be 0 in float32 and keep no token
+            raise InputError(f"top_p is {self.top_p}: it must be in [1e-6, 1]; 1 keeps all tokens")
         if self.top_k < 0:
             raise InputError(f"top_k is {self.top_k}: it must be 0 (keep every token) or more")
 

@@ -225,8 +225,13 @@ def test_without_adapters(params, prompts):
         ({"temperature": -0.1}, "temperature"),
         ({"temperature": float("nan")}, "temperature"),
         ({"top_p": 0.0}, "top_p"),
+        ({"top_p": 1e-50}, "top_p"),
         ({"top_p": 1.1}, "top_p"),
         ({"top_k": -1}, "top_k"),
+        ({"max_new_tokens": 2.5}, "max_new_tokens is 2.5: it must be a whole number"),
+        ({"max_new_tokens": None}, "max_new_tokens is None: it must be a whole number"),
+        ({"top_k": 1.5}, "top_k is 1.5: it must be a whole number"),
+        ({"temperature": "warm"}, "temperature is 'warm': it must be a number"),
     ],
 )
 def test_bad_options_are_named(options, word):
