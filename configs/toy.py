@@ -43,8 +43,8 @@ def get_config():
     config.model.dtype = "float32"
     config.model.remat = "none"
     config.objectives = ("brevity", "configs.toy:vowels")
-    config.preferences = "3"
-    config.select.k = 16
+    config.preferences = "4"
+    config.select.k = 12
     config.lora.rank = 4
     config.lora.alpha = 8.0
     config.lora.targets = ("q_proj", "v_proj", "o_proj", "down_proj")

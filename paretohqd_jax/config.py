@@ -7,6 +7,8 @@ paper's experiments follow where it is silent.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -51,7 +53,7 @@ POSITIVE = ("lora.alpha", "train.learning_rate", "train.max_grad_norm")
 
 
 def default_config() -> ConfigDict:
-    """Every option there is, with the paper's value where the paper states one."""
+    """Every option there is, with the paper's value where the paper states one; locked."""
     return ConfigDict(
         {
             "method": "paretohqd",
@@ -117,7 +119,7 @@ def default_config() -> ConfigDict:
             },
             "score": {"batch_size": 256},
         }
-    )
+    ).lock()
 
 
 def check_config(config: ConfigDict) -> None:
@@ -126,6 +128,12 @@ def check_config(config: ConfigDict) -> None:
     Raises:
       InputError: names the option, its value and what would be valid.
     """
+    known = default_config()
+    for name in known:
+        if name not in config:
+            raise InputError(
+                f"config.{name} is missing; let get_config() start from default_config()"
+            )
     for name in ("data.source", "model.source"):
         if not _option(config, name):
             raise InputError(f"config.{name} is not set; see the comments in the config file")
@@ -134,15 +142,16 @@ def check_config(config: ConfigDict) -> None:
     for name in AT_LEAST_ONE:
         _require(config, name, _option(config, name) >= 1, "at least 1")
     for name in NOT_NEGATIVE:
-        _require(config, name, _option(config, name) >= 0, "0 or more")
+        _require(config, name, 0 <= _option(config, name) < math.inf, "0 or more")
     for name in POSITIVE:
-        _require(config, name, _option(config, name) > 0, "above 0")
+        _require(config, name, 0 < _option(config, name) < math.inf, "above 0")
     for name in ("generate.top_p", "evaluate.top_p"):
-        _require(config, name, 0 < _option(config, name) <= 1, "in (0, 1]")
+        _require(config, name, 1e-6 <= _option(config, name) <= 1, "1e-6 to 1")
     _require(config, "lora.dropout", 0 <= config.lora.dropout < 1, "in [0, 1)")
     check_prompt_format(config.data.prompt_format)
     objectives = config.objectives
-    valid_objectives = len(objectives) >= 2 and len(set(objectives)) == len(objectives)
+    named = all(isinstance(name, str) for name in objectives)
+    valid_objectives = named and len(objectives) >= 2 and len(set(objectives)) == len(objectives)
     _require(config, "objectives", valid_objectives, "two or more different names")
     _require(config, "select.k", config.select.k >= 2, "at least 2, since stage 2 takes k/2 rows")
     pool = config.select.min_pool_size
@@ -163,7 +172,7 @@ def parse_preferences(text: str, num_objectives: int) -> np.ndarray:
       InputError: the text is none of these, or a preference is off the simplex.
     """
     if "," not in text:
-        return np.asarray(preference_grid(int(text) if text.isdigit() else text, num_objectives))
+        return np.asarray(preference_grid(int(text) if text.isdecimal() else text, num_objectives))
     try:
         rows = [[float(weight) for weight in row.split(",")] for row in text.split(";")]
     except ValueError as error:

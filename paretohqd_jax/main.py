@@ -6,6 +6,7 @@ paretohqd select scores.parquet --objectives helpful,harmless -k 100 --out selec
 
 from __future__ import annotations
 
+import errno
 import logging
 import sys
 from collections.abc import Sequence
@@ -14,7 +15,14 @@ from pathlib import Path
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
+from paretohqd_jax.commands import COMMANDS
+from paretohqd_jax.commands import run as run_command
 from paretohqd_jax.errors import InputError
+
+UNUSABLE = {
+    errno.EACCES, errno.EEXIST, errno.EISDIR, errno.ENOENT, errno.ENOTDIR, errno.EPERM, errno.EROFS
+}  # fmt: skip
+DISK_FULL = ("No space left on device", "Disk quota exceeded", "File too large")
 
 
 def main(argv: Sequence[str]) -> None:
@@ -30,6 +38,7 @@ def main(argv: Sequence[str]) -> None:
         raise InputError(f"config.method={config.method!r}: use one of {', '.join(methods)}")
     method = methods[config.method]
     check_config(config)
+    method.check(config)
     if stage not in ("", *method.STEPS):
         raise InputError(f"--stage={stage!r} does not exist; use one of {', '.join(method.STEPS)}")
     run = Run(Path(workdir), config.to_dict(), stage)
@@ -62,13 +71,19 @@ def parse_flags(argv: Sequence[str]) -> tuple[ConfigDict, str, str]:
         parsed = config.value, workdir.value, stage.value
         if config.value is not None:
             config.value.items()  # a file that failed to load raises here, not when it is parsed
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
-        raise InputError(" ".join(str(error).split())) from error
+    except Exception as error:  # the config file is the user's code and may raise anything
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        raise InputError(f"{type(error).__name__}: {lines[-1] if lines else ''}") from error
     if len(rest) > 1:
-        raise InputError(f"unknown argument {rest[1]!r}; options look like --config.select.k=50")
+        raise InputError(
+            f"unknown argument {rest[1]!r}; options look like --config.select.k=50, commands on "
+            f"files are {', '.join(COMMANDS)}"
+        )
     for name, value in (("config", parsed[0]), ("workdir", parsed[1])):
         if not value:
             raise InputError(f"--{name} is missing; see the README for an example")
+    if not isinstance(parsed[0], ConfigDict):
+        raise InputError("get_config() must return a ConfigDict, best that of default_config()")
     return parsed
 
 
@@ -78,12 +93,10 @@ def console(argv: Sequence[str] | None = None) -> None:
     _log_to_stderr()
     sys.path.insert(0, "")  # as `python -m` does: package.module:function of the current directory
     try:
-        from paretohqd_jax import commands
-
         if len(argv) < 2 or argv[1] in ("-h", "--help"):
-            print(f"{__doc__}\nCommands on files: {', '.join(commands.COMMANDS)}; each has --help.")
-        elif argv[1] in commands.COMMANDS:
-            commands.run(argv[1:])
+            print(f"{__doc__}\nCommands on files: {', '.join(COMMANDS)}; each has --help.")
+        elif argv[1] in COMMANDS:
+            run_command(argv[1:])
         else:
             main(argv)
     except InputError as error:
@@ -91,10 +104,11 @@ def console(argv: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         sys.exit(_complain("interrupted; the same command resumes", status=130))
     except Exception as error:
-        # Storage libraries wrap a full disk in exceptions of their own.
-        if "No space left on device" not in str(error):
-            raise
-        sys.exit(_complain("the disk is full; free some space, the same command resumes"))
+        if any(reason in str(error) for reason in DISK_FULL):  # storage libraries wrap OSError
+            sys.exit(_complain("the disk is full; free some space, the same command resumes"))
+        if isinstance(error, OSError) and error.filename and error.errno in UNUSABLE:
+            sys.exit(_complain(f"{error.filename}: {error.strerror}; give another path"))
+        raise
 
 
 def _log_to_stderr() -> None:
@@ -104,7 +118,8 @@ def _log_to_stderr() -> None:
     logger.handlers = [handler]
     logger.setLevel(logging.INFO)
     logger.propagate = False
-    logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax's remarks on its own files
+    for library in ("absl", "asyncio"):  # Orbax's: what goes wrong there is raised as well
+        logging.getLogger(library).setLevel(logging.CRITICAL)
 
 
 def _complain(message: str, status: int = 2) -> int:

@@ -2,7 +2,9 @@
 
 A method is a function that calls `run.step(...)` once per step and passes the outputs of earlier
 steps on to later ones. A step's fingerprint covers its name, its options and the fingerprints of
-the outputs it reads, so a changed option reruns exactly the steps that depend on it.
+the outputs it reads, so a changed option reruns exactly the steps that depend on it. A step works
+in a folder of its own below `partial/`; what it leaves is moved into place when it is whole, so a
+step that is cut off or fails damages nothing.
 """
 
 from __future__ import annotations
@@ -59,7 +61,7 @@ class Run:
         self._lock = open(workdir / ".lock", "w")  # noqa: SIM115 (held for the life of the process)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             raise InputError(f"{workdir}: another process is running there; wait for it") from error
         self._manifest_path = workdir / "manifest.json"
         self._manifest = self._read_manifest()
@@ -69,20 +71,16 @@ class Run:
         if not self._manifest_path.exists():
             return {}
         try:
-            return json.loads(self._manifest_path.read_text())
-        except json.JSONDecodeError as error:
+            manifest = json.loads(self._manifest_path.read_text())
+            return {name: dict(record) for name, record in manifest.items()}
+        except (AttributeError, TypeError, ValueError) as error:
             raise InputError(
-                f"{self._manifest_path}: not valid JSON ({error}); "
-                "delete this file to run all steps again"
+                f"{self._manifest_path}: damaged ({error}); delete this file to run all steps again"
             ) from error
 
     def seconds(self) -> dict[str, float]:
         """Wall seconds each finished step took in the process that finished it."""
-        return {
-            name: record["seconds"]
-            for name, record in self._manifest.items()
-            if record["status"] == "done"
-        }
+        return {name: record["seconds"] for name, record in self._manifest.items()}
 
     def step(
         self,
@@ -93,14 +91,14 @@ class Run:
         also: dict[str, Any] | None = None,
         **options: Any,
     ) -> Output:
-        """Runs `function(output_path, scratch_directory, *inputs, **options)` unless it is done.
+        """Runs `function(path, scratch, *inputs, **options)` unless it is done.
 
         Args:
           name: of the step.
-          path: of the file or directory it leaves, relative to the run directory. A file must
-            appear atomically; a directory may be filled bit by bit and resumed.
-          function: does the work. Shards for resuming go into the scratch directory, which is
-            kept until the step ends and thrown away if its fingerprint changes.
+          path: of the file or directory it leaves, relative to the run directory.
+          function: does the work and leaves its result at the path it is given. That path and the
+            scratch directory, for shards, are kept while the step is resumed with the same
+            fingerprint.
           *inputs: outputs of earlier steps.
           also: further JSON-able facts the result depends on, not passed on: those of arguments
             bound to `function` beforehand.
@@ -115,18 +113,19 @@ class Run:
         key = json.dumps([name, options_json, depends_on], sort_keys=True)
         output = Output(self.workdir / path, hashlib.sha256(key.encode()).hexdigest())
         record = self._manifest.get(name, {})
-        same = record.get("fingerprint") == output.fingerprint
-        if same and record["status"] == "done" and output.path.exists():
+        if record.get("fingerprint") == output.fingerprint and output.path.exists():
             logger.info("%s: up to date, skipped", name)
         else:
-            why = _reason(record, options_json, same, output.path)
+            why = _reason(record, options_json, output)
             if self.only_stage not in ("", name):
                 raise InputError(
                     f"--stage={self.only_stage} needs step {name}, which is not up to date "
                     f"({why}); run it first, or run without --stage"
                 )
             logger.info("%s: started (%s)", name, why)
-            self._execute(name, output, function, inputs, options, options_json, resume=same)
+            start = time.monotonic()
+            self._execute(name, output, function, inputs, options)
+            self._record(name, output, options_json, time.monotonic() - start)
         if self.only_stage == name:
             raise StageDone(name)
         return output
@@ -138,43 +137,46 @@ class Run:
         function: Callable[..., None],
         inputs: tuple[Output, ...],
         options: dict[str, Any],
-        options_json: dict[str, Any],
-        resume: bool,
     ) -> None:
-        scratch = self.workdir / "partial" / name
-        if not resume:
-            for stale in (scratch, output.path):
-                _remove(stale)
-        record = {"fingerprint": output.fingerprint, "options": options_json, "status": "running"}
-        self._record(name, record)
-        start = time.monotonic()
+        """Does the work below `partial/`, from where an earlier process was cut off."""
+        partial = self.workdir / "partial" / name
+        mark = partial / "fingerprint"
+        if not mark.exists() or mark.read_text() != output.fingerprint:
+            _remove(partial)
+            (partial / "scratch").mkdir(parents=True)
+            mark.write_text(output.fingerprint)
+        made = partial / output.path.name
+        function(made, partial / "scratch", *inputs, **options)
         output.path.parent.mkdir(parents=True, exist_ok=True)
-        scratch.mkdir(parents=True, exist_ok=True)
-        function(output.path, scratch, *inputs, **options)
-        seconds = round(time.monotonic() - start, 3)
-        versions = {package: importlib.metadata.version(package) for package in RECORDED_PACKAGES}
-        self._record(name, record | {"status": "done", "seconds": seconds, "versions": versions})
-        _remove(scratch)
-        logger.info("%s: done in %.1f s", name, seconds)
+        if made.is_dir():  # a file is replaced in one go
+            _remove(output.path)
+        os.replace(made, output.path)
 
-    def _record(self, name: str, record: dict[str, Any]) -> None:
-        self._manifest[name] = record
+    def _record(self, name: str, output: Output, options: dict[str, Any], seconds: float) -> None:
+        self._manifest[name] = {
+            "fingerprint": output.fingerprint,
+            "options": options,
+            "seconds": round(seconds, 3),
+            "versions": {name: importlib.metadata.version(name) for name in RECORDED_PACKAGES},
+        }
         write_json(self._manifest_path, self._manifest)
+        _remove(self.workdir / "partial" / name)
+        logger.info("%s: done in %.1f s", name, seconds)
 
 
 def _remove(path: Path) -> None:
-    if path.is_dir():
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
 
 
-def _reason(record: dict[str, Any], options: dict[str, Any], same: bool, path: Path) -> str:
+def _reason(record: dict[str, Any], options: dict[str, Any], output: Output) -> str:
     """Why a step has to run, in words."""
     if not record:
-        return "not run yet"
-    if same:
-        return "cut off before" if record["status"] == "running" else f"{path} is gone"
+        return "not done yet"
+    if record["fingerprint"] == output.fingerprint:
+        return f"{output.path} is gone"
     old, new = _flat(record["options"]), _flat(options)
     names = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
     changes = (f"{name} was {old.get(name)!r}, is {new.get(name)!r}" for name in names)
@@ -190,7 +192,7 @@ def _flat(options: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def source_digest(source: str) -> str:
-    """Identifies a local file by its bytes and a directory by its file names and sizes.
+    """Identifies a local file by its bytes, a directory by its files' names, sizes and dates.
 
     Names that are no local path (a hub name, an embedded data set) stand for themselves.
     """
@@ -199,6 +201,7 @@ def source_digest(source: str) -> str:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     if path.is_dir():
-        listing = [(entry.name, entry.stat().st_size) for entry in os.scandir(path)]
+        stats = ((entry.name, entry.stat()) for entry in os.scandir(path))
+        listing = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
         return hashlib.sha256(json.dumps(sorted(listing)).encode()).hexdigest()
     return source

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from paretohqd_jax import commands
+from paretohqd_jax import sample_command
 from paretohqd_jax.data.rows import read_table, write_table
 from paretohqd_jax.main import console
 
@@ -68,6 +68,10 @@ def test_select_writes_the_nearest_rows_with_their_columns(scores, tmp_path, cap
         (["-k", "5", "--pool", "4"], "min_pool_size"),
         (["--preferences", "0.9,0.3"], "preference"),
         (["--preferences", "spiral"], "spiral"),
+        (["--objectives", "helpful,helpful"], "--objectives helpful,helpful: name each"),
+        (["-k", "0"], "-k: '0' is not a whole number of 1 or more"),
+        (["-k", "ten"], "-k: 'ten' is not a whole number of 1 or more"),
+        (["--pol", "9"], "unrecognized arguments: --pol 9; see paretohqd --help"),
     ],
 )
 def test_select_refuses_what_it_cannot_do(scores, tmp_path, capsys, options, message):
@@ -91,6 +95,35 @@ def test_select_names_the_row_that_is_wrong(tmp_path, capsys, column, message):
     assert message in error_line(capsys, select(path, *options))
 
 
+@pytest.mark.parametrize("pool", [[], ["--pool", "500"]])
+def test_select_takes_all_rows_where_the_pool_wants_more(scores, tmp_path, capsys, recwarn, pool):
+    options = ["-k", "100", "--preferences", "5", *pool, "--out", tmp_path / "out.parquet"]
+    console(["paretohqd", *map(str, select(scores, *options))])
+    assert "has 300 rows, fewer than a pool of 500" in (out := capsys.readouterr().out)
+    assert "from a pool of 300" in out
+    assert not any("pool" in str(warning.message) for warning in recwarn)
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["select", "absent.csv", "--objectives", "a,b", "--out", "out.txt"],
+        ["select", "absent.csv", "--objectives", "a,b", "--out", "o.csv", "--plot", "out.txt"],
+        ["rank", "absent.csv", "--objectives", "a,b", "--out", "out.txt"],
+        ["sample", "--model", "absent", "--prompts", "absent", "--instructions", "absent",
+         "--out", "out.txt"],
+    ],
+)  # fmt: skip
+def test_what_cannot_be_written_is_refused_before_anything_is_read(tmp_path, capsys, argv):
+    argv = [str(tmp_path / word) if "." in word else word for word in argv]
+    assert "out.txt: cannot be written; the name must end in" in error_line(capsys, argv)
+
+
+def test_an_error_in_the_options_is_one_line(capsys):
+    assert "arguments are required: file" in error_line(capsys, ["rank", "--objectives", "a"])
+    assert len(capsys.readouterr().err.splitlines()) == 0
+
+
 def test_rank_adds_the_layer_of_every_row(scores, tmp_path):
     from paretohqd_jax.pareto import non_dominated_rank
 
@@ -110,6 +143,10 @@ def test_hypervolume_prints_the_golden_value(tmp_path, capsys):
     argv = ["hypervolume", path, "--objectives", "a,b", "--reference"]
     console(["paretohqd", *map(str, argv), "0.2,0.1"])
     np.testing.assert_allclose(float(capsys.readouterr().out), 0.23, rtol=1e-6)
+    console(["paretohqd", *map(str, argv), "-.8,-1"])
+    golden = capsys.readouterr().out
+    console(["paretohqd", *map(str, argv[:-1]), "--reference=-.8,-1"])
+    assert capsys.readouterr().out == golden and 2 < float(golden) < 1.6 * 1.9
     for wrong, message in (("0.2", "1 values for 2"), ("0.2,x", "could not convert")):
         assert message in error_line(capsys, [*argv, wrong])
 
@@ -150,24 +187,69 @@ def test_sample_answers_every_prompt_under_every_instruction(tmp_path, capsys, m
     assert not (tmp_path / "rows.parquet.partial").exists()
 
 
+def test_sample_says_so_when_nothing_is_left(tmp_path, capsys, monkeypatch):
+    from paretohqd_jax.evaluation import collapse
+
+    monkeypatch.setattr(collapse, "collapse_causes", lambda texts: ["short"] * len(texts))
+    assert "all 6 responses are collapsed" in error_line(capsys, sample(tmp_path, SAMPLING))
+    assert not (tmp_path / "rows.parquet").exists()
+
+
+def test_sample_never_takes_the_responses_of_another_model(tmp_path, capsys, monkeypatch):
+    from paretohqd_jax.evaluation import collapse
+
+    # Nothing is written, so the partial responses stay, as after a kill.
+    monkeypatch.setattr(collapse, "collapse_causes", lambda texts: ["short"] * len(texts))
+    argv, counts = sample(tmp_path, SAMPLING), []
+    for weights, dtype in (
+        ("one", "float32"), ("two", "float32"), ("one", "bfloat16"), ("two", "float32")
+    ):  # fmt: skip
+        monkeypatch.setattr(sample_command, "source_digest", lambda _, weights=weights: weights)
+        error_line(capsys, [*argv, "--dtype", dtype])
+        counts.append(len(list((tmp_path / "rows.parquet.partial").rglob("*.parquet"))))
+    assert counts == [2, 4, 6, 6]
+
+
 @pytest.mark.parametrize(
     ("cut", "whole"),
     [("One. Two! Thr", "One. Two!"), ("Why? Bec", "Why?"), ("no end", ""), ("", ""), ("A.", "A.")],
 )
 def test_a_cut_response_keeps_its_whole_sentences(cut, whole):
-    assert commands._whole_sentences(cut) == whole
+    assert sample_command._whole_sentences(cut) == whole
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"temperature": -1}, "temperature"),
-        ({"max_tokens": 3}, "line 1: .*max_tokens"),
-        ({"examples": [["no pair"]]}, "line 1: .*pairs"),
+        ({"temperature": -1}, "temperature is -1"),
+        ({"temperature": "warm"}, "temperature is 'warm'"),
+        ({"max_new_tokens": 2.5}, "max_new_tokens is 2.5"),
+        ({"max_tokens": 3}, "unknown option 'max_tokens'"),
+        ({"instruction": 3}, '"instruction" is 3'),
+        ({"examples": [["no pair"]]}, '"examples" must be a list of pairs'),
+        ({"examples": ["ab"]}, '"examples" must be a list of pairs'),
+        ({"examples": [["a", 1]]}, '"examples" must be a list of pairs'),
     ],
 )
 def test_an_instruction_that_makes_no_sense_is_named(tmp_path, capsys, change, message):
-    assert re.search(message, error_line(capsys, sample(tmp_path, SAMPLING, SAMPLING | change)))
+    argv = sample(tmp_path, SAMPLING)
+    told = tmp_path / "instructions.jsonl"
+    told.write_text(f"{json.dumps(SAMPLING)}\n\n{json.dumps(SAMPLING | change)}\n")
+    assert f"{told}: line 3: {message}" in error_line(capsys, argv)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("[]", "not an object in braces"),
+        ("{", "Expecting .* at column 2"),
+        ('{"instruction": "sing"}', "max_new_tokens is None"),
+    ],
+)
+def test_an_instruction_that_is_not_complete_is_named(tmp_path, capsys, line, message):
+    argv = sample(tmp_path, SAMPLING)
+    (tmp_path / "instructions.jsonl").write_text(line)
+    assert re.search(f"instructions.jsonl: line 1: {message}", error_line(capsys, argv))
 
 
 def run_flags(tmp_path, *options, config="configs/toy.py"):
@@ -199,6 +281,44 @@ def test_a_run_refuses_bad_options_before_it_starts(tmp_path, capsys, options, m
 
 def test_a_config_file_that_is_not_there_is_named(tmp_path, capsys):
     assert "absent.py" in error_line(capsys, run_flags(tmp_path, config="configs/absent.py"))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("def get_config(:", "SyntaxError"),
+        ("import no_such_module", "no_such_module"),
+        ("def get_config(): return {'a': 1}", "must return a ConfigDict"),
+        ("def get_config(): raise RuntimeError('two\\nlines')", "RuntimeError: lines"),
+        (
+            "from paretohqd_jax.config import default_config\n"
+            "def get_config():\n"
+            "    config = default_config()\n"
+            "    config.select.kk = 5\n"
+            "    return config",
+            "kk",
+        ),
+        (
+            "from ml_collections import ConfigDict\n"
+            "def get_config(): return ConfigDict({'method': 'paretohqd'})",
+            "config.data is missing",
+        ),
+    ],
+)
+def test_a_config_file_with_a_mistake_is_one_line(tmp_path, capsys, text, message):
+    path = tmp_path / "mistaken.py"
+    path.write_text(text)
+    flags = [f"--config={path}", f"--workdir={tmp_path / 'run'}"]
+    assert message in error_line(capsys, flags)
+
+
+@pytest.mark.parametrize("workdir", ["file", "file/below", "/proc/nowhere/run"])
+def test_a_workdir_that_cannot_be_is_named(tmp_path, capsys, workdir):
+    (tmp_path / "file").touch()
+    path = tmp_path / workdir
+    assert str(path).split("/run")[0] in error_line(
+        capsys, [f"--config={ROOT / 'configs/toy.py'}", f"--workdir={path}"]
+    )
 
 
 @pytest.mark.parametrize("missing", ["config", "workdir"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +14,6 @@ import pyarrow.compute as pc
 
 from paretohqd_jax.data.rows import check_ranges, read_table, rewards_matrix, write_table
 from paretohqd_jax.errors import InputError
-from paretohqd_jax.files import write_json
 from paretohqd_jax.pareto import Selection, select
 from paretohqd_jax.pipeline import Output
 
@@ -37,8 +37,8 @@ def select_rows(
 ) -> None:
     """Selects k rows per preference among the training rows that have not collapsed (S1, S2).
 
-    Leaves `preference_id, row_id, rank, distance`, and beside it a JSON file with the facts of the
-    selection. `row_id` counts the rows of the scored table, `rank` is the non-dominated layer.
+    Leaves `preference_id, row_id, rank, distance`: `row_id` counts the rows of the scored table,
+    `rank` is the non-dominated layer. The file's metadata hold the facts of the selection as JSON.
     """
     table = read_table(scored.path)
     candidates, rewards, result = selection_of(
@@ -56,7 +56,6 @@ def select_rows(
     ranks, row_ids = np.asarray(result.ranks), np.asarray(result.row_ids)
     facts = _selection_facts(table, rewards, ranks, candidates[row_ids], result)
     _warn(facts, min_pool_size)
-    write_json(path.with_suffix(".json"), facts | {"k": k, "min_pool_size": min_pool_size})
     preference_id = np.repeat(np.arange(len(preferences), dtype=np.int32), k)
     columns = {
         "preference_id": preference_id,
@@ -64,7 +63,7 @@ def select_rows(
         "rank": ranks[row_ids].ravel().astype(np.int32),
         "distance": np.asarray(result.distances, np.float64).ravel(),
     }
-    write_table(path, pa.table(columns))
+    write_table(path, pa.table(columns, metadata={"selection": json.dumps(facts)}))
 
 
 def selection_of(
@@ -90,8 +89,10 @@ def selection_of(
     candidates = np.flatnonzero(is_candidate(table, min_words))
     if candidates.size < k:
         raise InputError(
-            f"{source}: {candidates.size} rows to select from, fewer than k={k}; "
-            "lower config.select.k, or give more rows or config.generate.num_prompts"
+            f"{source}: {candidates.size} rows to select from, fewer than k={k}: of "
+            f"{table.num_rows} rows the others are held out, have collapsed, or have fewer than "
+            f"{min_words} words (config.select.min_words); lower config.select.k, or raise "
+            "config.generate.num_prompts or the number of training steps"
         )
     rewards = rewards_matrix(table, objectives, source)[candidates]
     check_ranges(rewards, objectives, source)

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from paretohqd_jax.data.batches import Examples, token_counts, tokenize
-from paretohqd_jax.data.rows import read_table, write_table
+from paretohqd_jax.data.rows import drop_duplicates, read_table, write_table
 from paretohqd_jax.data.sources import load_rows, split_by_prompt
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.evaluation.collapse import collapse_causes
@@ -48,18 +48,21 @@ def score_data(
     min_tokens: int,
     max_tokens: int,
     batch_size: int,
+    max_new_tokens: int,
     seed: int,
 ) -> None:
     """Loads the rows, leaves out those of unfit length, holds out test prompts, scores the rest."""
-    table = load_rows(source)
+    table = load_rows(source).select(["prompt", "response"])
+    base.eos_token_ids  # a tokenizer without one is an error before any work  # noqa: B018
     prompts, responses = table["prompt"].to_pylist(), table["response"].to_pylist()
     prompt_counts, response_counts = token_counts(base.tokenizer, base.format(prompts), responses)
     context = base.config.max_position_embeddings
-    if prompt_counts.max() >= context:
+    if prompt_counts.max() + max_new_tokens > context:
         row = int(prompt_counts.argmax())
         raise InputError(
-            f"{source}: row {row}: the prompt has {prompt_counts[row]} tokens, the model's context "
-            f"is {context}; shorten or remove it"
+            f"{source}: row {row}: the prompt has {prompt_counts[row]} tokens, and with a response "
+            f"of {max_new_tokens} is longer than the model's context of {context}; shorten or "
+            "remove it, or lower max_new_tokens in config.generate and config.evaluate"
         )
     counts = prompt_counts + response_counts
     fits = (counts >= min_tokens) & (counts <= min(max_tokens, context))
@@ -107,6 +110,7 @@ def fine_tune_selected(
     max_grad_norm: float,
     checkpoint_every: int,
     adapter_names: Sequence[str],
+    log_directory: Path,
     seed: int,
 ) -> None:
     """Fine-tunes one adapter per preference on its selected rows (S3, S6).
@@ -118,7 +122,7 @@ def fine_tune_selected(
         key = jax.random.key(step_seed(seed, "init"))
         adapters = init_adapters(key, base.config, base.lora, num_adapters)
     else:
-        adapters = jax.tree.map(jnp.asarray, load_adapters(start.path))
+        adapters = jax.tree.map(jnp.asarray, trained_adapters(start, base, adapter_names))
     fine_tune(
         base.model,
         base.params,
@@ -130,15 +134,21 @@ def fine_tune_selected(
         adapter_names=adapter_names,
         directory=path,
         checkpoint_every=checkpoint_every,
-        log_directory=path.parent / "logs" / path.name,
-        meta={
-            "model": base.source,
-            "lora": dataclasses.asdict(base.lora) | {"targets": [*base.lora.targets]},
-            "num_steps": num_steps,
-            "adapters": [*adapter_names],
-        },
+        log_directory=log_directory / path.name,
+        meta=checkpoint_meta(base, adapter_names),
         description=f"{path.name} of {num_adapters} adapters",
     )
+
+
+def checkpoint_meta(base: BaseModel, adapter_names: Sequence[str]) -> dict[str, Any]:
+    """What adapters must share with a run that reads them."""
+    lora = dataclasses.asdict(base.lora) | {"targets": [*base.lora.targets]}
+    return {"model": base.source, "lora": lora, "adapters": [*adapter_names]}
+
+
+def trained_adapters(stage: Output, base: BaseModel, adapter_names: Sequence[str]) -> Any:
+    """The stack of adapters that a finished stage left, one per preference."""
+    return load_adapters(stage.path, checkpoint_meta(base, adapter_names))
 
 
 def _selected_examples(
@@ -161,6 +171,7 @@ def generate_from_representatives(
     stage1: Output,
     *,
     base: BaseModel,
+    adapter_names: Sequence[str],
     representatives: Sequence[int],
     num_prompts: int,
     batch_size: int,
@@ -174,12 +185,11 @@ def generate_from_representatives(
         logger.info("generating for all %d training prompts", len(prompts))
     order = np.random.default_rng(step_seed(seed, "prompts")).permutation(len(prompts))
     prompts = [prompts[i] for i in order[:num_prompts]]
-    adapters = jax.tree.map(
-        lambda leaf: leaf[np.array(representatives)], load_adapters(stage1.path)
-    )
+    adapters = trained_adapters(stage1, base, adapter_names)
+    adapters = jax.tree.map(lambda leaf: leaf[np.array(representatives)], adapters)
     responses = _respond(base, adapters, prompts, sampling, batch_size, scratch, seed, "generate")
     chosen = np.array(representatives, np.int32)[responses["adapter"].to_numpy()]
-    write_table(path, responses.append_column("representative", pa.array(chosen)))
+    write_table(path, drop_duplicates(responses.append_column("representative", pa.array(chosen))))
 
 
 def respond_to_test_prompts(
@@ -190,6 +200,7 @@ def respond_to_test_prompts(
     stage2: Output,
     *,
     base: BaseModel,
+    adapter_names: Sequence[str],
     batch_size: int,
     sampling: dict[str, Any],
     seed: int,
@@ -202,8 +213,8 @@ def respond_to_test_prompts(
     table = read_table(scored.path)
     prompts = pc.unique(table.filter(pc.equal(table["split"], "test"))["prompt"]).to_pylist()
     untrained = init_adapters(jax.random.key(0), base.config, base.lora, 1)
-    stacks = (untrained, load_adapters(stage1.path), load_adapters(stage2.path))
-    adapters = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *stacks)
+    stages = [trained_adapters(stage, base, adapter_names) for stage in (stage1, stage2)]
+    adapters = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), untrained, *stages)
     responses = _respond(base, adapters, prompts, sampling, batch_size, scratch, seed, "respond")
     write_table(path, responses)
 
@@ -253,7 +264,7 @@ def export_adapters(
     path: Path, scratch: Path, stage2: Output, *, base: BaseModel, adapter_names: Sequence[str]
 ) -> None:
     """Writes each preference's adapter in PEFT's format."""
-    adapters = load_adapters(stage2.path)
+    adapters = trained_adapters(stage2, base, adapter_names)
     for index, name in enumerate(adapter_names):
         adapter = jax.tree.map(lambda leaf, index=index: leaf[index], adapters)
         export_peft(path / name, adapter, base.lora, base.config, base.source)

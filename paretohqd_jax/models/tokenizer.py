@@ -45,19 +45,19 @@ def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
 
 
 def eos_token_ids(tokenizer: PreTrainedTokenizerBase, source: str) -> tuple[int, ...]:
-    """The ids that end a response: the generation configuration's where it lists any."""
+    """The ids that end a response: the tokenizer's, which is trained, and those configured.
+
+    Raises InputError where the tokenizer has none.
+    """
+    if tokenizer.eos_token_id is None:
+        raise InputError(
+            f"model {source!r}: its tokenizer has no end-of-sequence token to end responses with; "
+            "set eos_token in tokenizer_config.json"
+        )
     listed: list[int | None] = []
     if source != RANDOM_TOY:
-        path = resolve_source(source, weights=False)
-        listed = _listed_eos_ids(path)
-    ids = {int(i) for i in listed if i is not None}
-    if not ids and tokenizer.eos_token_id is not None:
-        ids = {int(tokenizer.eos_token_id)}
-    if not ids:
-        raise InputError(
-            f"model {source!r}: no end-of-sequence token in tokenizer or configuration"
-        )
-    return tuple(sorted(ids))
+        listed = _listed_eos_ids(resolve_source(source, weights=False))
+    return tuple(sorted({int(i) for i in [tokenizer.eos_token_id, *listed] if i is not None}))
 
 
 def _listed_eos_ids(path: Path) -> list[int | None]:

@@ -14,6 +14,7 @@ import orbax.checkpoint as ocp
 from paretohqd_jax.errors import InputError
 
 PyTree = Any
+REMEDY = "delete this folder and run again to train anew"
 
 
 @contextmanager
@@ -36,7 +37,11 @@ def checkpoint_manager(directory: Path, save_every: int) -> Iterator[ocp.Checkpo
 def save(
     manager: ocp.CheckpointManager, step: int, state: PyTree, meta: dict[str, Any], force: bool
 ) -> None:
-    """Saves `state` (arrays) and `meta` (JSON) if `step` is due or `force` is set."""
+    """Saves `state` (arrays) and `meta` (JSON) if `step` is due or `force` is set.
+
+    Raises whatever went wrong while an earlier checkpoint was being saved.
+    """
+    manager.check_for_errors()
     if manager.latest_step() == step:
         return
     arguments = ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta))
@@ -49,42 +54,46 @@ def restore_latest(
     """The newest saved state, shaped and placed like `like`, or None if nothing was saved.
 
     Raises:
-      InputError: the checkpoint's `meta` or shapes are not those of this run.
+      InputError: the checkpoint's `meta` or shapes are not those of this run, or it is damaged.
     """
     step = manager.latest_step()
     if step is None:
         return None
-    saved = manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())).meta
-    for name in sorted(meta.keys() | saved.keys()):
-        if saved.get(name) != meta.get(name):
-            raise InputError(
-                f"{manager.directory}: the checkpoint was made with {name}={saved.get(name)!r}, "
-                f"this run has {meta.get(name)!r}; restore the option or use another workdir"
-            )
+    _check_meta(manager, step, meta)
     abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-    arguments = ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
-    try:
-        return manager.restore(step, args=arguments).state
-    except (ValueError, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(
-            f"{manager.directory}: checkpoint {step} cannot be read ({reason}); "
-            "delete this folder to start the step again"
-        ) from error
+    return _restore(manager, step, state=ocp.args.StandardRestore(abstract)).state
 
 
-def load_adapters(directory: Path) -> PyTree:
+def load_adapters(directory: Path, meta: dict[str, Any]) -> PyTree:
     """The adapter stack of the newest checkpoint of a finished stage, as numpy arrays.
 
     Raises:
-      InputError: the directory holds no checkpoint.
+      InputError: there is no checkpoint, it is damaged, or its `meta` is not that of this run.
     """
     with ocp.CheckpointManager(directory.absolute()) as manager:
         step = manager.latest_step()
         if step is None:
-            raise InputError(f"{directory}: holds no checkpoint; run this stage first")
-        path = directory.absolute() / str(step) / "state"
-    with ocp.StandardCheckpointer() as checkpointer:
-        tree = checkpointer.metadata(path).item_metadata.tree
-        as_numpy = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), tree)
-        return checkpointer.restore(path, as_numpy)["adapters"]
+            raise InputError(f"{directory}: holds no checkpoint; {REMEDY}")
+        _check_meta(manager, step, meta)
+        saved = _restore(manager, step, state=ocp.args.StandardRestore())
+    return jax.tree.map(np.asarray, saved.state["adapters"])
+
+
+def _check_meta(manager: ocp.CheckpointManager, step: int, meta: dict[str, Any]) -> None:
+    saved = _restore(manager, step, meta=ocp.args.JsonRestore()).meta
+    for name in sorted(meta.keys() | saved.keys()):
+        if saved.get(name) != meta.get(name):
+            raise InputError(
+                f"{manager.directory}: the checkpoint was made with {name}={saved.get(name)!r}, "
+                f"this run has {meta.get(name)!r}; restore the option, or {REMEDY}"
+            )
+
+
+def _restore(manager: ocp.CheckpointManager, step: int, **items: Any) -> Any:
+    try:
+        return manager.restore(step, args=ocp.args.Composite(**items))
+    except Exception as error:  # what a damaged file raises depends on where it is damaged
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(
+            f"{manager.directory}: checkpoint {step} cannot be read ({reason}); {REMEDY}"
+        ) from error

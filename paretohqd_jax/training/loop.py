@@ -14,6 +14,7 @@ from paretohqd_jax.errors import InputError
 from paretohqd_jax.models.llama import Llama
 from paretohqd_jax.progress import progress_bar
 from paretohqd_jax.training import checkpoints
+from paretohqd_jax.training.metrics import open_metrics
 from paretohqd_jax.training.step import (
     OptimizerConfig,
     TrainState,
@@ -63,42 +64,48 @@ def fine_tune(
     Raises:
       InputError: a loss became NaN or infinite, or the checkpoint is another configuration's.
     """
-    from tensorboardX import SummaryWriter
-
-    num_adapters, num_rows = examples.tokens.shape[:2]
     optimizer = make_optimizer(optimizer_config)
     train_step = make_train_step(model, optimizer)
     state = init_train_state(adapters, optimizer)
-    keys = jax.random.split(jax.random.key(seed), num_adapters)
-    with (
-        checkpoints.checkpoint_manager(directory, checkpoint_every) as manager,
-        SummaryWriter(str(log_directory)) as writer,
-    ):
+    keys = jax.random.split(jax.random.key(seed), len(adapter_names))
+    with checkpoints.checkpoint_manager(directory, checkpoint_every) as manager:
         saved = checkpoints.restore_latest(manager, _saved_state(state, keys), meta)
         if saved is not None:
             state = TrainState(saved["step"], saved["adapters"], saved["optimizer_state"])
             keys = jax.random.wrap_key_data(saved["keys"])
-        start = int(state.step)
-        with progress_bar(optimizer_config.num_steps, description, "step", start) as bar:
-            for step in range(start, optimizer_config.num_steps):
-                rows = np.stack(
-                    [batch_rows(seed, i, step, num_rows, batch_size) for i in range(num_adapters)]
-                )
-                batch = jax.tree.map(
-                    lambda array, rows=rows: np.take_along_axis(array, rows[..., None], axis=1),
-                    examples,
-                )
+        start, num_steps = int(state.step), optimizer_config.num_steps
+        with (
+            open_metrics(log_directory, start) as write_metrics,
+            progress_bar(num_steps, description, "step", start) as bar,
+        ):
+            for step in range(start, num_steps):
+                batch = _batch(examples, seed, step, batch_size)
                 state, metrics = train_step(state, params, batch, keys)
                 metrics = jax.device_get(metrics)
                 _check_finite(metrics["loss"], step, adapter_names)
-                for name, values in metrics.items():
-                    for adapter_name, value in zip(adapter_names, values.tolist(), strict=True):
-                        writer.add_scalar(f"{name}/{adapter_name}", value, step)
+                write_metrics(step, _by_name(metrics, adapter_names))
                 bar.set_postfix(loss=f"{metrics['loss'].mean():.3f}", refresh=False)
                 bar.update()
-                last = step + 1 == optimizer_config.num_steps
+                last = step + 1 == num_steps
                 checkpoints.save(manager, step + 1, _saved_state(state, keys), meta, force=last)
     return state.adapters
+
+
+def _batch(examples: Examples, seed: int, step: int, batch_size: int) -> Examples:
+    """The rows of one step, `[num_adapters, batch_size, length]` arrays."""
+    num_adapters, num_rows = examples.tokens.shape[:2]
+    rows = np.stack(
+        [batch_rows(seed, adapter, step, num_rows, batch_size) for adapter in range(num_adapters)]
+    )
+    return jax.tree.map(lambda array: np.take_along_axis(array, rows[..., None], axis=1), examples)
+
+
+def _by_name(metrics: dict[str, np.ndarray], adapter_names: Sequence[str]) -> dict[str, float]:
+    return {
+        f"{metric}/{name}": value
+        for metric, values in metrics.items()
+        for name, value in zip(adapter_names, values.tolist(), strict=True)
+    }
 
 
 def _saved_state(state: TrainState, keys: jax.Array) -> dict[str, PyTree]:

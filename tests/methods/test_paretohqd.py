@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,19 +14,26 @@ from safetensors.numpy import load_file
 from paretohqd_jax.data.rows import read_table
 from paretohqd_jax.main import console
 from paretohqd_jax.methods.paretohqd import STEPS, adapter_names
-from paretohqd_jax.pareto import select
+from paretohqd_jax.pareto import preference_grid, representatives, select
 from paretohqd_jax.training.checkpoints import load_adapters
 
 ROOT = Path(__file__).parents[2]
 OBJECTIVES = ("brevity", "configs.toy:vowels")
-PREFERENCES = np.array([[0, 1], [0.5, 0.5], [1, 0]])
-K, NUM_TEST_PROMPTS, NUM_MODELS = 16, 6, 7
+PREFERENCES = preference_grid(4)
+K, NUM_TEST_PROMPTS, NUM_MODELS = 12, 6, 9
+
+META = {
+    "model": "random:toy",
+    "lora": {
+        "rank": 4, "alpha": 8.0, "dropout": 0.05,
+        "targets": ["q_proj", "v_proj", "o_proj", "down_proj"],
+    },
+    "adapters": adapter_names(PREFERENCES),
+}  # fmt: skip
 
 
 def run_toy(workdir: Path, *options: str) -> None:
-    console(
-        ["paretohqd", f"--config={ROOT / 'configs/toy.py'}", f"--workdir={workdir}", *options]
-    )
+    console(["paretohqd", f"--config={ROOT / 'configs/toy.py'}", f"--workdir={workdir}", *options])
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +57,8 @@ def test_the_run_directory_is_what_the_readme_shows(workdir):
     assert files >= {
         "config.json", "scores.parquet", "selection/stage1.parquet", "selection/stage2.parquet",
         "generated.parquet", "evaluation/responses.parquet", "evaluation/points.json",
-        "report/front.png", "report/report.html", "adapters/w0.50_0.50/adapter_config.json",
-        "adapters/w0.50_0.50/adapter_model.safetensors",
+        "report/front.png", "report/report.html", "adapters/w0.33_0.67/adapter_config.json",
+        "adapters/w0.33_0.67/adapter_model.safetensors",
     }  # fmt: skip
     assert not list((workdir / "partial").iterdir())
 
@@ -68,8 +76,8 @@ def test_each_stage_trains_on_the_rows_nearest_to_its_rays(workdir, stage, score
     expected = select(rewards_of(table)[candidates], PREFERENCES, k)
     selection = read_table(workdir / "selection" / f"{stage}.parquet")
     assert column(selection, "row_id").tolist() == candidates[expected.row_ids].ravel().tolist()
-    assert column(selection, "preference_id").tolist() == np.repeat(range(3), k).tolist()
-    facts = json.loads((workdir / "selection" / f"{stage}.json").read_text())
+    assert column(selection, "preference_id").tolist() == np.repeat(range(4), k).tolist()
+    facts = json.loads(selection.schema.metadata[b"selection"])
     assert facts["pool_size"] == (np.asarray(expected.ranks) >= 0).sum()
 
 
@@ -81,7 +89,10 @@ def test_held_out_prompts_are_seen_by_the_evaluation_alone(workdir):
     assert set(column(answers, "prompt")) == held_out
     generated = read_table(workdir / "generated.parquet")
     assert not held_out & set(column(generated, "prompt"))
-    assert set(column(generated, "representative")) == {0, 1, 2}
+    assert set(column(generated, "representative")) == set(representatives(PREFERENCES))
+    assert len(representatives(PREFERENCES)) == 3
+    pairs = list(zip(column(generated, "prompt"), column(generated, "response"), strict=True))
+    assert len(set(pairs)) == len(pairs)
 
 
 def test_the_points_are_the_means_of_the_scored_answers(workdir):
@@ -100,18 +111,18 @@ def test_the_points_are_the_means_of_the_scored_answers(workdir):
 def test_the_models_are_steered(workdir):
     points = json.loads((workdir / "evaluation/points.json").read_text())
     stage2 = np.array([m["mean_rewards"] for m in points["fronts"]["stage2"]["models"]])
-    assert (stage2[:, 1][0] > stage2[:, 1][2]) and (stage2[:, 0][2] > stage2[:, 0][0])
+    assert stage2[0, 1] > stage2[-1, 1] and stage2[-1, 0] > stage2[0, 0]
 
 
 def test_stage_2_goes_on_from_stage_1(workdir):
-    stacks = (load_adapters(workdir / stage) for stage in ("stage1", "stage2"))
+    stacks = (load_adapters(workdir / stage, META) for stage in ("stage1", "stage2"))
     one, two = (stack["layers"]["q_proj"]["a"] for stack in stacks)
     change, size = np.abs(two - one).mean(), np.abs(one).mean()
     assert 0 < change < size
 
 
 def test_the_exported_adapters_are_those_of_stage_2(workdir):
-    adapters = load_adapters(workdir / "stage2")
+    adapters = load_adapters(workdir / "stage2", META)
     for index, name in enumerate(adapter_names(PREFERENCES)):
         tensors = load_file(workdir / "adapters" / name / "adapter_model.safetensors")
         lora_a = tensors["base_model.model.model.layers.1.self_attn.q_proj.lora_A.weight"]
@@ -126,14 +137,58 @@ def test_a_changed_option_reruns_exactly_what_depends_on_it(workdir, capsys):
 
     assert steps_run() == []
     # What changes no result reruns the report alone, which states the options.
-    unchanged = ("--config.model.remat=dots", "--config.train.checkpoint_every=7")
+    unchanged = (
+        "--config.model.remat=dots",
+        "--config.train.checkpoint_every=7",
+        "--config.score.batch_size=50",
+    )
     assert steps_run(*unchanged) == ["report"]
     changed = "--config.evaluate.temperature=0.9"
     assert steps_run(changed) == ["respond", "judge", "evaluate", "report"]
     assert steps_run(changed, "--stage=select1") == []
 
 
+def test_a_mistake_costs_nothing_that_was_done(workdir, capsys):
+    run_toy(workdir)
+    before = (workdir / "config.json").read_bytes()
+    for wrong in (
+        "--config.objectives=('brevity','nothing')",
+        "--config.data.source=typo.parquet",
+        "--config.preferences=0.9,0.3",
+        "--config.lora.targets=('q',)",
+        "--config.model.source=/no/model",
+        "--config.select.k=4000",
+    ):
+        with pytest.raises(SystemExit):
+            run_toy(workdir, wrong)
+        assert (workdir / "selection/stage1.parquet").exists()
+    capsys.readouterr()
+    run_toy(workdir)
+    assert ": started" not in capsys.readouterr().err.replace("report: started", "")
+    assert (workdir / "config.json").read_bytes() == before
+
+
+def test_adapters_of_another_run_are_refused(workdir, capsys, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(workdir, other)
+    manifest = json.loads((other / "manifest.json").read_text())
+    del manifest["generate"]
+    (other / "manifest.json").write_text(json.dumps(manifest))
+    [meta] = (other / "stage1").glob("40/meta/metadata")
+    meta.write_text(meta.read_text().replace('"rank": 4', '"rank": 8'))
+    with pytest.raises(SystemExit):
+        run_toy(other, "--stage=generate")
+    assert "made with lora=" in capsys.readouterr().err
+    for file in (other / "stage1").glob("*/state/**/*"):
+        if file.is_file():
+            file.write_bytes(file.read_bytes()[:10])
+    meta.write_text(meta.read_text().replace('"rank": 8', '"rank": 4'))
+    with pytest.raises(SystemExit):
+        run_toy(other, "--stage=generate")
+    assert "cannot be read" in capsys.readouterr().err
+
+
 def test_names_of_adapters_are_distinct_and_safe():
-    assert adapter_names(PREFERENCES) == ["w0.00_1.00", "w0.50_0.50", "w1.00_0.00"]
+    assert adapter_names(PREFERENCES)[:2] == ["w0.00_1.00", "w0.33_0.67"]
     close = adapter_names(np.array([[0.501, 0.499], [0.502, 0.498]]))
     assert len(set(close)) == 2

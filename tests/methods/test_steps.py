@@ -10,7 +10,7 @@ from paretohqd_jax.data.rows import read_table, write_table
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.methods.base import BaseModel, step_seed
 from paretohqd_jax.methods.selection import select_rows
-from paretohqd_jax.methods.steps import score_data
+from paretohqd_jax.methods.steps import _selected_examples, score_data
 from paretohqd_jax.models.lora import LoraConfig
 from paretohqd_jax.pipeline import Output
 
@@ -21,11 +21,12 @@ def base():
 
 
 def score_rows(tmp_path, base, rows, **changes):
-    source, path = tmp_path / "rows.jsonl", tmp_path / "scores.parquet"
+    source, path = tmp_path / "rows.parquet", tmp_path / "scores.parquet"
     write_table(source, pa.Table.from_pylist(rows))
     options = {
         "source": str(source), "objectives": ["brevity", "positivity"], "num_test_prompts": 1,
         "min_tokens": 1, "max_tokens": 100, "batch_size": 16, "seed": 0,
+        "max_new_tokens": 20,
     } | changes  # fmt: skip
     score_data(path, tmp_path, base=base, **options)
     return read_table(path)
@@ -54,9 +55,37 @@ def test_rows_of_unfit_length_are_left_out(tmp_path, base):
 
 
 def test_a_prompt_beyond_the_context_is_named_by_row(tmp_path, base):
-    rows = rows_of(("a", "x"), ("b" * 600, "y"))
-    with pytest.raises(InputError, match=r"row 1: the prompt has 601 tokens, .* context is 512"):
-        score_rows(tmp_path, base, rows)
+    for length in (600, 492):
+        rows = rows_of(("a", "x"), ("b" * length, "y"))
+        message = rf"row 1: the prompt has {length + 1} tokens, .* response of 20 .* context of 512"
+        with pytest.raises(InputError, match=message):
+            score_rows(tmp_path, base, rows)
+    score_rows(tmp_path, base, rows_of(("a", "x"), ("b" * 491, "y")), max_tokens=512)
+
+
+def test_columns_of_the_users_own_do_not_mix_with_ours(tmp_path, base):
+    rows = rows_of(("a", "x y"), ("b", "z"))
+    for row in rows:
+        row |= {"split": "validation", "collapsed": True, "truncated": "no"}
+    table = score_rows(tmp_path, base, rows)
+    assert table.column_names == ["prompt", "response", "split", "brevity", "positivity"]
+    assert set(table["split"].to_pylist()) == {"train", "test"}
+
+
+def test_a_tokenizer_without_end_token_is_refused(tmp_path, base):
+    base.tokenizer.eos_token = None
+    with pytest.raises(InputError, match="no end-of-sequence token"):
+        score_rows(tmp_path, base, rows_of(("a", "x"), ("b", "y")))
+
+
+def test_a_truncated_row_is_trained_without_an_end(tmp_path, base):
+    columns = {"prompt": ["p", "p"], "response": ["ab", "ab"], "truncated": [True, False]}
+    write_table(tmp_path / "scored.parquet", pa.table(columns))
+    write_table(tmp_path / "selection.parquet", pa.table({"row_id": [0, 1]}))
+    outputs = (Output(tmp_path / f"{name}.parquet", "") for name in ("scored", "selection"))
+    examples = _selected_examples(base, *outputs, num_adapters=2)
+    ends = (examples.tokens == base.tokenizer.eos_token_id).any(axis=-1)
+    assert ends.tolist() == [[False], [True]]
 
 
 def select_from(tmp_path, columns, k=2, preferences=((0.0, 1.0), (1.0, 0.0)), min_words=0):

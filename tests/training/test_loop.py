@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import resource
 
 import jax
 import numpy as np
@@ -13,7 +14,7 @@ from paretohqd_jax.models.lora import LoraConfig, init_adapters
 from paretohqd_jax.models.tokenizer import load_tokenizer
 from paretohqd_jax.models.weights import load_pretrained
 from paretohqd_jax.training import checkpoints, loop
-from paretohqd_jax.training.step import OptimizerConfig
+from paretohqd_jax.training.step import OptimizerConfig, adapter_loss
 
 NUM_STEPS = 6
 
@@ -76,7 +77,7 @@ def test_a_run_that_was_cut_off_ends_with_the_same_bytes(setting, tmp_path, monk
 
 def test_a_finished_run_is_read_back_and_not_trained_again(setting, tmp_path, monkeypatch):
     trained = train(setting, tmp_path)
-    same(checkpoints.load_adapters(tmp_path / "stage1"), trained)
+    same(checkpoints.load_adapters(tmp_path / "stage1", {"rank": 2}), trained)
     monkeypatch.setattr(loop, "batch_rows", None)
     same(train(setting, tmp_path), trained)
 
@@ -100,9 +101,34 @@ def test_a_checkpoint_of_other_shapes_is_refused(setting, tmp_path):
         train((wider, params, examples), tmp_path)
 
 
+def test_adapters_of_another_configuration_are_refused(setting, tmp_path):
+    train(setting, tmp_path)
+    with pytest.raises(InputError, match="rank=2, this run has 3"):
+        checkpoints.load_adapters(tmp_path / "stage1", {"rank": 3})
+
+
+def test_a_damaged_checkpoint_is_named_with_the_remedy(setting, tmp_path):
+    train(setting, tmp_path)
+    for file in (tmp_path / "stage1").rglob("*"):
+        if file.is_file() and "state" in file.parts:
+            file.write_bytes(file.read_bytes()[:10])
+    with pytest.raises(InputError, match="stage1: checkpoint 6 cannot be read .* delete this"):
+        checkpoints.load_adapters(tmp_path / "stage1", {"rank": 2})
+
+
+def test_dropout_reaches_the_loss_and_changes_with_the_key(setting):
+    model, params, examples = setting
+    adapters = init_adapters(jax.random.key(1), model.config, model.lora, 1)
+    adapter = jax.tree.map(lambda leaf: leaf[0] + 0.3, adapters)
+    rows = jax.tree.map(lambda leaf: leaf[0], examples)
+    loss = jax.jit(lambda key: adapter_loss(model, params, adapter, rows, key))
+    keys = jax.random.split(jax.random.key(0), 2)
+    assert loss(keys[0]) == loss(keys[0]) and loss(keys[0]) != loss(keys[1])
+
+
 def test_a_directory_without_checkpoint_is_named(tmp_path):
     with pytest.raises(InputError, match="holds no checkpoint"):
-        checkpoints.load_adapters(tmp_path)
+        checkpoints.load_adapters(tmp_path, {})
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_by_name(setting, tmp_path):
@@ -110,6 +136,19 @@ def test_a_loss_that_is_not_finite_stops_the_run_by_name(setting, tmp_path):
     broken = {**params, "norm": params["norm"].at[0].set(np.nan)}
     with pytest.raises(InputError, match="adapter w0 became nan at step 0"):
         train((model, broken, examples), tmp_path)
+
+
+@pytest.mark.parametrize("limit", [700, 3_000])
+def test_a_full_disk_ends_the_run_and_more_space_resumes_it(setting, tmp_path, limit):
+    undisturbed = train(setting, tmp_path / "whole")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))  # longer files: "File too large"
+    try:
+        with pytest.raises(Exception, match="File too large"):
+            train(setting, tmp_path / "full")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    same(train(setting, tmp_path / "full"), undisturbed)
 
 
 def test_metrics_reach_tensorboard(setting, tmp_path):

@@ -1,0 +1,42 @@
+"""Training metrics as TensorBoard events, written by the thread that trains."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def open_metrics(
+    directory: Path, start_step: int
+) -> Iterator[Callable[[int, Mapping[str, float]], None]]:
+    """Opens the events of `directory`; yields `write(step, values_by_name)`.
+
+    Events from `start_step` on, of a process that was cut off, no longer count; a start at 0
+    clears the directory. Nothing is queued for another thread, as tensorboardX's SummaryWriter
+    does: its queue blocks for ever once that thread has died of a full disk.
+    """
+    from tensorboardX.event_file_writer import EventsWriter
+    from tensorboardX.proto.event_pb2 import Event, SessionLog
+    from tensorboardX.proto.summary_pb2 import Summary
+
+    if start_step == 0:
+        shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True, exist_ok=True)
+    writer = EventsWriter(str(directory / "events"))
+    session = SessionLog(status=SessionLog.START)
+    writer.write_event(Event(wall_time=time.time(), step=start_step, session_log=session))
+
+    def write(step: int, values: Mapping[str, float]) -> None:
+        scalars = [Summary.Value(tag=name, simple_value=value) for name, value in values.items()]
+        summary = Summary(value=scalars)
+        writer.write_event(Event(wall_time=time.time(), step=step, summary=summary))
+        writer.flush()
+
+    try:
+        yield write
+    finally:
+        writer.close()
