@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import json
-import shutil
+import re
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from typing import NoReturn
 
 import numpy as np
 import pyarrow as pa
@@ -15,13 +13,13 @@ import pyarrow as pa
 from paretohqd_jax.config import parse_preferences
 from paretohqd_jax.data.rows import (
     check_ranges,
-    drop_duplicates,
+    check_writable,
     read_table,
     rewards_matrix,
     write_table,
 )
 from paretohqd_jax.errors import InputError
-from paretohqd_jax.sampling.sampler import SamplingConfig
+from paretohqd_jax.sample_command import sample_command
 
 COMMANDS = ("select", "rank", "hypervolume", "inspect", "sample")
 
@@ -29,6 +27,8 @@ COMMANDS = ("select", "rank", "hypervolume", "inspect", "sample")
 def read_rewards(options: argparse.Namespace) -> tuple[pa.Table, np.ndarray, list[str]]:
     """The table of `options.file`, its rewards `[num_rows, num_objectives]`, and their names."""
     objectives = options.objectives.split(",")
+    if len(set(objectives)) < len(objectives):
+        raise InputError(f"--objectives {options.objectives}: name each column once")
     table = read_table(options.file)
     return table, rewards_matrix(table, objectives, options.file), objectives
 
@@ -95,8 +95,13 @@ def select_command(options: argparse.Namespace) -> None:
     if len(rewards) < options.k:
         raise InputError(f"{options.file}: has {len(rewards)} rows, fewer than k={options.k}")
     check_ranges(rewards, objectives, options.file)
+    pool = options.pool or options.k * len(preferences)
+    if pool > len(rewards):
+        print(
+            f"{options.file}: has {len(rewards)} rows, fewer than a pool of {pool}: all are in it"
+        )
     selection = select(
-        rewards, preferences, options.k, options.pool or options.k * len(preferences),
+        rewards, preferences, options.k, min(pool, len(rewards)),
         range_scope=options.range_scope, normalize=not options.raw,
     )  # fmt: skip
     row_ids, ranks = np.asarray(selection.row_ids), np.asarray(selection.ranks)
@@ -118,110 +123,40 @@ def select_command(options: argparse.Namespace) -> None:
         plot_front(options.plot, objectives, preferences, rewards, selection)
 
 
-def sample_command(options: argparse.Namespace) -> None:
-    """Samples responses to a file of prompts, one per prompt under each of several instructions.
-
-    The instructions are not kept: they only make the responses differ. Responses cut at the token
-    limit are trimmed to their last whole sentence; collapsed ones are left out.
-    """
-    from paretohqd_jax.evaluation.collapse import collapse_causes
-    from paretohqd_jax.methods.base import BaseModel
-    from paretohqd_jax.models.lora import LoraConfig
-
-    prompts = _read_lines(options.prompts)
-    instructions = [
-        _parse_instruction(line, number, options.instructions)
-        for number, line in enumerate(_read_lines(options.instructions))
-    ]
-    base = BaseModel(options.model, options.dtype, "none", "chat", LoraConfig(rank=1))
-    partial = Path(f"{options.out}.partial")
-    responses = [
-        _sample_under(base, prompts, instruction, partial / str(number), number, options)
-        for number, instruction in enumerate(instructions)
-    ]
-    rows = pa.table(
-        {"prompt": prompts * len(instructions), "response": [r for rs in responses for r in rs]}
-    )
-    whole = [cause == "" for cause in collapse_causes(rows["response"].to_pylist())]
-    rows = drop_duplicates(rows.filter(pa.array(whole)))
-    write_table(options.out, rows)
-    shutil.rmtree(partial)
-    print(f"{options.out}: {rows.num_rows} rows for {len(prompts)} prompts")
-
-
-def _sample_under(
-    base: Any,
-    prompts: list[str],
-    instruction: dict[str, Any],
-    scratch: Path,
-    number: int,
-    options: argparse.Namespace,
-) -> list[str]:
-    """One response to each prompt under one instruction, kept in `scratch` for resuming."""
-    import jax
-
-    from paretohqd_jax.data.chat import format_prompt
-    from paretohqd_jax.methods.base import step_seed
-    from paretohqd_jax.models.lora import init_adapters
-    from paretohqd_jax.sampling.generation import generate_responses
-
-    told = instruction["instruction"], instruction.get("examples", [])
-    texts = [format_prompt(base.tokenizer, prompt, "chat", *told) for prompt in prompts]
-    rows = generate_responses(
-        base.model, base.params, init_adapters(jax.random.key(0), base.config, base.lora, 1),
-        base.tokenizer, texts,
-        jax.random.key(step_seed(options.seed, f"sample {number}")), _sampling(instruction),
-        eos_token_ids=base.eos_token_ids, batch_size=options.batch_size, directory=scratch,
-        description=f"instruction {number}",
-    )  # fmt: skip
-    pairs = zip(rows["response"].to_pylist(), rows["truncated"].to_pylist(), strict=True)
-    return [_whole_sentences(text) if truncated else text for text, truncated in pairs]
-
-
-def _whole_sentences(text: str) -> str:
-    """The text up to its last full stop, exclamation or question mark; "" without any."""
-    return text[: max(text.rfind(mark) for mark in ".!?") + 1]
-
-
-def _read_lines(path: str) -> list[str]:
-    try:
-        lines = [line.strip() for line in Path(path).read_text("utf-8").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as text ({error})") from error
-    lines = [line for line in lines if line]
-    if not lines:
-        raise InputError(f"{path}: has no lines")
-    return lines
-
-
-def _parse_instruction(line: str, number: int, path: str) -> dict[str, Any]:
-    try:
-        instruction = json.loads(line)
-        _sampling(instruction)
-        if not all(len(pair) == 2 for pair in instruction.get("examples", [])):
-            raise TypeError("examples must be pairs of a prompt and a response")
-        return {"instruction": str(instruction["instruction"])} | instruction
-    except (json.JSONDecodeError, AttributeError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{path}: line {number}: {error!r}; write lines like {{"
-            '"instruction": "Be brief.", "examples": [["Why?", "Because."]], "max_new_tokens": 32, '
-            '"temperature": 0.8}'
-        ) from error
-
-
-def _sampling(instruction: dict[str, Any]) -> SamplingConfig:
-    told = ("instruction", "examples")
-    return SamplingConfig(**{name: v for name, v in instruction.items() if name not in told})
-
-
 def run(argv: Sequence[str]) -> None:
-    """Parses and runs one command."""
-    options = _parser().parse_args(list(argv))
+    """Parses and runs one command; what it shall write is checked before its work.
+
+    Raises:
+      InputError: an option is unknown, missing or does not fit.
+    """
+    options = _parser().parse_args(_join_negative(argv))
+    if "out" in options:
+        check_writable(options.out)
+    if getattr(options, "plot", None):
+        check_writable(options.plot, (".png",))
     options.run(options)
 
 
+class Parser(argparse.ArgumentParser):
+    """Its errors are InputErrors, shown in one line like all others."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{' '.join(message.split())}; see {self.prog} --help")
+
+
+def _join_negative(argv: Sequence[str]) -> list[str]:
+    """`--reference -9,-9` as `--reference=-9,-9`: argparse takes -9,-9 alone for an option."""
+    joined: list[str] = []
+    for argument in argv:
+        if joined and joined[-1] == "--reference" and re.match(r"-[\d.]", argument):
+            joined[-1] += f"={argument}"
+        else:
+            joined.append(argument)
+    return joined
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="paretohqd", description=__doc__)
+    parser = Parser(prog="paretohqd", description=__doc__)
     commands = parser.add_subparsers(required=True)
 
     select = commands.add_parser("select", help=select_command.__doc__)
@@ -230,9 +165,9 @@ def _parser() -> argparse.ArgumentParser:
     select.add_argument(
         "--preferences", default="11", help="grid points, a list's name, or '0.8,0.2;0.5,0.5'"
     )
-    select.add_argument("-k", type=_positive, default=100, help="rows per preference")
+    select.add_argument("-k", type=positive_integer, default=100, help="rows per preference")
     select.add_argument(
-        "--pool", type=_positive, help="least pool size N_p (default: k times preferences)"
+        "--pool", type=positive_integer, help="least pool size N_p (default: k times preferences)"
     )
     select.add_argument(
         "--range-scope", choices=("data", "pareto", "quantile"), default="data",
@@ -262,7 +197,7 @@ def _parser() -> argparse.ArgumentParser:
     sample.add_argument("--prompts", required=True, help="text file, one prompt per line")
     sample.add_argument("--instructions", required=True, help="jsonl of instructions and sampling")
     sample.add_argument("--out", required=True, help="parquet, jsonl or csv to write")
-    sample.add_argument("--batch-size", type=_positive, default=32, help="prompts at a time")
+    sample.add_argument("--batch-size", type=positive_integer, default=32, help="prompts at a time")
     sample.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     sample.add_argument("--seed", type=int, default=0)
     return parser
@@ -273,7 +208,8 @@ def _add_rewards(command: argparse.ArgumentParser) -> None:
     command.add_argument("--objectives", required=True, help="columns, larger is better: a,b,...")
 
 
-def _positive(text: str) -> int:
-    if int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
+def positive_integer(text: str) -> int:
+    """An option's value, which must be a whole number of 1 or more."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
     return int(text)

@@ -14,6 +14,7 @@ PACKAGE = Path(__file__).parents[1] / "paretohqd_jax"
 ORDER = [
     {"main"},
     {"commands"},
+    {"sample_command"},
     {"methods"},
     {"pipeline", "evaluation", "rewards", "sampling", "training"},
     {"config"},

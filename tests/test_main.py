@@ -242,7 +242,7 @@ def test_an_instruction_that_makes_no_sense_is_named(tmp_path, capsys, change, m
     ("line", "message"),
     [
         ("[]", "not an object in braces"),
-        ("{", "Expecting .* at column 2"),
+        ("{", "Expecting property name enclosed in double quotes; write"),
         ('{"instruction": "sing"}', "max_new_tokens is None"),
     ],
 )

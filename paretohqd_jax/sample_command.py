@@ -1,0 +1,143 @@
+"""The command `paretohqd sample`: responses to a file of prompts under several instructions."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+from paretohqd_jax.data.rows import drop_duplicates, write_table
+from paretohqd_jax.errors import InputError
+from paretohqd_jax.pipeline import source_digest
+from paretohqd_jax.sampling.sampler import SamplingConfig
+
+
+class Instruction(NamedTuple):
+    """One line of the instructions: a system message, example dialogues, and how to sample."""
+
+    text: str
+    examples: list[list[str]]
+    sampling: SamplingConfig
+
+
+def sample_command(options: argparse.Namespace) -> None:
+    """Samples responses to a file of prompts, one per prompt under each of several instructions.
+
+    The instructions are not kept: they only make the responses differ. Responses cut at the token
+    limit are trimmed to their last whole sentence; collapsed ones are left out.
+    """
+    from paretohqd_jax.evaluation.collapse import collapse_causes
+    from paretohqd_jax.methods.base import BaseModel
+    from paretohqd_jax.models.lora import LoraConfig
+
+    prompts = [line for _, line in _read_lines(options.prompts)]
+    instructions = [
+        _parse_instruction(line, f"{options.instructions}: line {number}")
+        for number, line in _read_lines(options.instructions)
+    ]
+    base = BaseModel(options.model, options.dtype, "none", "chat", LoraConfig(rank=1))
+    partial = Path(f"{options.out}.partial")
+    # The names of shards leave the base weights out, so another model must not find them.
+    weights = hashlib.sha256(f"{source_digest(options.model)} {options.dtype}".encode()).hexdigest()
+    shards = partial / weights[:16]
+    responses = [
+        _sample_under(base, prompts, instruction, shards / str(number), number, options)
+        for number, instruction in enumerate(instructions)
+    ]
+    rows = pa.table(
+        {"prompt": prompts * len(instructions), "response": [r for rs in responses for r in rs]}
+    )
+    whole = [cause == "" for cause in collapse_causes(rows["response"].to_pylist())]
+    rows = drop_duplicates(rows.filter(pa.array(whole)))
+    if rows.num_rows == 0:
+        raise InputError(
+            f"{options.model}: all {len(whole)} responses are collapsed, so there is nothing to "
+            f"write; use another model, or raise max_new_tokens in {options.instructions}"
+        )
+    write_table(options.out, rows)
+    shutil.rmtree(partial)
+    print(f"{options.out}: {rows.num_rows} rows for {len(prompts)} prompts")
+
+
+def _sample_under(
+    base: Any,
+    prompts: list[str],
+    instruction: Instruction,
+    scratch: Path,
+    number: int,
+    options: argparse.Namespace,
+) -> list[str]:
+    """One response to each prompt under one instruction, kept in `scratch` for resuming."""
+    import jax
+
+    from paretohqd_jax.data.chat import format_prompt
+    from paretohqd_jax.methods.base import step_seed
+    from paretohqd_jax.models.lora import init_adapters
+    from paretohqd_jax.sampling.generation import generate_responses
+
+    texts = [
+        format_prompt(base.tokenizer, prompt, "chat", instruction.text, instruction.examples)
+        for prompt in prompts
+    ]
+    rows = generate_responses(
+        base.model, base.params, init_adapters(jax.random.key(0), base.config, base.lora, 1),
+        base.tokenizer, texts,
+        jax.random.key(step_seed(options.seed, f"sample {number}")), instruction.sampling,
+        eos_token_ids=base.eos_token_ids, batch_size=options.batch_size, directory=scratch,
+        description=f"instruction {number}",
+    )  # fmt: skip
+    pairs = zip(rows["response"].to_pylist(), rows["truncated"].to_pylist(), strict=True)
+    return [_whole_sentences(text) if truncated else text for text, truncated in pairs]
+
+
+def _whole_sentences(text: str) -> str:
+    """The text up to its last full stop, exclamation or question mark; "" without any."""
+    return text[: max(text.rfind(mark) for mark in ".!?") + 1]
+
+
+def _read_lines(path: str) -> list[tuple[int, str]]:
+    """The lines that are not blank, each with its number in the file, counted from 1."""
+    try:
+        lines = Path(path).read_text("utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as text ({error})") from error
+    numbered = [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
+    if not numbered:
+        raise InputError(f"{path}: has no lines")
+    return numbered
+
+
+def _parse_instruction(line: str, place: str) -> Instruction:
+    """The instruction in one line of JSON; `place` names the file and the line in messages."""
+    try:
+        options = json.loads(line)
+        if not isinstance(options, dict):
+            raise InputError("not an object in braces")
+        text, examples = options.pop("instruction", None), options.pop("examples", [])
+        if not isinstance(text, str):
+            raise InputError(f'"instruction" is {text!r}: it must be a text')
+        if not _are_pairs(examples):
+            raise InputError('"examples" must be a list of pairs of a prompt and a response')
+        unknown = options.keys() - SamplingConfig.__dataclass_fields__.keys()
+        if unknown:
+            raise InputError(f"unknown option {min(unknown)!r}")
+        return Instruction(text, examples, SamplingConfig(**{"max_new_tokens": None} | options))
+    except (json.JSONDecodeError, InputError) as error:
+        reason = error.msg if isinstance(error, json.JSONDecodeError) else error
+        raise InputError(
+            f'{place}: {reason}; write lines like {{"instruction": "Be brief.", "examples": '
+            '[["Why?", "Because."]], "max_new_tokens": 32, "temperature": 0.8}'
+        ) from error
+
+
+def _are_pairs(examples: object) -> bool:
+    """Whether these are a list of lists of two texts."""
+    return isinstance(examples, list) and all(
+        isinstance(pair, list) and len(pair) == 2 and all(isinstance(text, str) for text in pair)
+        for pair in examples
+    )
