@@ -115,7 +115,9 @@ def write_table(path: str | os.PathLike[str], table: pa.Table) -> None:
         elif path.suffix == ".csv":
             pyarrow.csv.write_csv(table, temporary)
         else:
-            table.to_pandas().to_json(temporary, orient="records", lines=True, force_ascii=False)
+            table.to_pandas().to_json(
+                temporary, orient="records", lines=True, force_ascii=False, double_precision=15
+            )
 
 
 def check_columns(table: pa.Table, names: Sequence[str], source: str | os.PathLike[str]) -> None:

@@ -28,6 +28,14 @@ def test_what_is_written_is_read_back(tmp_path, suffix):
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
 
 
+def test_no_format_rounds_to_a_few_digits(tmp_path):
+    values = np.random.default_rng(0).normal(size=100)
+    for suffix in (".parquet", ".jsonl", ".csv"):
+        write_table(tmp_path / f"rows{suffix}", pa.table({"score": values}))
+        read = read_table(tmp_path / f"rows{suffix}")["score"].to_numpy()
+        np.testing.assert_allclose(read, values, rtol=0, atol=1e-15)
+
+
 def test_gzipped_jsonl_is_read(tmp_path):
     path = tmp_path / "rows.jsonl.gz"
     path.write_bytes(gzip.compress(b'{"prompt": "p", "score": 1}\n{"prompt": "q", "score": 2}\n'))
