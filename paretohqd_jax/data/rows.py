@@ -7,6 +7,7 @@ and every `row_id` column; the header of a csv file is not counted.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -115,9 +116,9 @@ def write_table(path: str | os.PathLike[str], table: pa.Table) -> None:
         elif path.suffix == ".csv":
             pyarrow.csv.write_csv(table, temporary)
         else:
-            table.to_pandas().to_json(
-                temporary, orient="records", lines=True, force_ascii=False, double_precision=15
-            )
+            with open(temporary, "w", encoding="utf-8") as file:
+                for row in table.to_pylist():
+                    file.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
 
 
 def check_columns(table: pa.Table, names: Sequence[str], source: str | os.PathLike[str]) -> None:

@@ -31,7 +31,10 @@ SOURCES = {"quickstart": quickstart_rows}
 
 
 def load_rows(source: str) -> pa.Table:
-    """Rows with `prompt` and `response`, checked, exact duplicates dropped.
+    """Checked rows `prompt`, `response` and `source_row`, exact duplicates dropped.
+
+    Other columns are left out, so that none can be taken for one of ours. `source_row` (int64)
+    counts the rows of the source, for messages and for finding a row again.
 
     Args:
       source: a name in SOURCES, "package.module:function" (a function without arguments that
@@ -47,6 +50,8 @@ def load_rows(source: str) -> pa.Table:
     else:
         table = read_table(source)
     check_texts(table, source)
+    numbers = pa.array(range(table.num_rows), pa.int64())
+    table = table.select(["prompt", "response"]).append_column("source_row", numbers)
     unique = drop_duplicates(table)
     if unique.num_rows < table.num_rows:
         logger.info("%s: %d duplicate rows dropped", source, table.num_rows - unique.num_rows)

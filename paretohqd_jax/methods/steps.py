@@ -52,15 +52,16 @@ def score_data(
     seed: int,
 ) -> None:
     """Loads the rows, leaves out those of unfit length, holds out test prompts, scores the rest."""
-    table = load_rows(source).select(["prompt", "response"])
+    table = load_rows(source)
     base.eos_token_ids  # a tokenizer without one is an error before any work  # noqa: B018
     prompts, responses = table["prompt"].to_pylist(), table["response"].to_pylist()
     prompt_counts, response_counts = token_counts(base.tokenizer, base.format(prompts), responses)
     context = base.config.max_position_embeddings
     if prompt_counts.max() + max_new_tokens > context:
-        row = int(prompt_counts.argmax())
+        longest = int(prompt_counts.argmax())
         raise InputError(
-            f"{source}: row {row}: the prompt has {prompt_counts[row]} tokens, and with a response "
+            f"{source}: row {table['source_row'][longest]}: the prompt has "
+            f"{prompt_counts[longest]} tokens, and with a response "
             f"of {max_new_tokens} is longer than the model's context of {context}; shorten or "
             "remove it, or lower max_new_tokens in config.generate and config.evaluate"
         )

@@ -79,18 +79,3 @@ def init_adapters(
 
     keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(num_adapters))
     return jax.vmap(init_one)(keys)
-
-
-def merge_adapter(
-    params: dict[str, Any], adapter: dict[str, Any], lora: LoraConfig
-) -> dict[str, Any]:
-    """`params` with one adapter (no leading axis) added into the weights it adapts.
-
-    The sum is taken in float32 and cast once, so a bfloat16 base rounds only at the end.
-    """
-    layers = dict(params["layers"])
-    for target, factors in adapter["layers"].items():
-        kernel = layers[target]["kernel"]
-        update = lora.scale * jnp.einsum("lir,lro->lio", factors["a"], factors["b"])
-        layers[target] = {"kernel": (kernel.astype(jnp.float32) + update).astype(kernel.dtype)}
-    return {**params, "layers": layers}

@@ -60,6 +60,9 @@ def test_a_prompt_beyond_the_context_is_named_by_row(tmp_path, base):
         message = rf"row 1: the prompt has {length + 1} tokens, .* response of 20 .* context of 512"
         with pytest.raises(InputError, match=message):
             score_rows(tmp_path, base, rows)
+    repeated = rows_of(("a", "x"), ("a", "x"), ("b" * 600, "y"))
+    with pytest.raises(InputError, match="row 2: "):  # as the file counts, duplicates included
+        score_rows(tmp_path, base, repeated)
     score_rows(tmp_path, base, rows_of(("a", "x"), ("b" * 491, "y")), max_tokens=512)
 
 
@@ -68,7 +71,9 @@ def test_columns_of_the_users_own_do_not_mix_with_ours(tmp_path, base):
     for row in rows:
         row |= {"split": "validation", "collapsed": True, "truncated": "no"}
     table = score_rows(tmp_path, base, rows)
-    assert table.column_names == ["prompt", "response", "split", "brevity", "positivity"]
+    assert table.column_names == [
+        "prompt", "response", "source_row", "split", "brevity", "positivity",
+    ]  # fmt: skip
     assert set(table["split"].to_pylist()) == {"train", "test"}
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from paretohqd_jax.errors import InputError
-from paretohqd_jax.models.llama import Llama, LlamaConfig, init_params
-from paretohqd_jax.models.lora import TARGETS, LoraConfig, init_adapters, merge_adapter
+from paretohqd_jax.models.llama import LlamaConfig
+from paretohqd_jax.models.lora import TARGETS, LoraConfig, init_adapters
 
 CONFIG = LlamaConfig(32, 16, 24, 2, 4, 2, 4, 64)
 LORA = LoraConfig(rank=3, alpha=12.0, dropout=0.0, targets=TARGETS)
@@ -38,29 +38,6 @@ def test_paper_sizes_for_llama_2_7b():
     shapes = jax.eval_shape(lambda: init_adapters(jax.random.key(0), config, LoraConfig(), 1))
     assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == 33_554_432
     assert LoraConfig().scale == 2.0
-
-
-def test_merged_weights_give_the_adapted_output():
-    params = init_params(jax.random.key(1), CONFIG)
-    adapter = jax.tree.map(
-        lambda leaf: 0.1 + 0.1 * leaf[0], init_adapters(jax.random.key(0), CONFIG, LORA, 1)
-    )
-    tokens = jnp.arange(12).reshape(1, 12)
-    plainly = jax.jit(Llama(CONFIG).apply)
-    adapted, _ = jax.jit(Llama(CONFIG, LORA).apply)({"params": params, "lora": adapter}, tokens)
-    merged, _ = plainly({"params": merge_adapter(params, adapter, LORA)}, tokens)
-    plain, _ = plainly({"params": params}, tokens)
-    np.testing.assert_allclose(adapted, merged, atol=1e-5)
-    assert np.abs(adapted - plain).max() > 0.1
-
-
-def test_merging_rounds_once():
-    params = init_params(jax.random.key(1), CONFIG)
-    half = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), params)
-    adapter = jax.tree.map(lambda leaf: leaf[0], init_adapters(jax.random.key(0), CONFIG, LORA, 1))
-    merged = merge_adapter(half, adapter, LORA)
-    jax.tree.map(np.testing.assert_array_equal, merged, half)  # b = 0
-    assert merged["layers"]["q_proj"]["kernel"].dtype == jnp.bfloat16
 
 
 @pytest.mark.parametrize(
