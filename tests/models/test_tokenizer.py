@@ -40,9 +40,9 @@ def test_tokenizer_and_end_tokens_of_a_directory(byte_tokenizer, tmp_path):
     assert loaded("hello").input_ids == byte_tokenizer("hello").input_ids
     assert eos_token_ids(loaded, str(tmp_path)) == (256,)
     (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": [257, 3]}))
-    assert eos_token_ids(loaded, str(tmp_path)) == (3, 257)
+    assert eos_token_ids(loaded, str(tmp_path)) == (3, 256, 257)
     (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": 5}))
-    assert eos_token_ids(loaded, str(tmp_path)) == (5,)
+    assert eos_token_ids(loaded, str(tmp_path)) == (5, 256)
 
 
 def test_directory_without_a_tokenizer(tmp_path):
