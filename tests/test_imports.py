@@ -20,7 +20,7 @@ ORDER = [
     {"config"},
     {"data", "models", "pareto"},
 ]
-LEAVES = {"errors", "files", "progress"}
+LEAVES = {"errors", "files", "progress", "user_functions"}
 
 
 def room_of(path: Path) -> str:

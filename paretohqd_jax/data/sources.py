@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.resources
 import logging
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ import pyarrow.compute as pc
 
 from paretohqd_jax.data.rows import check_texts, drop_duplicates, read_table
 from paretohqd_jax.errors import InputError
+from paretohqd_jax.user_functions import find_function
 
 logger = logging.getLogger(__name__)
 
@@ -59,41 +59,28 @@ def load_rows(source: str) -> pa.Table:
 
 
 def _rows_of_function(source: str) -> pa.Table:
-    start = f"data.source={source!r}:"
-    module_name, _, function_name = source.partition(":")
-    if not (module_name and function_name):
-        raise InputError(f"{start} name a function of yours as package.module:function")
-    try:
-        module = importlib.import_module(module_name)
-    except (ImportError, TypeError) as error:  # TypeError: a relative name such as ".module"
-        raise InputError(
-            f"{start} cannot import {module_name} ({error}); "
-            "run from the directory it is in, or install it"
-        ) from error
-    function = getattr(module, function_name, None)
-    if not callable(function):
-        raise InputError(f"{start} {module_name} has no function {function_name!r}")
-    table = _as_table(function(), start)
+    option = f"data.source={source!r}"
+    table = _as_table(find_function(source, option)(), option)
     if table.num_rows == 0:
-        raise InputError(f"{start} returned no rows")
+        raise InputError(f"{option}: returned no rows")
     return table
 
 
-def _as_table(rows: object, start: str) -> pa.Table:
-    """What a user's function returned, as a table; `start` begins the message if it is none."""
+def _as_table(rows: object, option: str) -> pa.Table:
+    """What a user's function returned, as a table; `option` begins the message if it is none."""
     if isinstance(rows, pa.Table):
         return rows
     due = "it must return a pyarrow table, or a list of dicts with texts as keys"
     if not isinstance(rows, list):
-        raise InputError(f"{start} returned {type(rows).__name__}; {due}")
+        raise InputError(f"{option}: returned {type(rows).__name__}; {due}")
     for number, row in enumerate(rows):
         if not isinstance(row, dict) or not all(isinstance(name, str) for name in row):
-            raise InputError(f"{start} returned a list whose row {number} is {row!r:.80}; {due}")
+            raise InputError(f"{option}: returned a list whose row {number} is {row!r:.80}; {due}")
     try:
         return pa.Table.from_pylist(rows)
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         reason = str(error).splitlines()[0]
-        raise InputError(f"{start} returned rows that make no table ({reason}); {due}") from error
+        raise InputError(f"{option}: returned rows that make no table ({reason}); {due}") from error
 
 
 def split_by_prompt(prompts: Sequence[str], num_test_prompts: int, seed: int) -> np.ndarray:

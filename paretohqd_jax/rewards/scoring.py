@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from paretohqd_jax.errors import InputError
 from paretohqd_jax.files import atomic_path
 from paretohqd_jax.progress import progress_bar
 from paretohqd_jax.rewards import functions
+from paretohqd_jax.user_functions import find_function
 
 
 class Scorer(Protocol):
@@ -39,23 +39,12 @@ def resolve_scorer(name: str) -> Scorer:
     """
     if name in SCORERS:
         return SCORERS[name]
-    module_name, colon, function_name = name.partition(":")
-    if not (module_name and colon and function_name):
+    if ":" not in name:
         raise InputError(
             f"unknown objective {name!r}; use one of {', '.join(sorted(SCORERS))}, "
             "or a function of yours as package.module:function"
         )
-    try:
-        module = importlib.import_module(module_name)
-    except (ImportError, TypeError) as error:  # TypeError: a relative name such as ".module"
-        raise InputError(
-            f"objective {name!r}: cannot import {module_name} ({error}); "
-            "run from the directory it is in, or install it"
-        ) from error
-    scorer = getattr(module, function_name, None)
-    if not callable(scorer):
-        raise InputError(f"objective {name!r}: {module_name} has no function {function_name!r}")
-    return scorer
+    return find_function(name, f"objective {name!r}")
 
 
 def score(

@@ -1,0 +1,31 @@
+"""The user's own functions, named as `package.module:function`."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+from paretohqd_jax.errors import InputError
+
+
+def find_function(name: str, option: str) -> Callable[..., Any]:
+    """Imports the function that `name` stands for; `option` says in messages what named it.
+
+    Raises:
+      InputError: the name is not of that form, or there is no such module or function.
+    """
+    module_name, colon, function_name = name.partition(":")
+    if not (module_name and colon and function_name):
+        raise InputError(f"{option}: name a function of yours as package.module:function")
+    try:
+        module = importlib.import_module(module_name)
+    except (ImportError, TypeError) as error:  # TypeError: a relative name such as ".module"
+        raise InputError(
+            f"{option}: cannot import {module_name} ({error}); "
+            "run from the directory it is in, or install it"
+        ) from error
+    function = getattr(module, function_name, None)
+    if not callable(function):
+        raise InputError(f"{option}: {module_name} has no function {function_name!r}")
+    return function
