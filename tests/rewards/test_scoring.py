@@ -100,7 +100,7 @@ def test_kept_batches_of_other_texts_or_objectives_are_not_taken(scorers, tmp_pa
         (".relative:f", r"cannot import .relative"),
         ("my_scorers:nothing", r"my_scorers has no function 'nothing'"),
         ("my_scorers:not_a_function", r"my_scorers has no function 'not_a_function'"),
-        ("my_scorers:", r"unknown objective"),
+        ("my_scorers:", r"name a function of yours"),
     ],
 )
 def test_unknown_scorers(scorers, name, message):
