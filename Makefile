@@ -11,7 +11,7 @@ quickstart: setup
 	$(BIN)/python -m paretohqd_jax.main --config=configs/quickstart.py --workdir=runs/quickstart
 
 test: setup
-	$(BIN)/python -m pytest tests
+	$(BIN)/python -m pytest tests -n 2 --dist loadfile
 
 lint: setup
 	$(BIN)/ruff check .
