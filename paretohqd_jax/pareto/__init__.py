@@ -19,6 +19,7 @@ from paretohqd_jax.pareto.preference import (
 )
 from paretohqd_jax.pareto.rays import nearest_to_ray, ray_distance
 from paretohqd_jax.pareto.selection import Selection, select
+from paretohqd_jax.pareto.weighted_sum import largest_weighted_sum
 
 __all__ = [
     "Selection",
@@ -28,6 +29,7 @@ __all__ = [
     "epsilon_indicator",
     "hypervolume",
     "igd_plus",
+    "largest_weighted_sum",
     "nearest_to_ray",
     "non_dominated_mask",
     "non_dominated_rank",

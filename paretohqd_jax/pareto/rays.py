@@ -14,11 +14,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from paretohqd_jax.errors import InputError
+from paretohqd_jax.pareto.choice import (
+    DECIMALS,
+    box,
+    check_choice,
+    offsets_from,
+    smallest_traced,
+)
 from paretohqd_jax.pareto.inputs import Array, bucket_size, check_rewards, is_traced, pad_rows
 from paretohqd_jax.pareto.preference import check_preferences
 
-DECIMALS = 9  # distances that agree to here are ties, which the smaller row id wins
 BLOCK = 16  # rows whose smallest distance stands for them in the first pass
 BLOCKS_PER_GROUP = 8
 
@@ -52,7 +57,7 @@ def ray_distance(
     dtype = jnp.result_type(rewards, jnp.float32) if xp is jnp else np.float64
     array = xp.asarray(array)
     ideal, scale, directions = _rays(preferences, low, high, normalize, dtype, xp)
-    return _distance(_offsets(array, ideal, scale)[:, None, :], directions[:, :, None])
+    return _distance(offsets_from(array, ideal, scale)[:, None, :], directions[:, :, None])
 
 
 def nearest_to_ray(
@@ -81,18 +86,7 @@ def nearest_to_ray(
     """
     array = check_rewards(rewards, validate)
     traced = is_traced(array, preferences, low, high, candidates)
-    if k < 1:
-        raise InputError(f"k: {k}; give at least 1")
-    num_rows = array.shape[0]
-    if candidates is not None:
-        candidates = candidates if is_traced(candidates) else np.asarray(candidates)
-        if candidates.shape != (num_rows,) or candidates.dtype != bool:
-            raise InputError(
-                f"candidates: {candidates.dtype} {candidates.shape}; give bool [{num_rows}]"
-            )
-    available = num_rows if candidates is None or traced else int(np.sum(candidates))
-    if available < k:
-        raise InputError(f"k: {k} rows wanted of {available}; lower k or give more rows")
+    candidates = check_choice(len(array), k, candidates, traced)
     if traced:
         return _nearest_traced(array, preferences, k, low, high, normalize, candidates)
     row_ids, distances = _nearest_on_host(array, preferences, k, low, high, normalize, candidates)
@@ -133,7 +127,7 @@ def _nearest_on_host(
     row = (block[:, None] + num_blocks * np.arange(BLOCK)).ravel()
     ray, row = ray[row < len(rows)], row[row < len(rows)]
     ideal, scale, directions = rays
-    distances = _distance(_offsets(rows[row], ideal, scale), directions[:, ray])
+    distances = _distance(offsets_from(rows[row], ideal, scale), directions[:, ray])
     near = distances <= bound[ray]
     ray, row, distances = ray[near], row[near], distances[near]
     order = np.lexsort((row, np.round(distances, DECIMALS), ray))
@@ -165,7 +159,7 @@ def _block_minima(
     neighbouring rows. Offsets are formed in float64: rewards may differ by less than float32
     sees. One too large for float32 makes everything infinite, and no row is left out.
     """
-    offsets = _offsets(rewards, ideal, scale).astype(jnp.float32)
+    offsets = offsets_from(rewards, ideal, scale).astype(jnp.float32)
     columns = offsets.reshape(len(offsets), BLOCK, -1)
 
     def of_one_ray(direction):  # one at a time: the distances to all rays do not fit a cache
@@ -188,14 +182,9 @@ def _nearest_traced(
     """The same order from the distances of all rows, in float64 inside the caller's program."""
     with jax.enable_x64(True):
         ideal, scale, directions = _rays(preferences, low, high, normalize, jnp.float64, jnp)
-        offsets = _offsets(jnp.asarray(array), ideal, scale)
+        offsets = offsets_from(jnp.asarray(array), ideal, scale)
         distances = _distance(offsets[:, None, :], directions[:, :, None])
-        if candidates is not None:
-            distances = jnp.where(candidates, distances, jnp.inf)
-        rounded = jnp.round(distances, DECIMALS)
-        _, row_ids = lax.top_k(-rounded, k)  # among equals the smaller id comes first
-        chosen = jnp.take_along_axis(distances, row_ids, axis=1)
-        return row_ids.astype(jnp.int32), chosen.astype(jnp.float32)
+        return smallest_traced(distances, k, candidates)
 
 
 def _rays(
@@ -203,27 +192,11 @@ def _rays(
 ) -> tuple[Array, Array, Array]:
     """The ideal point [M, 1] and the scales [M, 1] of the objectives, and the unit directions
     [M, num_rays] of the rays after scaling."""
-    low, high = (xp.asarray(bound).astype(dtype)[:, None] for bound in (low, high))
-    weights = xp.asarray(check_preferences(preferences, len(high))).astype(dtype).T
-    with np.errstate(over="ignore", invalid="ignore"):
-        spread = high - low
-    if not is_traced(spread) and not np.isfinite(spread).all():
-        raise InputError(
-            f"low {low[:, 0].tolist()}, high {high[:, 0].tolist()}: "
-            "give finite numbers with a finite difference"
-        )
-    scale = xp.where(spread > 0, spread, 1) if normalize else xp.ones_like(spread)
+    ideal, spread, scale = box(low, high, normalize, dtype, xp)
+    weights = xp.asarray(check_preferences(preferences, len(ideal))).astype(dtype).T
     gaps = (1 - weights) * spread / scale
     lengths = xp.sqrt((gaps**2).sum(axis=0))
-    return high, scale, -gaps / xp.where(lengths > 0, lengths, 1)
-
-
-def _offsets(rewards: Array, ideal: Array, scale: Array) -> Array:
-    """Scaled offsets [M, num_rows] of the rows from the ideal point, with the objectives in front
-    so that loops run over rows."""
-    on_device = isinstance(rewards, jax.Array)
-    columns = rewards.T if on_device else np.ascontiguousarray(rewards.T)
-    return (columns.astype(ideal.dtype) - ideal) / scale
+    return ideal, scale, -gaps / xp.where(lengths > 0, lengths, 1)
 
 
 def _distance(offset: Array, direction: Array) -> Array:

@@ -10,12 +10,16 @@ from paretohqd_jax.pareto.dominance import pool_layers
 from paretohqd_jax.pareto.inputs import Array, check_rewards, is_traced
 from paretohqd_jax.pareto.preference import reward_range
 from paretohqd_jax.pareto.rays import nearest_to_ray
+from paretohqd_jax.pareto.weighted_sum import largest_weighted_sum
+
+RULES = {"ray": nearest_to_ray, "weighted_sum": largest_weighted_sum}
 
 
 class Selection(NamedTuple):
     """What `select` found.
 
-    row_ids [num_preferences, k] int32 and distances [num_preferences, k], nearest first;
+    row_ids [num_preferences, k] int32 and distances [num_preferences, k], nearest first (for the
+    weighted sum, which knows no distance, the gap to that of the ideal point);
     ranks [num_rows] int32, the layer of the pool's rows and -1 outside; low and high
     [num_objectives], the box the distances were measured in.
     """
@@ -35,19 +39,25 @@ def select(
     *,
     range_scope: Literal["data", "pareto", "quantile"] = "data",
     normalize: bool = True,
+    rule: Literal["ray", "weighted_sum"] = "ray",
     validate: bool = True,
 ) -> Selection:
     """The k rows of the Pareto pool nearest to each preference's ray (ParetoHqD, Algorithm 1).
 
     `rewards [num_rows, num_objectives]`, larger is better; `preferences [num_preferences,
     num_objectives]`; the pool is the first whole layers with at least `min_pool_size` rows, by
-    default k rows per preference or all there are. A row may serve several preferences. k and
-    `min_pool_size` are static under `jit`; `vmap` works too, both with `validate=False`. The cost
-    is that of `pool_layers` and `nearest_to_ray`, under `jit` that of ranking all rows.
+    default k rows per preference or all there are. `rule` "weighted_sum" takes the pool's rows of
+    the largest weighted sum instead, as linear scalarisation would; that differs from the method
+    in the rule alone. A row may serve several preferences. k and `min_pool_size` are static under
+    `jit`; `vmap` works too, both with `validate=False`. The cost is that of `pool_layers` and of
+    the rule, under `jit` that of ranking all rows.
 
-    Raises InputError for bad rewards or preferences, fewer rows than k, or a pool smaller than k.
+    Raises InputError for bad rewards or preferences, an unknown rule, fewer rows than k, or a pool
+    smaller than k.
     Warns when fewer than `min_pool_size` rows exist; then all are in the pool.
     """
+    if rule not in RULES:
+        raise InputError(f"rule {rule!r}: unknown; choose from {', '.join(RULES)}")
     array = check_rewards(rewards, validate)
     num_rows = array.shape[0]
     if num_rows < k:
@@ -62,7 +72,7 @@ def select(
         )
     ranks = pool_layers(rewards, min_pool_size, validate=False)
     low, high = reward_range(rewards, range_scope, ranks=ranks, validate=False)
-    row_ids, distances = nearest_to_ray(
+    row_ids, distances = RULES[rule](
         rewards,
         preferences,
         k,

@@ -26,6 +26,9 @@ def everything(rewards, preferences, low, high, candidates=None):
         "nearest": pareto.nearest_to_ray(
             rewards, preferences, 5, low, high, candidates=candidates, validate=False
         ),
+        "weighted_sum": pareto.largest_weighted_sum(
+            rewards, preferences, 5, low, high, candidates=candidates, validate=False
+        ),
         "select": pareto.select(rewards, preferences, 5, 90, validate=False),
         "hypervolume": pareto.hypervolume(rewards, low, validate=False),
         "crowding": pareto.crowding_distance(rewards, validate=False),
