@@ -333,14 +333,21 @@ def versions() -> str:
     )
 
 
-def main() -> None:
+def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="fewer cases, some minutes")
     parser.add_argument("--tasks", default=",".join(PEER_TASKS), help="default: %(default)s")
     parser.add_argument("--rows", type=int, default=0, help="masks and pools of so many rows only")
     parser.add_argument("--scores", help=".npy file of scores to use in place of made data")
     parser.add_argument("--output", help="file for the table")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
+    if unknown := set(options.tasks.split(",")) - set(PEER_TASKS):
+        parser.error(f"--tasks: {', '.join(sorted(unknown))}; choose from {', '.join(PEER_TASKS)}")
+    return options
+
+
+def main(arguments: list[str] | None = None) -> None:
+    options = parse(arguments)
     scores = np.load(options.scores) if options.scores else None
     lines = [
         versions(),
@@ -350,11 +357,8 @@ def main() -> None:
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     print("\n".join(lines), flush=True)
-    wanted = options.tasks.split(",")
-    if unknown := set(wanted) - set(PEER_TASKS):
-        parser.error(f"--tasks: {', '.join(sorted(unknown))}; choose from {', '.join(PEER_TASKS)}")
     for case in cases(options.quick, options.rows, scores):
-        if case.task in wanted:
+        if case.task in options.tasks.split(","):
             lines.append(run(case, scores, budget=0.5 if options.quick else 1.5))
             print(lines[-1], flush=True)
     if options.output:

@@ -123,7 +123,7 @@ def flops_of(options: argparse.Namespace) -> float:
     return total
 
 
-def main(arguments: list[str] | None = None) -> None:
+def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--shape", choices=SHAPES, default="gpt2")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
@@ -134,7 +134,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=0, help="cores to keep to; 0: all")
     parser.add_argument("--rounds", type=int, default=1, help="timed rounds")
     parser.add_argument("--alone", action="store_true", help="one contender at a time, not in turn")
-    options = parser.parse_args(arguments)
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    options = parse(arguments)
     contenders.begin(options, PACKAGES)
     makes = {f"ours, batch {options.batch_size}": ours}
     for batch_size in (1, *map(int, options.peer_batches.split(","))):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 import shutil
 from pathlib import Path
 
@@ -93,15 +92,6 @@ def test_runs_are_on_one_normalisation_with_intervals_and_gains(capsys):
     assert printed.startswith(Path("comparison/comparison.md").read_text())
     assert "| ours | 2 |" in printed and "10 prompts. In brackets, 95% intervals" in printed
     assert Image.open("comparison/comparison.png").size[0] > 500
-
-
-def test_the_command_of_the_guide(runs, monkeypatch, capsys):
-    guide = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text()
-    [command] = re.findall(r"^paretohqd (compare .*)$", guide, re.M)
-    monkeypatch.chdir(runs.parent)
-    run(command.split())
-    assert "| paretohqd | 3 |" in capsys.readouterr().out
-    assert len(list(Path("comparison").iterdir())) == 3
 
 
 def test_a_run_gains_nothing_over_itself():
