@@ -10,6 +10,7 @@ from typing import NoReturn
 import numpy as np
 import pyarrow as pa
 
+from paretohqd_jax.chat_command import chat_command
 from paretohqd_jax.compare_command import compare_command
 from paretohqd_jax.config import parse_preferences
 from paretohqd_jax.data.pairs import rows_of, sample_conflict
@@ -24,11 +25,13 @@ from paretohqd_jax.data.rows import (
 from paretohqd_jax.data.sources import check_source, load_pairs, read_source
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.measure_command import measure_command
+from paretohqd_jax.merge_command import merge_command
 from paretohqd_jax.sample_command import sample_command
 from paretohqd_jax.score_command import score_command
 
 COMMANDS = (
-    "convert", "score", "select", "rank", "hypervolume", "inspect", "compare", "sample", "measure"
+    "convert", "score", "select", "rank", "hypervolume", "inspect", "compare", "sample", "measure",
+    "chat", "merge",
 )  # fmt: skip
 
 
@@ -142,7 +145,7 @@ def run(argv: Sequence[str]) -> None:
       InputError: an option is unknown, missing or does not fit.
     """
     options = _parser().parse_args(_join_negative(argv))
-    if "out" in options and options.run is not compare_command:  # that one writes a directory
+    if "out" in options and options.run not in (compare_command, merge_command):  # directories
         check_writable(options.out)
     for name in ("plot", "json"):
         if getattr(options, name, None):
@@ -251,7 +254,32 @@ def _parser() -> argparse.ArgumentParser:
     sample.add_argument("--batch-size", type=positive_integer, default=32, help="prompts at a time")
     sample.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     sample.add_argument("--seed", type=int, default=0)
+
+    chat = commands.add_parser("chat", help=chat_command.__doc__)
+    chat.set_defaults(run=chat_command)
+    _add_model(chat)
+    chat.add_argument("--prompt", help="answer this and end")
+    chat.add_argument("--temperature", type=float, help="default: that of config.evaluate")
+    chat.add_argument(
+        "--max-new-tokens", type=positive_integer, help="default: those of config.evaluate"
+    )
+    chat.add_argument("--seed", type=int, default=0)
+
+    merge = commands.add_parser("merge", help=merge_command.__doc__)
+    merge.set_defaults(run=merge_command)
+    _add_model(merge)
+    merge.add_argument("--dtype", choices=("float32", "bfloat16"), help="default: the run's")
+    merge.add_argument("--out", required=True, help="directory to write")
     return parser
+
+
+def _add_model(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--workdir", required=True, help="run directory, its stage 2 done")
+    command.add_argument("--preference", required=True, help="one weight per objective: 0.8,0.2")
+    command.add_argument(
+        "--interpolate", action="store_true", help="mix the neighbours of one that was not trained"
+    )
+    command.add_argument("--model", default="", help="where the base model lies, if it has moved")
 
 
 def _add_rewards(command: argparse.ArgumentParser) -> None:

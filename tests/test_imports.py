@@ -14,7 +14,14 @@ PACKAGE = Path(__file__).parents[1] / "paretohqd_jax"
 ORDER = [
     {"main"},
     {"commands"},
-    {"compare_command", "sample_command", "score_command", "measure_command"},
+    {
+        "chat_command",
+        "compare_command",
+        "measure_command",
+        "merge_command",
+        "sample_command",
+        "score_command",
+    },
     {"methods"},
     {"pipeline", "evaluation", "rewards", "sampling", "training"},
     {"reward_config"},

@@ -54,6 +54,32 @@ def format_prompt(
     return _opening(tokenizer) + prompt_format.replace("{prompt}", prompt)
 
 
+def format_dialogue(
+    tokenizer: PreTrainedTokenizerBase,
+    question: str,
+    exchanges: Sequence[tuple[str, str]],
+    prompt_format: str,
+    data_format: str,
+) -> str:
+    """The text that the answer to a question follows, after earlier questions and answers.
+
+    Args:
+      tokenizer, prompt_format: as for `format_prompt`.
+      question: the user's words.
+      exchanges: earlier questions with their answers; needs a format that `takes_dialogues`.
+      data_format: of the training data; the prompts of "hh" are whole dialogues.
+    """
+    if data_format == "hh":
+        turns = "".join(f"\n\nHuman: {asked}\n\nAssistant: {said}" for asked, said in exchanges)
+        return format_prompt(tokenizer, f"{turns}\n\nHuman: {question}", prompt_format)
+    return format_prompt(tokenizer, question, prompt_format, examples=exchanges)
+
+
+def takes_dialogues(prompt_format: str, data_format: str) -> bool:
+    """Whether prompts of a run have room for earlier questions and answers."""
+    return prompt_format == "chat" or data_format == "hh"
+
+
 def _opening(tokenizer: PreTrainedTokenizerBase) -> str:
     """The beginning-of-sequence token as text, for tokenizers that put one before any input."""
     starts_with_bos = tokenizer("a").input_ids[:1] == [tokenizer.bos_token_id]

@@ -17,6 +17,7 @@ from paretohqd_jax.models.rope import RopeScaling
 
 INDEX = "model.safetensors.index.json"
 FLOATS = ("F32", "BF16", "F16", "F64")  # what weights may be stored as
+SMALL_FILES = ("*.json", "*.jinja", "*.txt", "*.model")  # the last two are of tokenizers
 # The families served, by model_type; all run in the one module of `llama`.
 ARCHITECTURES = {
     "llama": "LlamaForCausalLM",
@@ -31,8 +32,7 @@ def download(name: str, weights: bool) -> Path:
     import huggingface_hub
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
-    patterns = ["*.json", "*.jinja", "*.txt", "*.model"]  # the last two are of tokenizers
-    patterns += ["*.safetensors"] if weights else []
+    patterns = [*SMALL_FILES, "*.safetensors"] if weights else [*SMALL_FILES]
     try:
         return Path(huggingface_hub.snapshot_download(name, allow_patterns=patterns))
     except (HfHubHTTPError, HFValidationError, OSError) as error:

@@ -10,10 +10,12 @@ maps over. Where every row may have an adapter of its own, N of them lie side by
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from paretohqd_jax.errors import InputError
 
@@ -109,6 +111,36 @@ def pad_adapters(adapters: Any, num_slots: int) -> Any:
         return jnp.pad(leaf, [(0, num_slots - leaf.shape[0])] + [(0, 0)] * (leaf.ndim - 1))
 
     return jax.tree.map(padded, adapters)
+
+
+def combine_adapters(
+    adapters: dict[str, Any], weights: Sequence[float], lora: LoraConfig
+) -> tuple[dict[str, Any], LoraConfig]:
+    """One adapter whose update is the weighted sum of the updates of a stack of N.
+
+    Exactly sum_i w_i (alpha / r) a_i b_i: the factors lie side by side, "a" [L, in, N r] and "b"
+    [L, N r, out] times the weights, so the rank is N r. (Averages of `a` and of `b` would multiply
+    one adapter's factor with another's.)
+
+    Args:
+      adapters: [N, ...] on every leaf.
+      weights: N of them.
+      lora: what the adapters share.
+
+    Returns:
+      The adapter, no leading axis, as numpy arrays, and its configuration, of the same scale.
+    """
+    layers = {
+        target: {
+            "a": np.concatenate(factors["a"], axis=-1),
+            "b": np.concatenate([w * b for w, b in zip(weights, factors["b"], strict=True)], -2),
+        }
+        for target, factors in adapters["layers"].items()
+    }
+    size = len(weights)
+    return {"layers": layers}, dataclasses.replace(
+        lora, rank=size * lora.rank, alpha=size * lora.alpha
+    )
 
 
 def low_rank_update(

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from paretohqd_jax.files import atomic_path, write_json
+from paretohqd_jax.files import write_json, write_tensors
 from paretohqd_jax.models.llama import LlamaConfig
 from paretohqd_jax.models.lora import LoraConfig
 from paretohqd_jax.models.weights import KERNELS
@@ -29,8 +29,6 @@ def export_peft(
       config: the base model's configuration.
       base_model_name: what a reader of the file should load as the base model.
     """
-    from safetensors.numpy import save_file
-
     tensors = {}
     for target, factors in adapter["layers"].items():
         for layer in range(config.num_layers):
@@ -39,8 +37,7 @@ def export_peft(
             for factor, array in (("lora_A", factors["a"]), ("lora_B", factors["b"])):
                 transposed = np.asarray(array[layer], np.float32).T
                 tensors[f"{name}.{factor}.weight"] = np.ascontiguousarray(transposed)
-    with atomic_path(directory / "adapter_model.safetensors") as temporary:
-        save_file(tensors, temporary, metadata={"format": "pt"})
+    write_tensors(directory / "adapter_model.safetensors", tensors, {"format": "pt"})
     # Last, so that a directory with a configuration is complete.
     write_json(
         directory / "adapter_config.json",

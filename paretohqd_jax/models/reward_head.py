@@ -13,7 +13,7 @@ import numpy as np
 from flax import traverse_util
 
 from paretohqd_jax.errors import InputError
-from paretohqd_jax.files import atomic_path
+from paretohqd_jax.files import write_tensors
 from paretohqd_jax.models.llama import Llama
 from paretohqd_jax.models.lora import LoraConfig
 
@@ -45,15 +45,12 @@ def compute_rewards(
 
 def write_adapter(path: Path, adapter: dict[str, Any], lora: LoraConfig, num_layers: int) -> None:
     """Writes one adapter with its head as float16 safetensors; how to use it is in the metadata."""
-    from safetensors.numpy import save_file
-
     tensors = {
         name: np.asarray(array, np.float16)
         for name, array in traverse_util.flatten_dict(adapter, sep=".").items()
     }
     settings = {"lora": dataclasses.asdict(lora), "num_layers": num_layers}
-    with atomic_path(path) as temporary:
-        save_file(tensors, temporary, {"reward_model": json.dumps(settings, sort_keys=True)})
+    write_tensors(path, tensors, {"reward_model": json.dumps(settings, sort_keys=True)})
 
 
 def read_adapter(path: Path) -> tuple[dict[str, Any], LoraConfig, int]:

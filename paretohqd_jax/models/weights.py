@@ -98,10 +98,22 @@ def load_pretrained(
         params = init_params(jax.random.key(0), config, shardings)
         # With a head as small as that the final norm bounds the logits near 0: untrainable.
         return config, {**params, "lm_head": 20 * params["lm_head"]}
+    return config, _assemble(open_tensors(source)[1], config, shardings)
+
+
+def open_tensors(source: str) -> tuple[dict[str, tuple[int, ...]], Reader]:
+    """Hugging Face's name and shape of every weight of a model, and a function that reads a slice.
+
+    Raises InputError as `load_pretrained`.
+    """
+    config = load_config(source)
+    if source == RANDOM_TOY:
+        tensors = _tensors_of(*load_pretrained(source))
+        return _expected_shapes(config), lambda name, index: tensors[name][index]
     path = resolve_source(source)
-    shapes, read = (huggingface if path.is_dir() else gguf).open_weights(path)
-    _check_tensors(path, shapes, load_config(source))
-    return config, _assemble(read, config, shardings)
+    found, read = (huggingface if path.is_dir() else gguf).open_weights(path)
+    _check_tensors(path, found, config)
+    return _expected_shapes(config), read
 
 
 def resolve_source(source: str, weights: bool = True) -> Path:
@@ -205,6 +217,18 @@ def _assemble(read: Reader, config: LlamaConfig, shardings: Any) -> dict[str, An
     if not config.tie_word_embeddings:
         single("lm_head", "lm_head.weight")
     return traverse_util.unflatten_dict(params)
+
+
+def _tensors_of(config: LlamaConfig, params: dict[str, Any]) -> dict[str, np.ndarray]:
+    """The parameter tree taken apart into Hugging Face's tensors, the inverse of `_assemble`."""
+    tensors = {f"model.{name}.weight": params[name] for name in ("embed_tokens", "norm")}
+    if not config.tie_word_embeddings:
+        tensors["lm_head.weight"] = params["lm_head"]
+    stacked = traverse_util.flatten_dict(params["layers"])
+    for path, (name, _) in layer_tensors(config).items():
+        for layer in range(config.num_layers):
+            tensors[f"model.layers.{layer}.{name}"] = stacked[path][layer].T
+    return jax.tree.map(np.asarray, tensors)
 
 
 def _placed(

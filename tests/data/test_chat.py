@@ -2,7 +2,12 @@ from __future__ import annotations
 
 import pytest
 
-from paretohqd_jax.data.chat import check_prompt_format, format_prompt
+from paretohqd_jax.data.chat import (
+    check_prompt_format,
+    format_dialogue,
+    format_prompt,
+    takes_dialogues,
+)
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.models.tokenizer import load_tokenizer
 
@@ -43,3 +48,26 @@ def test_a_leading_token_of_the_tokenizers_own_is_written_out(tokenizer):
 def test_a_format_without_one_place_for_the_prompt_is_refused(prompt_format):
     with pytest.raises(InputError, match="data.prompt_format"):
         check_prompt_format(prompt_format)
+
+
+EXCHANGES = [("a?", "b."), ("c?", "d.")]
+
+
+def test_dialogues_in_the_tokenizers_template(tokenizer):
+    text = format_dialogue(tokenizer, "e?", EXCHANGES, "chat", "plain")
+    turns = ["user: a?", "assistant: b.", "user: c?", "assistant: d.", "user: e?", "assistant: "]
+    assert text == "\n".join(turns)
+
+
+def test_dialogues_of_hh_are_prompts_like_those_of_the_data(tokenizer):
+    """As the published rows have them, see test_public."""
+    text = format_dialogue(tokenizer, "c?", EXCHANGES[:1], "{prompt} \n\nAssistant:", "hh")
+    assert text == "\n\nHuman: a?\n\nAssistant: b.\n\nHuman: c? \n\nAssistant:"
+    alone = format_dialogue(tokenizer, "c?", [], "{prompt} \n\nAssistant:", "hh")
+    assert alone == "\n\nHuman: c? \n\nAssistant:"
+
+
+def test_other_formats_have_one_turn(tokenizer):
+    assert takes_dialogues("chat", "plain") and takes_dialogues("{prompt}:", "hh")
+    assert not takes_dialogues("{prompt}:", "plain")
+    assert format_dialogue(tokenizer, "e?", [], "Q: {prompt}", "plain") == "Q: e?"

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from paretohqd_jax.errors import InputError
-from paretohqd_jax.models.llama import LlamaConfig
-from paretohqd_jax.models.lora import TARGETS, LoraConfig, init_adapters
+from paretohqd_jax.models.llama import Llama, LlamaConfig, init_params
+from paretohqd_jax.models.lora import TARGETS, LoraConfig, combine_adapters, init_adapters
 
 CONFIG = LlamaConfig(32, 16, 24, 2, 4, 2, 4, 64)
 LORA = LoraConfig(rank=3, alpha=12.0, dropout=0.0, targets=TARGETS)
@@ -30,6 +30,34 @@ def test_an_adapter_does_not_depend_on_the_size_of_the_stack_or_on_other_targets
     few = LoraConfig(rank=3, alpha=12.0, dropout=0.0, targets=("v_proj",))
     single = init_adapters(jax.random.key(0), CONFIG, few, 2)["layers"]["v_proj"]["a"]
     np.testing.assert_array_equal(stack[:2], single)
+
+
+def test_a_combination_is_the_sum_of_the_dense_updates():
+    """Not what averages of the factors would give."""
+    stack = init_adapters(jax.random.key(0), CONFIG, LORA, 2)
+    stack = jax.tree.map(
+        lambda x: np.asarray(x) + np.random.default_rng(1).normal(size=x.shape) / 5, stack
+    )
+    params, weights = init_params(jax.random.key(1), CONFIG), [0.3, 0.7]
+    tokens = jnp.arange(12)[None]
+    adapter, lora = combine_adapters(stack, weights, LORA)
+    assert lora.rank == 6 and lora.scale == LORA.scale
+    variables = {"params": params, "lora": adapter}
+    combined, _ = jax.jit(Llama(CONFIG, lora).apply)(variables, tokens)
+
+    def shifted(update):
+        layers = dict(params["layers"])
+        for target, factors in stack["layers"].items():
+            kernel = layers[target]["kernel"] + LORA.scale * update(factors["a"], factors["b"])
+            layers[target] = {"kernel": kernel.astype(jnp.float32)}
+        hidden, _ = apply({"params": {**params, "layers": layers}}, tokens)
+        return hidden
+
+    apply = jax.jit(Llama(CONFIG).apply)
+    dense = shifted(lambda a, b: sum(w * a[i] @ b[i] for i, w in enumerate(weights)))
+    np.testing.assert_allclose(combined, dense, rtol=0, atol=2e-5)
+    averaged = shifted(lambda a, b: np.tensordot(weights, a, 1) @ np.tensordot(weights, b, 1))
+    assert np.abs(averaged - dense).max() > 0.1
 
 
 def test_paper_sizes_for_llama_2_7b():

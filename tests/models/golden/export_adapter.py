@@ -1,11 +1,14 @@
 """Writes `adapter/`, what `export_peft` makes of a fixed adapter for the checkpoint `untied`.
 
-Run with the project's environment, then make_goldens.py with torch's:
-    python tests/models/golden/export_adapter.py
+And, in a directory that make_goldens.py reads, what `export_merged` makes of fixed adapters for
+`untied`, `qwen3` and random:toy. Run with the project's environment, then make_goldens.py with
+torch's:
+    python tests/models/golden/export_adapter.py /tmp/merged
 """
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +16,14 @@ import numpy as np
 
 from paretohqd_jax.models.llama import LlamaConfig
 from paretohqd_jax.models.lora import LoraConfig
+from paretohqd_jax.models.merging import export_merged
 from paretohqd_jax.models.peft import export_peft
-from paretohqd_jax.models.weights import load_config
+from paretohqd_jax.models.weights import RANDOM_TOY, load_config
 
 GOLDEN = Path(__file__).parent
+MERGED = {
+    "untied": str(GOLDEN / "untied"), "qwen3": str(GOLDEN / "qwen3"), "toy": RANDOM_TOY
+}  # fmt: skip
 LORA = LoraConfig(rank=4, alpha=8.0, dropout=0.05, targets=("q_proj", "v_proj", "down_proj"))
 
 
@@ -36,3 +43,6 @@ def golden_adapter(config: LlamaConfig) -> dict[str, Any]:
 if __name__ == "__main__":
     config = load_config(str(GOLDEN / "untied"))
     export_peft(GOLDEN / "adapter", golden_adapter(config), LORA, config, "untied")
+    for name, source in MERGED.items():
+        adapter = golden_adapter(load_config(source))
+        export_merged(Path(sys.argv[1]) / name, source, adapter, LORA, "float32", 40_000)

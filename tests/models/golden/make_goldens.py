@@ -2,12 +2,15 @@
 
     pip install torch==2.13.0 transformers==5.23.0 peft==0.21.2 gguf==0.19.0 safetensors
     python tests/models/golden/make_goldens.py checkpoints
-    python tests/models/golden/export_adapter.py            (in the project's environment)
+    python tests/models/golden/export_adapter.py /tmp/merged  (in the project's environment)
     python tests/models/golden/make_goldens.py adapter
+    python tests/models/golden/make_goldens.py merged /tmp/merged
     python tests/models/golden/make_goldens.py smollm2 /path/to/SmolLM2-135M-Instruct.Q4_1.gguf
 
 checkpoints  untied/ tied/ llama3/ (tiny random Llamas) and their logits in checkpoints.npz
 adapter      logits of untied/ with adapter/, as peft reads it, in adapter.npz
+merged       logits of the merged checkpoints as transformers reads them, every 4th of 64 positions,
+             and the configurations it read, in merged.npz
 smollm2      top-1 tokens, some logits and greedy continuations in smollm2.npz, token ids of varied
              texts in smollm2_tokenizer.json
 """
@@ -126,6 +129,19 @@ def make_adapter() -> None:
     np.savez_compressed(GOLDEN / "adapter.npz", logits=logits)
 
 
+def make_merged(directory: Path) -> None:
+    tokens = np.load(GOLDEN / "checkpoints.npz")["tokens"][:64] % 60  # in all vocabularies
+    arrays = {"tokens": tokens}
+    for path in sorted(directory.iterdir()):
+        model = AutoModelForCausalLM.from_pretrained(
+            path, dtype=torch.float32, attn_implementation="eager"
+        )
+        arrays[path.name] = _logits(model, tokens)[::4]
+        arrays[f"{path.name}_config"] = np.array((path / "config.json").read_text())
+        print(path.name, "logit scale", np.abs(arrays[path.name]).max())
+    np.savez_compressed(GOLDEN / "merged.npz", **arrays)
+
+
 def make_smollm2(path: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
     ids = {text: tokenizer(text, add_special_tokens=False).input_ids for text in TEXTS}
@@ -171,5 +187,7 @@ if __name__ == "__main__":
         make_checkpoints()
     elif sys.argv[1] == "adapter":
         make_adapter()
+    elif sys.argv[1] == "merged":
+        make_merged(Path(sys.argv[2]))
     else:
         make_smollm2(Path(sys.argv[2]))

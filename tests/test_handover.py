@@ -1,0 +1,282 @@
+"""`paretohqd chat` and `paretohqd merge` on a run directory, and what they refuse."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import shutil
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from configs.toy import get_config
+from paretohqd_jax import chat_command
+from paretohqd_jax.files import write_json
+from paretohqd_jax.main import console
+from paretohqd_jax.methods import base
+from paretohqd_jax.methods.base import BaseModel
+from paretohqd_jax.methods.paretohqd import STEPS, adapter_names
+from paretohqd_jax.methods.steps import checkpoint_meta
+from paretohqd_jax.models.llama import Llama
+from paretohqd_jax.models.lora import LoraConfig, init_adapters
+from paretohqd_jax.models.tokenizer import load_tokenizer
+from paretohqd_jax.models.weights import RANDOM_TOY, load_config, load_pretrained
+from paretohqd_jax.pareto import preference_grid
+from paretohqd_jax.sampling.decoder import decode
+from paretohqd_jax.sampling.sampler import SamplingConfig
+from paretohqd_jax.sampling.streaming import INCOMPLETE, stream_response
+from paretohqd_jax.training.checkpoints import checkpoint_manager, save
+
+GOLDEN = Path(__file__).parent / "models" / "golden"
+
+
+@pytest.fixture(scope="module")
+def params():
+    return load_pretrained(RANDOM_TOY)[1]
+
+
+@pytest.fixture(scope="module")
+def adapters():
+    """Four adapters, far apart."""
+    lora, config = LoraConfig(**get_config().lora), load_config(RANDOM_TOY)
+    shapes = jax.eval_shape(lambda: init_adapters(jax.random.key(0), config, lora, 4))
+    random = np.random.default_rng(0)
+    return jax.tree.map(lambda leaf: random.normal(0, 0.3, leaf.shape).astype("float32"), shapes)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, adapters):
+    """What the commands read of a finished run of configs/toy.py."""
+    workdir = tmp_path_factory.mktemp("run")
+    config = get_config()
+    write_json(workdir / "config.json", config.to_dict())
+    write_json(workdir / "manifest.json", {step: {} for step in STEPS})
+    model = BaseModel(RANDOM_TOY, "float32", "none", "", LoraConfig(**config.lora))
+    meta = checkpoint_meta(model, adapter_names(preference_grid(4)))
+    with checkpoint_manager(workdir / "stage2", 1) as manager:
+        save(manager, 1, {"adapters": adapters}, meta, force=True)
+    return workdir
+
+
+@pytest.fixture
+def workdir(tmp_path, finished):
+    """A copy to be spoilt."""
+    return shutil.copytree(finished, tmp_path / "run")
+
+
+def edit_config(workdir, **changes):
+    values = json.loads((workdir / "config.json").read_text())
+    for name, value in changes.items():
+        group, option = name.split("__")
+        values[group][option] = value
+    write_json(workdir / "config.json", values)
+
+
+def run(capsys, *argv):
+    """What a command prints, and what it tells about it."""
+    console(["paretohqd", *map(str, argv)])
+    return capsys.readouterr()
+
+
+def error_line(capsys, *argv):
+    with pytest.raises(SystemExit) as stop:
+        console(["paretohqd", *map(str, argv)])
+    assert stop.value.code == 2
+    [line] = [x for x in capsys.readouterr().err.splitlines() if x.startswith("error: ")]
+    return line
+
+
+def test_chat_answers_one_prompt(finished, params, capsys, monkeypatch):
+    monkeypatch.setattr(base, "load_pretrained", lambda *_: (None, params))  # each time takes long
+
+    def answer(preference, *options):
+        chat = ("chat", "--workdir", finished, "--prompt", "sing 3", "--preference", preference)
+        return run(capsys, *chat, *options)
+
+    trained = answer("0.33,0.67")
+    assert len(trained.out) > 3 and "0.33,0.67 (brief, configs.toy:vowels)" in trained.err
+    assert "not trained" not in trained.err
+    nearest = answer("0.4,0.6")
+    assert nearest.out == trained.out
+    assert "0.4,0.6 was not trained; the nearest that was serves it" in nearest.err
+    between = answer("0.4,0.6", "--interpolate")
+    assert "0.8 of 0.3333,0.6667 + 0.2 of 0.6667,0.3333" in between.err
+    greedy = answer("0.33,0.67", "--temperature", "0", "--seed", "2")
+    again = answer("0.33,0.67", "--temperature", "0", "--max-new-tokens", "24")
+    other = answer("0.33,0.67", "--seed", "2")
+    assert greedy.out == again.out
+    assert len({said.out for said in (trained, between, greedy, other)}) == 4
+
+
+def test_the_pieces_that_are_shown_are_the_response(adapters, params):
+    """That of `decode` with the same key, up to its end; characters are not shown in part."""
+    tokenizer = load_tokenizer(RANDOM_TOY)
+    model = Llama(load_config(RANDOM_TOY), LoraConfig(**get_config().lora))
+    stack = jax.tree.map(lambda leaf: leaf[:1], adapters)
+    adapter = jax.tree.map(lambda leaf: leaf[0], adapters)
+    sampling = SamplingConfig(24, temperature=1.0, top_p=0.9)
+    prompt = tokenizer("sing: ").input_ids
+    padded = np.pad(np.array([prompt]), ((0, 0), (0, 16 - len(prompt))))
+    key, end = jax.random.key(0), 256
+    for _ in range(2):
+        tokens, [[num_tokens]] = decode(
+            model, params, stack, padded, np.array([len(prompt)]), key.reshape(1, 1), (end,),
+            sampling,
+        )  # fmt: skip
+        drawn = tokens[0, 0, :num_tokens].tolist()
+        expected = tokenizer.decode([token for token in drawn if token != end]).lstrip()
+        pieces = list(
+            stream_response(model, params, adapter, tokenizer, prompt, key, sampling, (end,))
+        )
+        assert "".join(pieces) == expected and sum(map(bool, pieces)) > 2
+        assert not any(piece.endswith(INCOMPLETE) for piece in pieces[:-1])
+        end = drawn[10]  # the second time it ends there, if not before
+    assert num_tokens <= 11
+
+
+def converse(capsys, monkeypatch, workdir, *lines):
+    """The questions with what was remembered, as the model got them; ends with Ctrl-D."""
+    told = []
+
+    def answer(_, adapter, sampling, data_format, seed, number, question, exchanges):
+        told.append((number, question, list(exchanges)))
+        if question == "stop me":
+            raise KeyboardInterrupt
+        return question.upper()
+
+    entered = iter(lines)
+    monkeypatch.setattr(chat_command, "_answer", answer)
+    monkeypatch.setattr("builtins.input", lambda _: next(entered, None) or raise_eof())
+    said = run(capsys, "chat", "--workdir", workdir, "--preference", "1,0")
+    return told, said, list(entered)
+
+
+def raise_eof():
+    raise EOFError
+
+
+def test_a_conversation(finished, capsys, monkeypatch):
+    told, said, left = converse(capsys, monkeypatch, finished, "a", " ", "b ", "/quit", "c")
+    assert told == [(0, "a", []), (1, "b", [])] and left == ["c"]
+    assert "each question is on its own" in said.out
+
+
+def test_a_conversation_that_is_remembered(workdir, capsys, monkeypatch):
+    edit_config(workdir, data__prompt_format="chat")
+    told, said, _ = converse(capsys, monkeypatch, workdir, "a", "stop me", "b")
+    assert [exchanges for _, _, exchanges in told] == [[], [("a", "A")], [("a", "A")]]
+    assert "on its own" not in said.out
+
+
+def test_what_the_context_has_no_room_for_is_forgotten():
+    model = BaseModel(RANDOM_TOY, "float32", "none", "chat", LoraConfig())
+    exchanges = [("x" * 200, "y" * 150), ("why?", "so.")]
+
+    def prompt(question, *exchanges):
+        how = (SamplingConfig(64), "plain")
+        return model.tokenizer.decode(chat_command._prompt(model, *how, question, exchanges))
+
+    assert prompt("short", *exchanges).count("x") == 200
+    assert prompt("z" * 90, *exchanges) == prompt("z" * 90, exchanges[1])
+    assert "why?" in prompt("z" * 90, *exchanges)
+
+
+def test_merge_builds_the_adapter_in(finished, adapters, params, tmp_path, capsys):
+    out = tmp_path / "merged"
+    where = ("--workdir", finished, "--preference", "0.4,0.6", "--interpolate", "--out", out)
+    said = run(capsys, "merge", *where)
+    assert f"{out}: random:toy with its adapter merged, in float32" in said.out
+    _, merged = load_pretrained(str(out))
+    for name, factors in adapters["layers"].items():
+        updates = np.einsum("n,nlir,nlro->lio", [0, 0.8, 0.2, 0], factors["a"], factors["b"])
+        expected = params["layers"][name]["kernel"] + 2.0 * updates  # alpha / rank
+        np.testing.assert_allclose(merged["layers"][name]["kernel"], expected, atol=1e-5)
+    assert "is there already" in error_line(capsys, "merge", *where)
+
+
+@pytest.mark.parametrize(
+    ("preference", "message"),
+    [
+        (
+            "0.5",
+            "give one weight for each of brief, configs.toy:vowels, in this order, such as 1,0",
+        ),
+        ("0.2,0.3,0.5", "give one weight for each of brief, configs.toy:vowels"),
+        ("0.5,0.5;1,0", "give one weight for each"),
+        ("0.9,0.3", "weights >= 0 that sum to 1"),
+        ("-0.5,1.5", "weights >= 0 that sum to 1"),
+        ("a,b", "could not convert string to float"),
+    ],
+)
+def test_preferences_that_do_not_fit(finished, tmp_path, capsys, preference, message):
+    out = tmp_path / "new"
+    where = ["--workdir", finished, f"--preference={preference}"]
+    assert message in error_line(capsys, "merge", *where, "--out", out)
+    assert not out.exists()
+
+
+def spoil(workdir, what):
+    if what == "config.json is gone":
+        (workdir / "config.json").unlink()
+    elif what == "config.json is damaged":
+        (workdir / "config.json").write_text("{")
+    elif what == "another method":
+        values = json.loads((workdir / "config.json").read_text())
+        write_json(workdir / "config.json", values | {"method": "reward_model"})
+    elif what == "stage 2 is not done":
+        done = itertools.takewhile(lambda step: step != "stage2", STEPS)
+        write_json(workdir / "manifest.json", {step: {} for step in done})
+    elif what == "nothing is done":
+        (workdir / "manifest.json").unlink()
+    elif what == "the checkpoint is gone":
+        shutil.rmtree(workdir / "stage2")
+    elif what == "another rank":
+        edit_config(workdir, lora__rank=5)
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        ("config.json is gone", "config.json: cannot be read"),
+        ("config.json is damaged", "config.json: cannot be read"),
+        ("another method", "is a run of 'reward_model', which has no model per preference"),
+        ("stage 2 is not done", "step stage2 of the run is not done"),
+        ("nothing is done", "step score of the run is not done"),
+        ("the checkpoint is gone", "stage2: holds no checkpoint"),
+        ("another rank", "the checkpoint was made with lora="),
+    ],
+)
+def test_run_directories_that_cannot_serve(workdir, capsys, what, message):
+    spoil(workdir, what)
+    line = error_line(capsys, "chat", "--workdir", workdir, "--preference=1,0", "--prompt=a")
+    assert message in line
+    if "of the run is not done" in message:
+        assert f"python -m paretohqd_jax.main --config=... --workdir={workdir}" in line
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("/no/such/model", "'/no/such/model' not found.*; --model says where"),
+        (GOLDEN / "untied", "untied: is not the base model that the adapters belong to"),
+    ],
+)
+def test_base_models_that_cannot_serve(finished, capsys, model, message):
+    where = ("--workdir", finished, "--preference=1,0", "--prompt=a", "--model", model)
+    assert re.search(message, error_line(capsys, "chat", *where))
+
+
+def test_a_run_that_is_at_work_again_is_noticed(workdir, capsys, monkeypatch):
+    (workdir / "partial" / "stage1").mkdir(parents=True)
+    _, said, _ = converse(capsys, monkeypatch, workdir)
+    assert "a run there is not finished; these are the models before it" in said.err
+
+
+def test_options_that_a_run_had_not_yet_have_their_defaults(workdir, capsys, monkeypatch):
+    values = json.loads((workdir / "config.json").read_text())
+    del values["select"], values["evaluate"]["top_k"]
+    write_json(workdir / "config.json", values)
+    assert converse(capsys, monkeypatch, workdir, "a")[0] == [(0, "a", [])]
