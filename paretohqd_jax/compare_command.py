@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -44,10 +45,8 @@ def compare_command(options: argparse.Namespace) -> None:
         for name, group in results.items()
     }
     first = every[0]
-    comparison = compare_fronts(
-        first.objectives, contenders, first.training_rewards,
-        f"scored training rows of {first.workdir}",
-    )  # fmt: skip
+    frame = dataclasses.replace(first.frame, source=f"{first.frame.source} of {first.workdir}")
+    comparison = compare_fronts(first.objectives, contenders, frame)
     out = Path(options.out)
     write_json(out / "comparison.json", comparison | {"runs": directories})
     plot_comparison(out / "comparison.png", comparison)

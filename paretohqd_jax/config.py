@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 
 from paretohqd_jax.data.chat import check_prompt_format
 from paretohqd_jax.data.public import PUBLIC_FORMATS
+from paretohqd_jax.data.scores import parse_scores
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.pareto import check_preferences, preference_grid
 
@@ -86,6 +87,9 @@ def default_config() -> ConfigDict:
                 "columns": "",  # new names, ours first: "prompt=question,response=answer"
                 "split": "train",  # of a directory or hub name
                 "revision": "",  # of a hub name: a commit or tag; "" stands for the newest
+                # Objectives whose rewards the rows bring along: "helpful=log_odds(win_rate)". The
+                # reward models score what is generated.
+                "scores": "",
                 # "chat" (the tokenizer's template) or a text with {prompt} in it.
                 "prompt_format": "chat",
                 "num_test_prompts": 200,  # held out by prompt, for the evaluation
@@ -116,6 +120,9 @@ def default_config() -> ConfigDict:
             # A number of grid points, a named list, or "0.8,0.2;0.5,0.5".
             "preferences": "11",
             "select": {
+                # "ray": nearest to the preference's ray (paper); "weighted_sum": the largest weighted sum.
+                # Of --config.method=sft: "random", k rows, or "all".
+                "rule": "ray",
                 "k": 100,  # rows per preference; stage 2 takes half (paper)
                 "min_pool_size": 0,  # N_p; 0 stands for k times the number of preferences
                 "range_scope": "data",
@@ -180,6 +187,9 @@ def check_config(config: ConfigDict) -> None:
         and len(set(objective_names(models))) == len(models)
     )
     require(config, "rewards.models", valid_models, "two or more of different names")
+    objectives = objective_names(models)
+    given = set(parse_scores(config.data.scores))
+    require(config, "data.scores", given <= set(objectives), f"some of {', '.join(objectives)}")
     pool = config.select.min_pool_size
     require(config, "select.min_pool_size", pool == 0 or pool >= config.select.k, "0 or >= k")
     shortest = min(config.train.stage1_steps, config.train.stage2_steps)

@@ -14,9 +14,8 @@ import numpy as np
 import pyarrow as pa
 
 from paretohqd_jax.data.rows import check_texts, rewards_matrix
+from paretohqd_jax.data.scores import log_odds as log_odds_of
 from paretohqd_jax.errors import InputError
-
-CLIP = 1e-7  # a judge's probabilities closer than this to 0 or 1 count as this close
 
 logger = logging.getLogger(__name__)
 
@@ -98,13 +97,7 @@ def _groups_of_rows(
     check_texts(table, source)
     scores = rewards_matrix(table, [score], source)[:, 0]
     if log_odds:
-        if scores.min() < 0 or scores.max() > 1:
-            raise InputError(
-                f"{source}: {score!r} holds {scores.min()} to {scores.max()}, no probabilities; "
-                "set config.data.log_odds=False"
-            )
-        clipped = np.clip(scores, CLIP, 1 - CLIP)
-        scores = np.log(clipped / (1 - clipped))
+        scores = log_odds_of(scores, score, source)
     rows_of_prompt = defaultdict(list)
     for row, prompt in enumerate(table["prompt"].to_pylist()):
         rows_of_prompt[prompt].append(row)

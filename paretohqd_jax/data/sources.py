@@ -21,6 +21,7 @@ from paretohqd_jax.data.rows import (
     drop_duplicates,
     read_table,
 )
+from paretohqd_jax.data.scores import given_rewards
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.user_functions import find_function
 
@@ -58,10 +59,12 @@ def load_rows(
     columns: str = "",
     split: str = "train",
     revision: str = "",
+    scores: str = "",
 ) -> pa.Table:
     """Checked rows `prompt`, `response` and `source_row`, exact duplicates dropped.
 
-    Other columns are left out, so that none can be taken for one of ours. Arguments as of
+    Objectives named by `scores` (see `given_rewards`) follow as columns of float64. Other columns
+    are left out, so that none can be taken for one of ours. The other arguments are those of
     `read_source`; pairs give two rows each.
 
     Raises:
@@ -69,7 +72,11 @@ def load_rows(
     """
     table = rows_of(read_source(source, format, columns, split, revision))
     check_texts(table, source)
-    unique = drop_duplicates(table.select(["prompt", "response", "source_row"]))
+    rewards = given_rewards(table, scores, source)
+    table = table.select(["prompt", "response", "source_row"])
+    for objective, values in rewards.items():
+        table = table.append_column(objective, pa.array(values))
+    unique = drop_duplicates(table)
     if unique.num_rows < table.num_rows:
         logger.info("%s: %d duplicate rows dropped", source, table.num_rows - unique.num_rows)
     return unique

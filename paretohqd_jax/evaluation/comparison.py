@@ -10,7 +10,7 @@ import numpy as np
 
 from paretohqd_jax.evaluation.bootstrap import CONFIDENCE, NUM_RESAMPLES, interval, resample
 from paretohqd_jax.evaluation.collapse import DETECTOR
-from paretohqd_jax.evaluation.frames import Frame, min_max_frame, z_score_frame
+from paretohqd_jax.evaluation.frames import Frame, min_max_frame
 from paretohqd_jax.evaluation.front import (
     ModelResponses,
     front_summary,
@@ -39,16 +39,14 @@ class Contender:
 def compare_fronts(
     objectives: Sequence[str],
     contenders: Mapping[str, Contender],
-    training_rewards: np.ndarray,
-    training_source: str,
+    z_score: Frame,
 ) -> dict[str, Any]:
     """Measures all contenders in the same frames and on the same draws of prompts.
 
     Args:
       objectives: `[num_objectives]` names.
       contenders: by name; all answered the same prompts. The others are compared with the first.
-      training_rewards: `[num_rows, num_objectives]` of scored rows, for the z-score frame.
-      training_source: in words, whose rows they are.
+      z_score: the frame of the scored training rows of one of the runs.
 
     Returns:
       A JSON-able dict with `objectives`, `num_prompts`, `collapse_detector`, `frames`, `bootstrap`
@@ -61,10 +59,7 @@ def compare_fronts(
         [mean_points(models) for runs, bases in every for models in (runs, [[b] for b in bases])]
     )
     frames = [
-        z_score_frame(
-            np.asarray(training_rewards, np.float64),
-            f"mean and standard deviation of the {len(training_rewards)} {training_source}",
-        ),
+        z_score,
         min_max_frame(
             compared,
             f"least and greatest mean rewards of the {len(compared)} models compared here "

@@ -7,6 +7,7 @@ do not compare.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,6 +57,12 @@ class Frame:
         runs = self.normalised(points).reshape(-1, *points.shape[2:])
         volumes = _hypervolumes(runs, self.reference)
         return np.asarray(volumes).reshape(points.shape[:2]).mean(axis=1)
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> Frame:
+        """What `to_dict` returned."""
+        arrays = {name: np.array(stored[name]) for name in ("offset", "scale", "reference")}
+        return cls(stored["name"], stored["source"], **arrays)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able, with the reference point in units of the rewards too."""

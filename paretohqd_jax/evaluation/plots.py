@@ -58,6 +58,7 @@ def plot_front(
     rewards: np.ndarray,
     selection: Selection,
     evaluation: Mapping[str, Any] | None = None,
+    cloud: np.ndarray | None = None,
 ) -> None:
     """Writes a PNG of the selection and, once there is an evaluation, of the models beside it.
 
@@ -68,10 +69,11 @@ def plot_front(
       rewards: `[num_rows, num_objectives]` that `selection` was made from.
       selection: what `paretohqd_jax.pareto.select` returned.
       evaluation: what `evaluate_fronts` returned.
+      cloud: `[num_rows, num_objectives]` to draw behind the models, by default `rewards`.
     """
     panels = selection_panels(objectives, preferences, rewards, selection)
     if evaluation:
-        panels += model_panels(evaluation, rewards)
+        panels += model_panels(evaluation, rewards if cloud is None else cloud)
     num_columns = len(panels) if len(objectives) == 2 else min(len(panels), 3)
     with atomic_path(path) as temporary:
         temporary.write_bytes(draw(panels, num_columns))

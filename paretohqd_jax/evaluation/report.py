@@ -54,6 +54,7 @@ def write_report(
     facts: Mapping[str, Any],
     effort: Effort | None = None,
     heading: str = "One model per preference",
+    cloud: np.ndarray | None = None,
 ) -> None:
     """Writes the report as HTML; the same input gives the same bytes.
 
@@ -66,6 +67,7 @@ def write_report(
       facts: name and value of what else a reader should know of the run: model, data, options.
       effort: training curves and times, where they are known.
       heading: of the page.
+      cloud: `[num_rows, num_objectives]` to draw behind the models, by default `rewards`.
     """
     objectives, preferences = evaluation["objectives"], np.array(evaluation["preferences"])
     page = _environment().get_template("report.html.jinja")
@@ -79,7 +81,9 @@ def write_report(
         causes=[*CAUSES, "total"],
         frames=evaluation["frames"],
         tiles=_tiles(evaluation),
-        figures=_figures(evaluation, preferences, rewards, selection),
+        figures=_figures(
+            evaluation, preferences, rewards, selection, rewards if cloud is None else cloud
+        ),
         stages=[
             front | {"name": stage, "title": title(stage)}
             for stage, front in evaluation["fronts"].items()
@@ -138,6 +142,7 @@ def _figures(
     preferences: np.ndarray,
     rewards: np.ndarray,
     selection: Selection,
+    cloud: np.ndarray,
 ) -> list[dict[str, Any]]:
     """The two figures: one PNG in base64 per pair of objectives, and a caption."""
     objectives = evaluation["objectives"]
@@ -159,7 +164,7 @@ def _figures(
     )
     pictures = [
         (selection_panels(objectives, preferences, rewards, selection), chosen),
-        (model_panels(evaluation, rewards), reached),
+        (model_panels(evaluation, cloud), reached),
     ]
     return [
         {"images": [_image(panel) for panel in panels], "caption": text}

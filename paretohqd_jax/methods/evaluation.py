@@ -32,23 +32,28 @@ logger = logging.getLogger(__name__)
 def evaluate_models(
     path: Path,
     scratch: Path,
-    scored: Output,
+    reference: Output,
     judged: Output,
     *,
     objectives: Sequence[str],
     preferences: list[list[float]],
+    stages: Sequence[str] = STAGES,
 ) -> None:
-    """Measures the base model and the models of both stages on the held-out prompts."""
-    table = read_table(scored.path)
+    """Measures the base model and the models of all stages on the held-out prompts.
+
+    `reference` holds training rows whose rewards are in the units of the answers', for the z-score
+    frame.
+    """
+    table = read_table(reference.path)
     answers = read_table(judged.path)
     base, *models = [
         model_responses(rows, objectives, judged.path)
-        for rows in rows_by_model(answers, 1 + len(STAGES) * len(preferences))
+        for rows in rows_by_model(answers, 1 + len(stages) * len(preferences))
     ]
-    training_rewards = rewards_matrix(table, objectives, scored.path)[is_candidate(table)]
+    training_rewards = rewards_matrix(table, objectives, reference.path)[is_candidate(table)]
     fronts = {
         stage: models[number * len(preferences) : (number + 1) * len(preferences)]
-        for number, stage in enumerate(STAGES)
+        for number, stage in enumerate(stages)
     }
     result = evaluate_fronts(objectives, np.array(preferences), fronts, base, training_rewards)
     write_json(path, result)
@@ -84,6 +89,7 @@ def report_run(
     path: Path,
     scratch: Path,
     scored: Output,
+    reference: Output,
     judged: Output,
     points: Output,
     *,
@@ -97,12 +103,14 @@ def report_run(
 ) -> None:
     """Draws `front.png` and writes `report.html`; both tell of the stage-1 selection.
 
-    `seconds` gives those of finished steps; `steps` are the ones to show, in order.
+    `reference` as of `evaluate_models`; `seconds` gives those of finished steps; `steps` are the ones to show, in order.
     """
     table = read_table(scored.path)
     _, rewards, selected = selection_of(
         table, scored.path, objectives=objectives, preferences=preferences, **selection
     )
+    training_rows = read_table(reference.path)
+    cloud = rewards_matrix(training_rows, objectives, reference.path)[is_candidate(training_rows)]
     evaluation = json.loads(points.path.read_text())
     answers = read_table(judged.path)
     losses = {
@@ -112,10 +120,12 @@ def report_run(
     taken = {step: taken[step] for step in steps if step in taken}
     effort = Effort(losses, taken, jax.device_count(), jax.devices()[0].device_kind)
     path.mkdir(parents=True, exist_ok=True)
-    plot_front(path / "front.png", objectives, np.array(preferences), rewards, selected, evaluation)
+    plot_front(
+        path / "front.png", objectives, np.array(preferences), rewards, selected, evaluation, cloud
+    )
     write_report(
         path / "report.html", evaluation, rewards, selected,
-        _samples(answers, objectives, len(preferences)), facts, effort,
+        _samples(answers, objectives, len(preferences)), facts, effort, cloud=cloud,
     )  # fmt: skip
 
 

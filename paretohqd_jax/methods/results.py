@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from paretohqd_jax.data.rows import check_columns, read_table, rewards_matrix
+from paretohqd_jax.data.rows import check_columns, read_table
 from paretohqd_jax.errors import InputError
+from paretohqd_jax.evaluation.frames import Frame
 from paretohqd_jax.evaluation.front import ModelResponses
 from paretohqd_jax.methods.evaluation import model_responses, rows_by_model
-from paretohqd_jax.methods.selection import is_candidate
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Results:
     prompts: list[str]
     base: ModelResponses
     front: list[ModelResponses]
-    training_rewards: np.ndarray  # [num_rows, num_objectives] of the scored rows
+    frame: Frame  # of the scored training rows, z-score
 
     def on(self, prompts: Sequence[str]) -> Results:
         """These results on some of the prompts alone, in the given order."""
@@ -50,7 +50,7 @@ def read_results(workdir: Path, stage: str = "") -> Results:
 
     Args:
       workdir: the run directory.
-      stage: "stage1" or "stage2"; "" takes the last one.
+      stage: "stage1" or "stage2"; "" takes the last one, and so do runs of one stage.
 
     Raises:
       InputError: the directory holds no finished evaluation, or has no such stage.
@@ -58,7 +58,8 @@ def read_results(workdir: Path, stage: str = "") -> Results:
     points = _read_json(workdir / "evaluation" / "points.json")
     config = _read_json(workdir / "config.json")
     objectives, fronts = points["objectives"], points["fronts"]
-    stage = stage or list(fronts)[-1]
+    if not stage or len(fronts) == 1:
+        stage = list(fronts)[-1]
     if stage not in fronts:
         raise InputError(f"{workdir}: has no {stage!r}; use one of {', '.join(fronts)}")
     path = workdir / "evaluation" / "scores.parquet"
@@ -68,8 +69,6 @@ def read_results(workdir: Path, stage: str = "") -> Results:
     tables = rows_by_model(answers, 1 + sum(sizes))
     base, *models = [model_responses(rows, objectives, path) for rows in tables]
     first = sum(sizes[: list(fronts).index(stage)])
-    data = workdir / "scores.parquet"
-    scored = read_table(data)
     return Results(
         workdir=workdir,
         models=list(config["rewards"]["models"]),
@@ -80,7 +79,7 @@ def read_results(workdir: Path, stage: str = "") -> Results:
         prompts=tables[0]["prompt"].to_pylist(),
         base=base,
         front=models[first : first + len(fronts[stage]["models"])],
-        training_rewards=rewards_matrix(scored, objectives, data)[is_candidate(scored)],
+        frame=Frame.from_dict(points["frames"][0]),
     )  # fmt: skip
 
 

@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,9 +20,12 @@ from paretohqd_jax.distributed import is_main_process, on_main_process
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.evaluation.collapse import collapse_causes
 from paretohqd_jax.methods.base import BaseModel, step_seed
+from paretohqd_jax.methods.selection import is_candidate
 from paretohqd_jax.pipeline import Output
 from paretohqd_jax.rewards.scoring import score
 from paretohqd_jax.training.mesh import DECODING_RULES, sharded
+
+NUM_REFERENCE_ROWS = 1000  # their mean is known to 3 % of the spread
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +47,8 @@ def score_data(
 ) -> None:
     """Loads the rows, leaves out those of unfit length, holds out test prompts, scores the rest.
 
-    `data` are the arguments of `load_rows`.
+    `data` are the arguments of `load_rows`. Objectives whose scores it brings along keep these; the
+    reward models give the others.
     """
     rows = scratch / "rows.parquet"
 
@@ -57,16 +62,50 @@ def score_data(
 
     on_main_process(prepare)  # a user's function may be behind the data
     table = read_table(rows)
-    with sharded(base.mesh, DECODING_RULES):
-        rewards = score(
-            table["prompt"].to_pylist(), table["response"].to_pylist(), models,
-            backend=backend, dtype=dtype, batch_size=batch_size, directory=scratch,
-            description="scoring the data", source=data["source"],
+    names = objective_names(models)
+    wanted = {
+        name: model
+        for name, model in zip(names, models, strict=True)
+        if name not in table.column_names
+    }
+    if wanted:
+        rewards = _rewards_of(
+            table, list(wanted.values()), base, scratch, "scoring the data",
+            backend=backend, dtype=dtype, batch_size=batch_size, source=data["source"],
             row_ids=table["source_row"].to_pylist(),
         )  # fmt: skip
+        table = with_rewards(table, rewards, list(wanted))
     if is_main_process():
-        names = objective_names(models)
-        write_table(path, with_statistics(with_rewards(table, rewards, names), names))
+        write_table(path, with_statistics(table, names))
+
+
+def score_reference(
+    path: Path,
+    scratch: Path,
+    scored: Output,
+    *,
+    base: BaseModel,
+    models: Sequence[str],
+    backend: str,
+    dtype: str,
+    batch_size: int,
+) -> None:
+    """Scores random training rows by the reward models, in place of what the data brought along.
+
+    Generated text has no other rewards than these models': whoever normalises them needs the mean
+    and the spread of responses in the same units.
+    """
+    table = read_table(scored.path)
+    rows = np.flatnonzero(is_candidate(table))
+    random = np.random.default_rng(step_seed(0, "reference"))  # the same under every seed of a run
+    rows = np.sort(random.permutation(rows)[:NUM_REFERENCE_ROWS])
+    table = table.take(rows)
+    rewards = _rewards_of(
+        table, models, base, scratch, "scoring reference rows",
+        backend=backend, dtype=dtype, batch_size=batch_size,
+    )  # fmt: skip
+    if is_main_process():
+        write_table(path, with_rewards(table, rewards, objective_names(models)))
 
 
 def _fitting_rows(
@@ -140,15 +179,28 @@ def score_responses(
 ) -> None:
     """Adds rewards and the cause of collapse ("" for none) to generated responses."""
     table = read_table(responses.path)
-    texts = table["response"].to_pylist()
-    with sharded(base.mesh, DECODING_RULES):
-        rewards = score(
-            table["prompt"].to_pylist(), texts, models,
-            backend=backend, dtype=dtype, batch_size=batch_size, directory=scratch,
-            description="scoring the responses",
-        )  # fmt: skip
+    rewards = _rewards_of(
+        table, models, base, scratch, "scoring the responses",
+        backend=backend, dtype=dtype, batch_size=batch_size,
+    )  # fmt: skip
     if is_main_process():
-        causes = collapse_causes(texts, table["periodic_tail"].to_numpy())
+        causes = collapse_causes(table["response"].to_pylist(), table["periodic_tail"].to_numpy())
         collapsed = pa.array([str(cause) for cause in causes])
         scored = with_rewards(table, rewards, objective_names(models))
         write_table(path, scored.append_column("collapsed", collapsed))
+
+
+def _rewards_of(
+    table: pa.Table,
+    models: Sequence[str],
+    base: BaseModel,
+    scratch: Path,
+    description: str,
+    **options: Any,
+) -> np.ndarray:
+    """The rewards `[num_rows, num_models]` of the table's responses; `options` as of `score`."""
+    with sharded(base.mesh, DECODING_RULES):
+        return score(
+            table["prompt"].to_pylist(), table["response"].to_pylist(), models,
+            directory=scratch, description=description, **options,
+        )  # fmt: skip

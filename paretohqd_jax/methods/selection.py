@@ -34,6 +34,7 @@ def select_rows(
     range_scope: str,
     normalize: bool,
     min_words: int,
+    rule: str = "ray",
 ) -> None:
     """Selects k rows per preference among the training rows that have not collapsed (S1, S2).
 
@@ -44,7 +45,7 @@ def select_rows(
     candidates, rewards, result = selection_of(
         table, scored.path, objectives=objectives, preferences=preferences, k=k,
         min_pool_size=min_pool_size, range_scope=range_scope, normalize=normalize,
-        min_words=min_words,
+        min_words=min_words, rule=rule,
     )  # fmt: skip
     columns = selection_columns(result, candidates)
     facts = _selection_facts(table, rewards, columns["row_id"], result)
@@ -80,6 +81,7 @@ def selection_of(
     range_scope: str,
     normalize: bool,
     min_words: int,
+    rule: str = "ray",
 ) -> tuple[np.ndarray, np.ndarray, Selection]:
     """The rows that may be selected, their rewards, and the selection among them.
 
@@ -103,7 +105,7 @@ def selection_of(
     min_pool_size = min(min_pool_size or k * len(preferences), candidates.size)
     result = select(
         rewards, np.array(preferences), k, min_pool_size,
-        range_scope=range_scope, normalize=normalize,
+        range_scope=range_scope, normalize=normalize, rule=rule,
     )  # fmt: skip
     return candidates, rewards, result
 

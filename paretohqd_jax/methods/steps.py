@@ -146,9 +146,7 @@ def respond_to_test_prompts(
     path: Path,
     scratch: Path,
     scored: Output,
-    stage1: Output,
-    stage2: Output,
-    *,
+    *stages: Output,
     base: BaseModel,
     adapter_names: Sequence[str],
     batch_size: int,
@@ -156,16 +154,16 @@ def respond_to_test_prompts(
     sampling: dict[str, Any],
     seed: int,
 ) -> None:
-    """The base model and the models of both stages answer every held-out prompt.
+    """The base model and the models of all stages answer every held-out prompt.
 
-    Adapter 0 is the base model (an adapter of zeros changes nothing), then come stage 1 and
-    stage 2 in the order of the preferences.
+    Adapter 0 is the base model (an adapter of zeros changes nothing), then come those of each stage
+    in the order of the preferences.
     """
     table = read_table(scored.path)
     prompts = pc.unique(table.filter(pc.equal(table["split"], "test"))["prompt"]).to_pylist()
-    stages = [trained_adapters(stage, base, adapter_names) for stage in (stage1, stage2)]
-    zeros = jax.tree.map(lambda leaf: np.zeros_like(leaf[:1]), stages[0])
-    adapters = jax.tree.map(lambda *leaves: np.concatenate(leaves), zeros, *stages)
+    trained = [trained_adapters(stage, base, adapter_names) for stage in stages]
+    zeros = jax.tree.map(lambda leaf: np.zeros_like(leaf[:1]), trained[0])
+    adapters = jax.tree.map(lambda *leaves: np.concatenate(leaves), zeros, *trained)
     responses = _respond(
         base, adapters, prompts, engine, sampling, batch_size, scratch, seed, "respond"
     )
@@ -203,10 +201,10 @@ def _respond(
 
 
 def export_adapters(
-    path: Path, scratch: Path, stage2: Output, *, base: BaseModel, adapter_names: Sequence[str]
+    path: Path, scratch: Path, trained: Output, *, base: BaseModel, adapter_names: Sequence[str]
 ) -> None:
     """Writes each preference's adapter in PEFT's format."""
-    adapters = trained_adapters(stage2, base, adapter_names)
+    adapters = trained_adapters(trained, base, adapter_names)
     for index, name in enumerate(adapter_names):
         adapter = jax.tree.map(lambda leaf, index=index: leaf[index], adapters)
         export_peft(path / name, adapter, base.lora, base.config, base.source)

@@ -70,7 +70,7 @@ def test_pairs_are_groups_of_two_in_the_order_of_their_labels():
         (rows(40, 2), {"score": "win", "test_share": 1e-9}, "no prompt has responses"),
         (rows(), {"score": "wins"}, "no column 'wins'"),
         (pa.table({"prompt": ["a"], "response": ["b"], "win": [3.0]}),
-         {"score": "win", "log_odds": True}, "no probabilities"),
+         {"score": "win", "log_odds": True}, "no probability"),
     ],
 )  # fmt: skip
 def test_data_that_do_not_do(table, options, message):
