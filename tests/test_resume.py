@@ -51,8 +51,8 @@ def finish(process: subprocess.Popen) -> None:
 def random_moment(workdir: Path, choose: random.Random) -> tuple[str, float]:
     """A moment of a finished run: a step, and seconds into it."""
     manifest = json.loads((workdir / "manifest.json").read_text())
-    seconds = {step: manifest[step]["seconds"] for step in STEPS}
-    [step] = choose.choices(STEPS, [seconds[step] for step in STEPS])
+    seconds = {step: manifest[step]["seconds"] for step in STEPS if step in manifest}
+    [step] = choose.choices(list(seconds), list(seconds.values()))
     return step, choose.uniform(0, seconds[step])
 
 

@@ -16,7 +16,9 @@ from paretohqd_jax.data.rows import rewards_matrix
 from paretohqd_jax.errors import InputError
 
 CLIP = 1e-7  # a judge's probabilities closer than this to 0 or 1 count as this close
-ENTRY = re.compile(r"(?P<objective>[^=]+)=(?:(?P<transform>\w+)\((?P<inner>[^()]+)\)|(?P<column>[^()]+))")
+ENTRY = re.compile(
+    r"(?P<objective>[^=]+)=(?:(?P<transform>\w+)\((?P<inner>[^()]+)\)|(?P<column>[^()]+))"
+)
 
 
 def parse_scores(text: str) -> dict[str, tuple[str, str]]:
@@ -28,14 +30,14 @@ def parse_scores(text: str) -> dict[str, tuple[str, str]]:
     scores = {}
     for entry in filter(None, (part.strip() for part in text.split(","))):
         match = ENTRY.fullmatch(entry)
-        transform = match["transform"] or "" if match else ""
-        if not match or transform not in ("", *TRANSFORMS) or match["objective"] in scores:
+        objective, transform, inner, column = match.groups("") if match else [""] * 4
+        if not objective or transform not in ("", *TRANSFORMS) or objective in scores:
             raise InputError(
                 f"config.data.scores={text!r}: write OBJECTIVE=COLUMN or "
                 f"OBJECTIVE=TRANSFORM(COLUMN), each objective once; transforms are "
                 f"{', '.join(TRANSFORMS)}"
             )
-        scores[match["objective"]] = (match["column"] or match["inner"], transform)
+        scores[objective] = (column or inner, transform)
     return scores
 
 

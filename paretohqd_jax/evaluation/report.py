@@ -154,8 +154,8 @@ def _figures(
         colour = "Colour mixes one hue per objective by weight; the axes bear the hues."
     chosen = (
         f"Of {len(rewards):,} scored rows, {num_pool:,} in the first non-dominated layers form the "
-        f"Pareto pool. Each preference trains on the {k} of them nearest to its ray from the ideal "
-        f"point; a row nearest to several rays shows as rings. {colour}"
+        f"Pareto pool. Each preference trains on {k} of them: those nearest to its ray from the "
+        f"ideal point, unless another rule was set. A row taken by several shows as rings. {colour}"
     )
     reached = (
         "Mean rewards on held-out prompts, one point per model, numbered as in the tables. "

@@ -103,7 +103,8 @@ def report_run(
 ) -> None:
     """Draws `front.png` and writes `report.html`; both tell of the stage-1 selection.
 
-    `reference` as of `evaluate_models`; `seconds` gives those of finished steps; `steps` are the ones to show, in order.
+    `reference` as of `evaluate_models`; `seconds` gives those of finished steps; `steps` are the
+    ones to show, in order.
     """
     table = read_table(scored.path)
     _, rewards, selected = selection_of(

@@ -92,7 +92,9 @@ def align(config: ConfigDict, run: Run) -> Output:
 def check(config: ConfigDict) -> None:
     """Raises InputError for what can be known to be wrong before a run directory is touched."""
     alignment.check_alignment(config)
-    require(config, "select.rule", config.select.rule in ("ray", "weighted_sum"), "ray or weighted_sum")
+    require(
+        config, "select.rule", config.select.rule in ("ray", "weighted_sum"), "ray or weighted_sum"
+    )
     parse_preferences(config.preferences, len(config.rewards.models))
 
 

@@ -54,7 +54,8 @@ def align(config: ConfigDict, run: Run) -> Output:
 def check(config: ConfigDict) -> None:
     """Raises InputError for what can be known to be wrong before a run directory is touched."""
     alignment.check_alignment(config)
-    require(config, "select.rule", config.select.rule in ("random", "all"), "random or all")
+    rules = ("random", "all")
+    require(config, "select.rule", config.select.rule in rules, " or ".join(rules))
 
 
 def draw_rows(
