@@ -120,8 +120,8 @@ def default_config() -> ConfigDict:
             # A number of grid points, a named list, or "0.8,0.2;0.5,0.5".
             "preferences": "11",
             "select": {
-                # "ray": pooled rows nearest to the preference's ray (paper); "weighted_sum": those of
-                # the largest weighted sum. Of config.method="sft": "random", k rows, or "all".
+                # "ray": pooled rows nearest to the preference's ray (paper); "weighted_sum": those
+                # of the largest weighted sum. Of config.method="sft": "random", k rows, or "all".
                 "rule": "ray",
                 "k": 100,  # rows per preference; stage 2 takes half (paper)
                 "min_pool_size": 0,  # N_p; 0 stands for k times the number of preferences

@@ -43,7 +43,6 @@ def workdir(tmp_path_factory, source):
     run_toy(
         path, source, "--config.method=sft", "--config.select.rule=random",
         "--config.train.stage1_steps=3", "--config.train.stage2_steps=2",
-        "--config.data.max_tokens=32", "--config.evaluate.max_new_tokens=4",
     )  # fmt: skip
     return path
 
