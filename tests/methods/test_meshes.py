@@ -12,7 +12,7 @@ from test_distributed_run import metrics
 
 from paretohqd_jax.data.rows import read_table
 from paretohqd_jax.main import console
-from paretohqd_jax.methods import paretohqd
+from paretohqd_jax.methods import alignment
 from paretohqd_jax.training.mesh import make_mesh
 
 ROOT = Path(__file__).parents[2]
@@ -29,7 +29,7 @@ def on_one_device(tmp_path_factory):
     path = tmp_path_factory.mktemp("one")
     with pytest.MonkeyPatch.context() as patch:
         one = make_mesh(devices=jax.devices()[:1])
-        patch.setattr(paretohqd, "make_mesh", lambda **_: one)
+        patch.setattr(alignment, "make_mesh", lambda **_: one)
         run_toy(path, *SHORT)
     return path
 

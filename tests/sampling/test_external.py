@@ -16,7 +16,7 @@ from safetensors.numpy import load_file
 
 from paretohqd_jax.errors import InputError, Paused
 from paretohqd_jax.main import console
-from paretohqd_jax.methods import paretohqd
+from paretohqd_jax.methods import alignment
 from paretohqd_jax.models.llama import Llama
 from paretohqd_jax.models.lora import LoraConfig, init_adapters
 from paretohqd_jax.models.tokenizer import load_tokenizer
@@ -202,7 +202,7 @@ def test_models_no_engine_loads_are_refused(source):
 
 
 def test_a_run_stops_for_the_engine_and_goes_on(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(paretohqd, "check_engine", lambda *_: None)  # the toy model is no file
+    monkeypatch.setattr(alignment, "check_engine", lambda *_: None)  # the toy model is no file
     options = (f"--config={TOY}", f"--workdir={tmp_path}", "--config.generate.engine=external")
 
     def run() -> str:
