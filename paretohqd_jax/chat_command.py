@@ -23,7 +23,7 @@ def chat_command(options: argparse.Namespace) -> None:
 
     A preference that was not trained has the model of the nearest one.
     """
-    from paretohqd_jax.methods.paretohqd import sampling_options
+    from paretohqd_jax.methods.alignment import sampling_options
     from paretohqd_jax.methods.serving import model_for, read_run_config
 
     workdir = Path(options.workdir)

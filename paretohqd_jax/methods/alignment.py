@@ -51,13 +51,9 @@ def base_model(config: ConfigDict) -> BaseModel:
     )  # fmt: skip
 
 
-def score_rows(config: ConfigDict, run: Run, base: BaseModel) -> tuple[Output, Output]:
-    """Scores every response, and holds out the test prompts.
-
-    Returns the scored rows, and the rows whose rewards are in the units of the models' answers: the
-    same ones, or where the data bring scores along, a sample that the reward models have scored.
-    """
-    scored = run.step(
+def score_rows(config: ConfigDict, run: Run, base: BaseModel) -> Output:
+    """Scores every response, and holds out the test prompts."""
+    return run.step(
         "score", "scores.parquet",
         partial(
             score_data, base=base, batch_size=config.rewards.batch_size,
@@ -72,14 +68,6 @@ def score_rows(config: ConfigDict, run: Run, base: BaseModel) -> tuple[Output, O
         } | checkpoints(config),
         all_processes=True,
     )  # fmt: skip
-    if not parse_scores(config.data.scores):
-        return scored, scored
-    reference = run.step(
-        "reference", "reference.parquet",
-        partial(score_reference, base=base, batch_size=config.rewards.batch_size), scored,
-        **reward_options(config), also=checkpoints(config), all_processes=True,
-    )  # fmt: skip
-    return scored, reference
 
 
 def judge(
@@ -98,13 +86,13 @@ def measure(
     run: Run,
     base: BaseModel,
     scored: Output,
-    reference: Output,
     stages: dict[str, Output],
     preferences: np.ndarray,
-) -> tuple[Output, Output]:
+) -> tuple[Output, Output, Output]:
     """All models of each stage and the base model answer the held-out prompts, and are measured.
 
-    Returns the scored answers and the measured points.
+    Returns the scored answers, training rows whose rewards are in the same units, and the measured
+    points.
     """
     answered = run.step(
         "respond", "evaluation/responses.parquet",
@@ -115,11 +103,27 @@ def measure(
         all_processes=True,
     )  # fmt: skip
     judged = judge(config, run, base, "judge", "evaluation/scores.parquet", answered)
+    reference = reference_rows(config, run, base, scored)
     points = run.step(
         "evaluate", "evaluation/points.json", partial(evaluate_models, stages=list(stages)),
         reference, judged, **goal_options(config, preferences),
     )  # fmt: skip
-    return judged, points
+    return judged, reference, points
+
+
+def reference_rows(config: ConfigDict, run: Run, base: BaseModel, scored: Output) -> Output:
+    """Training rows whose rewards are in the units of the models' answers.
+
+    They are the scored rows themselves, or where these brought scores along, a sample of them that
+    the reward models have scored.
+    """
+    if not parse_scores(config.data.scores):
+        return scored
+    return run.step(
+        "reference", "reference.parquet",
+        partial(score_reference, base=base, batch_size=config.rewards.batch_size), scored,
+        **reward_options(config), also=checkpoints(config), all_processes=True,
+    )  # fmt: skip
 
 
 def export(

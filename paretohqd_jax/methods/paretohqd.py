@@ -20,8 +20,8 @@ from paretohqd_jax.pareto import representatives
 from paretohqd_jax.pipeline import Output, Run
 
 STEPS = (
-    "score", "reference", "select1", "stage1", "generate", "rescore", "select2", "stage2",
-    "respond", "judge", "evaluate", "export", "report",
+    "score", "select1", "stage1", "generate", "rescore", "select2", "stage2",
+    "respond", "judge", "reference", "evaluate", "export", "report",
 )  # fmt: skip
 RESULT = "report.html"
 
@@ -37,7 +37,7 @@ def align(config: ConfigDict, run: Run) -> Output:
     training = alignment.training_options(config, preferences)
 
     # Score every response with the M reward models, and hold out the test prompts.
-    scored, reference = alignment.score_rows(config, run, base)
+    scored = alignment.score_rows(config, run, base)
 
     # Stage 1: one adapter per preference, on the k pooled rows nearest to its ray.
     selected = run.step(
@@ -76,7 +76,7 @@ def align(config: ConfigDict, run: Run) -> Output:
 
     # All models of both stages and the base model answer the held-out prompts.
     stages = {"stage1": stage1, "stage2": stage2}
-    judged, points = alignment.measure(config, run, base, scored, reference, stages, preferences)
+    judged, reference, points = alignment.measure(config, run, base, scored, stages, preferences)
     alignment.export(config, run, base, stage2, preferences)
     return run.step(
         "report", "report",

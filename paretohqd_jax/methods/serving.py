@@ -15,8 +15,9 @@ from ml_collections import ConfigDict
 
 from paretohqd_jax.config import default_config, objective_names, parse_preferences
 from paretohqd_jax.errors import InputError
+from paretohqd_jax.methods.alignment import adapter_names
 from paretohqd_jax.methods.base import BaseModel
-from paretohqd_jax.methods.paretohqd import STEPS, adapter_names
+from paretohqd_jax.methods.paretohqd import STEPS
 from paretohqd_jax.methods.steps import checkpoint_meta
 from paretohqd_jax.models.lora import LoraConfig, combine_adapters
 from paretohqd_jax.pareto.neighbours import (

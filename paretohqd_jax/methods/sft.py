@@ -21,7 +21,7 @@ from paretohqd_jax.methods.base import step_seed
 from paretohqd_jax.methods.selection import is_candidate
 from paretohqd_jax.pipeline import Output, Run
 
-STEPS = ("score", "reference", "draw", "sft", "respond", "judge", "evaluate", "export")
+STEPS = ("score", "draw", "sft", "respond", "judge", "reference", "evaluate", "export")
 RESULT = ""  # the points are a file, no folder with a report
 
 logger = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ def align(config: ConfigDict, run: Run) -> Output:
     num_objectives = len(config.rewards.models)
     no_preference = np.full((1, num_objectives), 1 / num_objectives)
     base = alignment.base_model(config)
-    scored, reference = alignment.score_rows(config, run, base)
+    scored = alignment.score_rows(config, run, base)
     drawn = run.step(
         "draw", "selection/sft.parquet", draw_rows, scored,
         rule=config.select.rule, k=config.select.k, min_words=config.select.min_words,
@@ -45,9 +45,7 @@ def align(config: ConfigDict, run: Run) -> Output:
         also=alignment.network_options(config, base), all_processes=True,
     )  # fmt: skip
     alignment.export(config, run, base, trained, no_preference)
-    _, points = alignment.measure(
-        config, run, base, scored, reference, {"sft": trained}, no_preference
-    )
+    *_, points = alignment.measure(config, run, base, scored, {"sft": trained}, no_preference)
     return points
 
 

@@ -80,7 +80,6 @@ def test_a_run_of_one_model_can_be_compared(workdir, tmp_path, capsys):
 def test_paretohqd_selects_by_the_scores_of_the_data_and_the_rule(source, tmp_path):
     options = ("--config.select.rule=weighted_sum", "--config.preferences=3")
     run_toy(tmp_path, source, *options, "--stage=score")
-    run_toy(tmp_path, source, *options, "--stage=reference")
     run_toy(tmp_path, source, *options, "--stage=select1")
     scored = read_table(tmp_path / "scores.parquet")
     train = np.flatnonzero(np.array(scored["split"].to_pylist()) == "train")
