@@ -17,7 +17,6 @@ from paretohqd_jax.sampling.sampler import SamplingConfig
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-STEPS_PER_PIECE = 2  # tokens drawn between two looks at them
 INCOMPLETE = "\N{REPLACEMENT CHARACTER}"  # what the first bytes of a character are decoded to
 
 
@@ -66,4 +65,4 @@ def stream_response(
             told = text
         if not live:
             return
-        slots, _ = advance(model, params, stack, slots, *how, max_steps=STEPS_PER_PIECE)
+        slots, _ = advance(model, params, stack, slots, *how, max_steps=1)
