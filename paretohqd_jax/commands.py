@@ -243,6 +243,9 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument(
         "--intersect", action="store_true", help="on the test prompts that all runs share"
     )
+    compare.add_argument(
+        "--base", action="store_true", help="begin with the base model, so that gains are above it"
+    )
     compare.add_argument("--out", required=True, help="directory for the table and the plot")
 
     sample = commands.add_parser("sample", help=sample_command.__doc__)

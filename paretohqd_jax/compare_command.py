@@ -45,6 +45,11 @@ def compare_command(options: argparse.Namespace) -> None:
         for name, group in results.items()
     }
     first = every[0]
+    if options.base:
+        bases = contenders[next(iter(results))].bases
+        nowhere = np.full((1, len(first.objectives)), 1 / len(first.objectives))
+        base = Contender(nowhere, [[base] for base in bases], bases)
+        contenders = {"base model": base} | contenders
     frame = dataclasses.replace(first.frame, source=f"{first.frame.source} of {first.workdir}")
     comparison = compare_fronts(first.objectives, contenders, frame)
     out = Path(options.out)

@@ -271,7 +271,7 @@ def source_digest(source: str) -> str:
     if path.is_file():
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    if path.is_dir():
+    if source and path.is_dir():  # Path("") is the current directory
         files = [file for file in path.rglob("*") if file.is_file()]
         stats = ((str(file.relative_to(path)), file.stat()) for file in files)
         listing = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]

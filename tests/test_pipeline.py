@@ -147,4 +147,4 @@ def test_a_file_is_known_by_its_bytes_and_a_directory_by_its_files(tmp_path):
     digests = [source_digest(str(path)), source_digest(str(path.parent))]
     path.write_text("three")
     assert source_digest(str(path)) != digests[0] and source_digest(str(path.parent)) != digests[1]
-    assert source_digest("quickstart") == "quickstart"
+    assert source_digest("quickstart") == "quickstart" and source_digest("") == ""

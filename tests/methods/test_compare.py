@@ -101,6 +101,16 @@ def test_a_run_gains_nothing_over_itself():
         assert copy["gain"][frame] == 0 and copy["gain_interval"][frame] == [0, 0]
 
 
+def test_gains_above_the_base_model():
+    fronts = compare("ours=seed0,seed1", "--base")["fronts"]
+    assert list(fronts) == ["base model", "ours"]
+    base, ours = fronts.values()
+    assert base["num_runs"] == 2 and len(base["models"]) == 1
+    assert base["models"][0]["mean_rewards"] == base["base"]["mean_rewards"]
+    gain = ours["hypervolume"]["z-score"] - base["hypervolume"]["z-score"]
+    assert ours["gain"]["z-score"] == pytest.approx(gain) and gain > 1
+
+
 def test_an_earlier_stage(runs):
     first = compare("plain", "seed0", "--stage", "stage1")["fronts"]["seed0"]
     np.testing.assert_allclose(first["models"][0]["mean_rewards"], [0, 1], atol=0.1)
