@@ -55,7 +55,7 @@ def compare_command(options: argparse.Namespace) -> None:
     out = Path(options.out)
     write_json(out / "comparison.json", comparison | {"runs": directories})
     plot_comparison(out / "comparison.png", comparison)
-    table = comparison_table(comparison) + "\n" + models_table(comparison)
+    table = comparison_table(comparison)
     with atomic_path(out / "comparison.md") as temporary:
         temporary.write_text(table)
     print(table, end="")
@@ -134,7 +134,7 @@ def comparison_table(comparison: Mapping[str, Any]) -> str:
             f"{num_tokens:.0f}",
         ]
         rows.append(row)
-    lines = _markdown(rows)
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
     percent = f"{comparison['bootstrap']['confidence']:.0%}"
     notes = [
         f"{comparison['num_prompts']} prompts. In brackets, {percent} intervals by the bootstrap "
@@ -145,28 +145,6 @@ def comparison_table(comparison: Mapping[str, Any]) -> str:
         reference = ", ".join(f"{value:.4g}" for value in frame["reference_in_rewards"])
         notes.append(f"{frame['name']}: {frame['source']}; reference point ({reference}).")
     return "\n".join([*lines, "", *notes]) + "\n"
-
-
-def models_table(comparison: Mapping[str, Any]) -> str:
-    """The models of each front as a table in Markdown: mean rewards, and shares of prompts won."""
-    objectives = comparison["objectives"]
-    header = ["", "preference", *objectives]
-    header += [f"wins ({objective})" for objective in objectives] + ["collapsed", "tokens"]
-    rows = [header, ["---"] * 2 + ["---:"] * (len(header) - 2)]
-    for name, front in comparison["fronts"].items():
-        for preference, model in zip(front["preferences"], front["models"], strict=True):
-            means = zip(model["mean_rewards"], *model["interval"], strict=True)
-            weights = ", ".join(f"{weight:.2f}" for weight in preference)
-            row = [name, weights if len(front["models"]) > 1 else "none"]
-            row += [f"{mean:.2f} [{low:.2f}, {high:.2f}]" for mean, low, high in means]
-            row += [f"{share:.0%}" for share in model["win_rate"]]
-            rows.append(row + [f"{model['collapse']['total']:.1%}", f"{model['num_tokens']:.0f}"])
-    note = "Wins are against the base model that the runs started from; ties count half."
-    return "\n".join([*_markdown(rows), "", note]) + "\n"
-
-
-def _markdown(rows: Sequence[Sequence[str]]) -> list[str]:
-    return ["| " + " | ".join(row) + " |" for row in rows]
 
 
 def _with_interval(front: Mapping[str, Any], what: str, frame: str) -> str:

@@ -35,10 +35,15 @@ def main(argv: Sequence[str]) -> int:
     _log_to_stderr()  # by now it is known whether this is the process that tells
     config, workdir, stage = parse_flags(argv)
 
-    from paretohqd_jax.methods import paretohqd, reward_model, sft
+    from paretohqd_jax.methods import paretohqd, reward_model, selection_study, sft
     from paretohqd_jax.pipeline import Run, StageDone
 
-    methods = {"paretohqd": paretohqd, "sft": sft, "reward_model": reward_model}
+    methods = {
+        "paretohqd": paretohqd,
+        "sft": sft,
+        "reward_model": reward_model,
+        "selection_study": selection_study,
+    }
     if config.method not in methods:
         raise InputError(f"config.method={config.method!r}: use one of {', '.join(methods)}")
     method = methods[config.method]

@@ -24,7 +24,7 @@ ORDER = [
     },
     {"methods"},
     {"pipeline", "evaluation", "rewards", "sampling", "training"},
-    {"reward_config"},
+    {"reward_config", "study_config"},
     {"config"},
     {"data", "models", "pareto"},
 ]

@@ -27,6 +27,7 @@ from paretohqd_jax import commands, distributed, main, pipeline
 from paretohqd_jax.config import default_config
 from paretohqd_jax.reward_config import default_reward_config
 from paretohqd_jax.rewards import loading
+from paretohqd_jax.study_config import default_study_config
 
 # What is not here or too large to be run, and what stands for it.
 STAND_INS = {
@@ -61,7 +62,7 @@ def open_run(words: list[str]) -> None:
         patch.setattr(loading, "check_reward_model", lambda *_: None)
         patch.setattr(pipeline, "Run", lambda *_: (_ for _ in ()).throw(Opened))
         config = main.parse_flags(main.join_job(argv))[0]
-        if not config.model.source.startswith("package:"):
+        if "model" in config and not config.model.source.startswith("package:"):
             argv.append("--config.model.source=random:toy")
         with pytest.raises(Opened):
             main.main(argv)
@@ -171,7 +172,7 @@ def option_names(options: dict, group: str = "config.") -> set[str]:
 
 def test_options_on_the_pages_exist():
     known = {"config.json", "config.py"}
-    for config in (default_config(), default_reward_config()):
+    for config in (default_config(), default_reward_config(), default_study_config()):
         known |= option_names(config.to_dict())
     for page, text in PAGES.items():
         named = {*re.findall(r"\bconfig\.[a-z][\w.]*\w", text)}

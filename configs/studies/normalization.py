@@ -1,0 +1,19 @@
+"""Distances in min-max units, or in those of the rewards.
+
+    python -m paretohqd_jax.main --config=configs/studies/normalization.py \
+        --workdir=runs/normalization
+
+With two objectives the choice changes nothing but the last of ties: to scale an axis scales the
+distances of all rows to a line by the same factor. So there are three here.
+"""
+
+from paretohqd_jax.study_config import default_study_config
+
+
+def get_config():
+    config = default_study_config()
+    config.populations = ("configs.studies.populations:three_scales",)
+    config.rewards.models = ("first", "second", "third")
+    config.preferences = "ric-13"
+    config.settings = ("normalize=True", "normalize=False")
+    return config
