@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import functools
 import logging
 from collections.abc import Callable, Sequence
@@ -21,22 +22,21 @@ Exchanges = Sequence[tuple[str, str]]  # earlier questions and their answers
 def chat_command(options: argparse.Namespace) -> None:
     """Answers questions in the terminal with the model of one preference.
 
-    A preference that was not trained has the model of the nearest one.
+    Without --interpolate a preference that was not trained has the model of the nearest one.
     """
     from paretohqd_jax.methods.alignment import sampling_options
     from paretohqd_jax.methods.serving import model_for, read_run_config
 
     workdir = Path(options.workdir)
     config = read_run_config(workdir)
-    given = {"max_new_tokens": options.max_new_tokens, "temperature": options.temperature}
-    given = {name: value for name, value in given.items() if value is not None}
-    sampling = SamplingConfig(**sampling_options(config.evaluate) | given)
+    sampling = SamplingConfig(**sampling_options(config.evaluate))
+    for name in ("max_new_tokens", "temperature"):
+        if getattr(options, name) is not None:
+            sampling = dataclasses.replace(sampling, **{name: getattr(options, name)})
     base, adapter = model_for(
         workdir, config, options.preference, options.interpolate, options.model
     )
-    answer = functools.partial(
-        _answer, base, adapter, sampling, config.data.format, options.seed
-    )  # fmt: skip
+    answer = functools.partial(_answer, base, adapter, sampling, config.data.format, options.seed)
     if options.prompt is not None:
         answer(0, options.prompt, [])
     else:
@@ -109,10 +109,12 @@ def _prompt(
     from paretohqd_jax.sampling.generation import encode_prompts
 
     context = base.config.max_position_embeddings
-    text = format_dialogue(base.tokenizer, question, exchanges, base.prompt_format, data_format)
-    try:
-        return encode_prompts(base.tokenizer, [text], context, sampling)[0]
-    except InputError:
-        if not exchanges:
-            raise
-        return _prompt(base, sampling, data_format, question, exchanges[1:])
+    for first in range(len(exchanges) + 1):
+        text = format_dialogue(
+            base.tokenizer, question, exchanges[first:], base.prompt_format, data_format
+        )
+        try:
+            return encode_prompts(base.tokenizer, [text], context, sampling)[0]
+        except InputError as error:
+            too_long = error
+    raise too_long

@@ -12,7 +12,7 @@ from paretohqd_jax.errors import InputError
 def merge_command(options: argparse.Namespace) -> None:
     """Writes the model of one preference whole, as a checkpoint that transformers loads.
 
-    A preference that was not trained has the model of the nearest one.
+    Without --interpolate a preference that was not trained has the model of the nearest one.
     """
     from paretohqd_jax.methods.serving import model_for, read_run_config
     from paretohqd_jax.models.merging import export_merged

@@ -99,10 +99,10 @@ def test_chat_answers_one_prompt(finished, params, capsys, monkeypatch):
 
     trained = answer("0.33,0.67")
     assert len(trained.out) > 3 and "0.33,0.67 (brief, configs.toy:vowels)" in trained.err
-    assert "not trained" not in trained.err
+    assert "nearest" not in trained.err
     nearest = answer("0.4,0.6")
     assert nearest.out == trained.out
-    assert "0.4,0.6 was not trained; the nearest that was serves it" in nearest.err
+    assert "not trained, served by the nearest, 0.3333,0.6667" in nearest.err
     between = answer("0.4,0.6", "--interpolate")
     assert "0.8 of 0.3333,0.6667 + 0.2 of 0.6667,0.3333" in between.err
     greedy = answer("0.33,0.67", "--temperature", "0", "--seed", "2")

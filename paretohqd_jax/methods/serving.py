@@ -89,10 +89,11 @@ def model_for(
     base = dataclasses.replace(base, source=source or base.source, lora=lora)
     _check_base(base, adapter)
     parts = [f"{weights[i]:.3g} of {format_preference(trained[i])}" for i in chosen]
-    logger.info(
-        "preference %s (%s): %s", format_preference(wanted), ", ".join(objectives),
-        " + ".join(parts).removeprefix("1 of "),
-    )  # fmt: skip
+    served_by = " + ".join(parts).removeprefix("1 of ")
+    if np.abs(weights @ trained - wanted).max() >= ROUNDING:
+        served_by = f"not trained, served by the nearest, {served_by}"
+    asked = format_preference(wanted)
+    logger.info("preference %s (%s): %s", asked, ", ".join(objectives), served_by)
     return base, adapter
 
 
@@ -112,12 +113,8 @@ def _check_base(base: BaseModel, adapter: dict[str, Any]) -> None:
 def _weights(trained: np.ndarray, wanted: np.ndarray, interpolate: bool) -> np.ndarray:
     """How much of the update of each trained preference serves the one that is wanted."""
     nearest = nearest_preference(trained, wanted)
-    is_trained = np.abs(trained[nearest] - wanted).max() < ROUNDING
-    if interpolate and not is_trained:
+    if interpolate and np.abs(trained[nearest] - wanted).max() >= ROUNDING:
         return mixture_weights(trained, wanted)
-    if not is_trained:
-        asked = format_preference(wanted)
-        logger.info("preference %s was not trained; the nearest that was serves it", asked)
     return np.eye(len(trained))[nearest]
 
 

@@ -1,4 +1,4 @@
-"""One response, text by text as it is decoded."""
+"""One response, shown while it is decoded."""
 
 from __future__ import annotations
 
