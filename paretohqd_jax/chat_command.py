@@ -48,8 +48,9 @@ def _converse(answer: Callable[[int, str, Exchanges], str], remembers: bool) -> 
     with contextlib.suppress(ImportError):
         import readline  # noqa: F401 (lets input() edit lines and recall them)
 
-    print("/quit or Ctrl-D ends.", end=" ")
-    print("" if remembers else "Prompts of this run have one turn: each question is on its own.")
+    print("/quit or Ctrl-D ends.")
+    if not remembers:
+        print("Prompts of this run have one turn: each question is on its own.")
     exchanges: list[tuple[str, str]] = []
     number = 0
     while True:
