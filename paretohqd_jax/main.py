@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,6 +27,7 @@ logger = logging.getLogger(__name__)
 UNUSABLE = {
     errno.EACCES, errno.EEXIST, errno.EISDIR, errno.ENOENT, errno.ENOTDIR, errno.EPERM, errno.EROFS
 }  # fmt: skip
+LOST_KEY = re.compile(r"[\\\"']+(\w+)[\\\"']")  # an option that ml_collections does not know
 DISK_FULL = ("No space left on device", "Disk quota exceeded", "File too large")
 
 
@@ -118,6 +120,10 @@ def parse_flags(argv: Sequence[str]) -> tuple[ConfigDict, str, str]:
         if config.value is not None:
             config.value.items()  # a file that failed to load raises here, not when it is parsed
     except Exception as error:  # the config file is the user's code and may raise anything
+        if isinstance(error, (AttributeError, KeyError)) and (key := LOST_KEY.match(str(error))):
+            raise InputError(
+                f"no such option or key: {key[1]}; paretohqd_jax/config.py lists all options"
+            ) from error
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         raise InputError(f"{type(error).__name__}: {lines[-1] if lines else ''}") from error
     if len(rest) > 1:

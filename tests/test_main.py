@@ -299,7 +299,8 @@ def run_flags(tmp_path, *options, config="configs/toy.py"):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--config.select.kk=50"], "kk"),
+        (["--config.select.kk=50"], "no such option or key: kk; paretohqd_jax/config.py lists all"),
+        (["--config.selec.k=50"], "no such option or key: selec"),
         (["--config.select.k=many"], "many"),
         (["--config.select.k=0"], "config.select.k=0"),
         (["--config.preferences=0.9,0.3"], "preference"),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import pydoc
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from pages import ROOT
+from pages import PAGES, ROOT
 
 from paretohqd_jax import pareto
 
@@ -31,3 +32,11 @@ def test_the_reference_is_built_without_a_warning(tmp_path):
 @pytest.mark.parametrize("name", pareto.__all__)
 def test_public_functions_of_pareto_tell_their_shapes(name):
     assert re.search(r"\[(num_\w+|[A-Z])\b.*\]", inspect.getdoc(getattr(pareto, name)))
+
+
+def test_functions_of_the_method_page_exist():
+    named = {
+        *re.findall(r"`((?:pareto|training|methods|evaluation)\.[\w.]+)`", PAGES["docs/method.md"])
+    }
+    assert len(named) > 10
+    assert [name for name in named if pydoc.locate(f"paretohqd_jax.{name}") is None] == []

@@ -111,6 +111,7 @@ TRIED: dict[str, Callable[[list[str]], None]] = {
     "python benchmarks/": parse_benchmark,
     "make ": dry_make,
     "pip install ": check_requirements,
+    "source ": nothing,
     "export ": nothing,
     "gcloud ": nothing,
     "kubectl ": nothing,
