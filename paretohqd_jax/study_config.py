@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -69,9 +70,7 @@ def settings_of(config: ConfigDict) -> dict[str, dict[str, Any]]:
       InputError: a setting is given twice, changes what `config.select` does not have, or gives a
         value that is not valid.
     """
-    require(
-        config, "settings", len(set(config.settings)) == len(config.settings) > 0, "one or more"
-    )
+    require(config, "settings", _are_names(config.settings), "one text or more, each once")
     settings = {}
     for text in config.settings:
         setting = config.select.to_dict()
@@ -95,6 +94,11 @@ def settings_of(config: ConfigDict) -> dict[str, dict[str, Any]]:
     return settings
 
 
+def _are_names(names: tuple[Any, ...]) -> bool:
+    """Whether there are some, all of them texts, none twice."""
+    return len(set(names)) == len(names) > 0 and all(isinstance(name, str) for name in names)
+
+
 def _value(text: str, kind: type) -> Any:
     return {"True": True, "False": False}[text] if kind is bool else kind(text)
 
@@ -110,15 +114,16 @@ def check_config(config: ConfigDict) -> None:
             raise InputError(
                 f"config.{name} is missing; let get_config() start from default_study_config()"
             )
+    different = "two or more of different names"
+    require(config, "rewards.models", _are_names(config.rewards.models), different)
     objectives = objective_names(config.rewards.models)
-    require(config, "rewards.models", len(set(objectives)) >= 2, "two or more of different names")
+    require(config, "rewards.models", len(set(objectives)) == len(objectives) > 1, different)
     preferences = parse_preferences(config.preferences, len(objectives))
     require(config, "preferences", len(preferences) >= 2, "two or more")
     require(config, "num_draws", config.num_draws >= 3, "at least 3: intervals are over draws")
     require(config, "seed", config.seed >= 0, "0 or more")
     populations = config.populations
-    once = len(set(populations)) == len(populations) > 0
-    require(config, "populations", once, f"{DATA!r} and functions, each once")
+    require(config, "populations", _are_names(populations), f"{DATA!r} and functions, each once")
     for population in populations:
         if population != DATA:
             find_function(population, f"config.populations {population!r}")
@@ -139,16 +144,14 @@ def _check_data(config: ConfigDict, objectives: list[str]) -> None:
 
 
 def _check_setting(name: str, setting: dict[str, Any]) -> None:
-    pool = setting["min_pool_size"]
-    valid = {
-        option: (setting[option] in choices, f"one of {', '.join(choices)}")
-        for option, choices in SETTING_CHOICES.items()
-    } | {
-        "k": (setting["k"] >= 1, "at least 1"),
-        "min_pool_size": (pool == 0 or pool >= setting["k"], f"0 or >= k = {setting['k']}"),
-        "decimals": (setting["decimals"] >= -1, "-1 or more"),
-        "outlier": (setting["outlier"] >= 0, "0 or more"),
-    }
-    for option, (holds, what) in valid.items():
+    def need(option: str, holds: bool, valid: str) -> None:
         if not holds:
-            raise InputError(f"{name}: {option}={setting[option]!r} is not valid; use {what}")
+            raise InputError(f"{name}: {option}={setting[option]!r} is not valid; use {valid}")
+
+    for option, choices in SETTING_CHOICES.items():
+        need(option, setting[option] in choices, f"one of {', '.join(choices)}")
+    k, pool = setting["k"], setting["min_pool_size"]
+    need("k", k >= 1, "at least 1")
+    need("min_pool_size", pool == 0 or pool >= k, f"0 or >= k = {k}")
+    need("decimals", setting["decimals"] >= -1, "-1 or more")
+    need("outlier", 0 <= setting["outlier"] < math.inf, "0 or more")
