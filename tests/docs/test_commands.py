@@ -184,3 +184,4 @@ def test_links_lead_somewhere():
     for page, text in PAGES.items():
         for link in re.findall(r"\]\((?!https?:)([^)#]+)", text):
             assert os.path.exists(ROOT / Path(page).parent / link), f"{page}: {link}"
+    assert all(f"]({page})" in PAGES["README.md"] for page in PAGES if page != "README.md")

@@ -52,7 +52,7 @@ def rewards_of(table):
     return np.stack([column(table, name) for name in OBJECTIVES], axis=1)
 
 
-def test_the_run_directory_is_what_the_readme_shows(workdir):
+def test_the_run_directory_is_what_the_guide_shows(workdir):
     done = json.loads((workdir / "manifest.json").read_text())
     assert {*done} == {*STEPS} - {"reference"}  # the rows bring no scores along
     files = {str(path.relative_to(workdir)) for path in workdir.rglob("*") if path.is_file()}
