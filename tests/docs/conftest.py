@@ -55,7 +55,8 @@ def run_toys(workdir: Path) -> None:
     options = {
         "rewards.models": "('helpful=configs.toy:vowels','brief')", "preferences": "5",
         "train.stage1_steps": 2, "train.stage2_steps": 2, "select.k": 4,
-        "generate.num_prompts": 12, "generate.max_new_tokens": 12, "evaluate.max_new_tokens": 12,
+        "data.num_test_prompts": 3, "generate.num_prompts": 12, "generate.max_new_tokens": 12,
+        "evaluate.max_new_tokens": 12,
     }  # fmt: skip
     flags = [f"--config.{name}={value}" for name, value in options.items()]
     config = f"--config={ROOT / 'configs/toy.py'}"

@@ -15,6 +15,7 @@ from pages import PAGES, ROOT
 from paretohqd_jax import pareto
 
 
+@pytest.mark.slow
 def test_the_reference_is_built_without_a_warning(tmp_path):
     pytest.importorskip("pdoc")
     command = ["make", "docs", "--old-file=setup", f"API={tmp_path}"]

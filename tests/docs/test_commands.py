@@ -55,15 +55,16 @@ def parse_command(words: list[str]) -> None:
 
 
 def open_run(words: list[str]) -> None:
-    """All that a run does before it opens its directory; only models of packages are here."""
+    """All that a run does before it opens its directory, with a toy for its model."""
     argv = ["paretohqd", *(word for word in words if word.startswith("--"))]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(distributed, "initialize", lambda *_: None)
         patch.setattr(loading, "check_reward_model", lambda *_: None)
         patch.setattr(pipeline, "Run", lambda *_: (_ for _ in ()).throw(Opened))
         config = main.parse_flags(main.join_job(argv))[0]
-        if "model" in config and not config.model.source.startswith("package:"):
+        if "model" in config:
             argv.append("--config.model.source=random:toy")
+            argv += ["--config.model.num_layers=1"] if "num_layers" in config.model else []
         with pytest.raises(Opened):
             main.main(argv)
 
