@@ -17,7 +17,7 @@ from paretohqd_jax.errors import InputError
 from paretohqd_jax.pareto import Selection, select
 from paretohqd_jax.pipeline import Output
 
-RANGE_RATIO_WARNING = 3.0  # spec 1.5-A: beyond it one low outlier tilts every direction
+RANGE_RATIO_WARNING = 3.0  # beyond it one low outlier tilts every direction
 
 logger = logging.getLogger(__name__)
 
@@ -36,10 +36,11 @@ def select_rows(
     min_words: int,
     rule: str = "ray",
 ) -> None:
-    """Selects k rows per preference among the training rows that have not collapsed (S1, S2).
+    """Selects k rows per preference among the training rows that have not collapsed.
 
-    Leaves `preference_id, row_id, rank, distance`: `row_id` counts the rows of the scored table,
-    `rank` is the non-dominated layer. The file's metadata hold the facts of the selection as JSON.
+    S1, S2 and S5 of docs/method.md. Leaves `preference_id, row_id, rank, distance`: `row_id` counts
+    the rows of the scored table, `rank` is the non-dominated layer. The file's metadata hold the
+    facts of the selection as JSON.
     """
     table = read_table(scored.path)
     candidates, rewards, result = selection_of(

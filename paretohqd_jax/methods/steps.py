@@ -56,7 +56,7 @@ def fine_tune_selected(
     log_directory: Path,
     seed: int,
 ) -> None:
-    """Fine-tunes one adapter per preference on its selected rows (S3, S6).
+    """Fine-tunes one adapter per preference on its selected rows (S3, S6 of docs/method.md).
 
     Starts from the adapters of `start`, or from fresh ones.
     """
@@ -124,7 +124,7 @@ def generate_from_representatives(
     sampling: dict[str, Any],
     seed: int,
 ) -> None:
-    """Each representative model answers the same random training prompts once (S4)."""
+    """Each representative answers the same random training prompts (S4 of docs/method.md)."""
     table = read_table(scored.path)
     prompts = pc.unique(table.filter(pc.equal(table["split"], "train"))["prompt"]).to_pylist()
     if num_prompts > len(prompts):

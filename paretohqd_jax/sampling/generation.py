@@ -136,7 +136,7 @@ def _kept_rows(shards: Path) -> list[dict[str, Any]]:
 
 def has_periodic_tail(tokens: Sequence[int], max_period: int = 16, min_repeats: int = 4) -> bool:
     """Whether the last tokens are one sequence of at most `max_period` repeated `min_repeats` times
-    (spec 1.7)."""
+    (of `collapse_v1`)."""
     return any(
         list(tokens[-period * min_repeats :]) == list(tokens[-period:]) * min_repeats
         for period in range(1, min(max_period, len(tokens) // min_repeats) + 1)

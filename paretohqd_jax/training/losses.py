@@ -82,7 +82,7 @@ token_log_probs.defvjp(_forward, _backward)
 
 
 def sft_loss(log_probs: jax.Array, response_mask: jax.Array) -> jax.Array:
-    """Mean negative log-likelihood per response token (ParetoHqD; spec 1.2, equation 7).
+    """Mean negative log-likelihood per response token (equation 7 of docs/method.md).
 
     Args:
       log_probs: float32 `[batch, length]`, each position's log-probability of its target.

@@ -31,7 +31,7 @@ def hypervolume(points, reference) -> float:
 
 
 def nearest(rewards, preferences, k, low, high):
-    """Rows in the spec's order, one preference and one row at a time."""
+    """Rows in the order of `nearest_to_ray`, one preference and one row at a time."""
     low, high = np.asarray(low, float), np.asarray(high, float)
     scale = np.where(high > low, high - low, 1)
     chosen = []
