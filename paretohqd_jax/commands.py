@@ -16,6 +16,7 @@ from paretohqd_jax.config import parse_preferences
 from paretohqd_jax.data.pairs import rows_of, sample_conflict
 from paretohqd_jax.data.public import PUBLIC_FORMATS
 from paretohqd_jax.data.rows import (
+    check_columns,
     check_ranges,
     check_writable,
     read_table,
@@ -42,6 +43,7 @@ def convert_command(options: argparse.Namespace) -> None:
     check_source(options.source)
     where = (options.source, options.format, options.columns, options.split, options.revision)
     table = load_pairs(*where) if options.pairs else rows_of(read_source(*where))
+    check_columns(table, ("prompt", "chosen" if options.pairs else "response"), options.source)
     if options.conflict is not None:
         table = sample_conflict(table, options.conflict, options.seed)
     write_table(options.out, table)

@@ -97,8 +97,11 @@ def sample_conflict(pairs: pa.Table, fraction: float, seed: int) -> pa.Table:
     As many as the rarer kind has, so that every fraction gives the same number of pairs; shuffled.
 
     Raises:
-      InputError: the fraction is not in [0, 1], or there are no pairs of one kind.
+      InputError: the fraction is not in [0, 1], the seed is below 0, or there are no pairs of one
+        kind.
     """
+    if seed < 0:
+        raise InputError(f"conflict seed {seed}: give 0 or more")
     conflict = in_conflict(pairs)
     kinds = [np.flatnonzero(conflict), np.flatnonzero(~conflict)]
     total = min(map(len, kinds))

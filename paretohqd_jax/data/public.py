@@ -10,8 +10,8 @@ other. Rows with an empty text are left out and counted.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
@@ -23,6 +23,7 @@ ULTRAFEEDBACK = ("instruction_following", "honesty", "truthfulness", "helpfulnes
 ASSISTANT = "\n\nAssistant:"
 
 logger = logging.getLogger(__name__)
+Kind = TypeVar("Kind", str, list, dict)
 
 
 def hh_pairs(table: pa.Table, source: str) -> pa.Table:
@@ -68,10 +69,16 @@ def summarize_pairs(table: pa.Table, source: str) -> pa.Table:
     rows = []
     for number, row in _records(table, ("info", "summaries", "choice"), source):
         choice = _one_of(row["choice"], (0, 1), source, number, "choice")
-        texts = [_one_line(summary["text"]) for summary in row["summaries"]]
-        if len(texts) != 2:
-            raise InputError(f"{source}: row {number}: has {len(texts)} summaries, not 2")
-        post = _one_line((row["info"] or {}).get("post"))
+        summaries = _list(row["summaries"], source, number, "summaries")
+        if len(summaries) != 2:
+            raise InputError(f"{source}: row {number}: has {len(summaries)} summaries, not 2")
+        texts = [
+            _one_line(_record(summary, source, number, "summaries").get("text"), source, number,
+                      "summaries.text")
+            for summary in summaries
+        ]  # fmt: skip
+        info = _record(row["info"], source, number, "info")
+        post = _one_line(info.get("post"), source, number, "info.post")
         rows.append(
             {
                 "prompt": post, "chosen": texts[choice], "rejected": texts[1 - choice],
@@ -92,14 +99,11 @@ def safe_rlhf_pairs(table: pa.Table, source: str) -> pa.Table:
     )  # fmt: skip
     rows = []
     for number, row in _records(table, fields, source):
-        better, safer = (
-            _one_of(row[name], (0, 1), source, number, name)
-            for name in ("better_response_id", "safer_response_id")
-        )
+        prompt, *responses = (_text(row[name], source, number, name) for name in fields[:3])
+        better, safer = (_one_of(row[name], (0, 1), source, number, name) for name in fields[3:])
         rows.append(
             {
-                "prompt": row["prompt"], "chosen": row[f"response_{better}"],
-                "rejected": row[f"response_{1 - better}"],
+                "prompt": prompt, "chosen": responses[better], "rejected": responses[1 - better],
                 "helpful": 1, "harmless": 1 if safer == better else -1, "source_row": number,
             }
         )  # fmt: skip
@@ -114,7 +118,7 @@ def beavertails_rows(table: pa.Table, source: str) -> pa.Table:
     votes: dict[tuple[str, str], list[int]] = {}
     first_row: dict[tuple[str, str], int] = {}
     for number, row in _records(table, ("prompt", "response", "is_safe"), source):
-        pair = row["prompt"], row["response"]
+        pair = tuple(_text(row[name], source, number, name) for name in ("prompt", "response"))
         safe = _one_of(row["is_safe"], (False, True), source, number, "is_safe")
         votes.setdefault(pair, []).append(safe)
         first_row.setdefault(pair, number)
@@ -133,8 +137,9 @@ def helpsteer_rows(table: pa.Table, source: str) -> pa.Table:
     rows = []
     for number, row in _records(table, ("prompt", "response", *HELPSTEER), source):
         scores = {name: _number(row[name], source, number, name) for name in HELPSTEER}
-        texts = {"prompt": row["prompt"], "response": row["response"]}
-        rows.append(texts | scores | {"overall": sum(scores.values()), "source_row": number})
+        texts = {name: _text(row[name], source, number, name) for name in ("prompt", "response")}
+        overall = None if None in scores.values() else sum(scores.values())
+        rows.append(texts | scores | {"overall": overall, "source_row": number})
     return _without_empty(rows, ("prompt", "response"), source)
 
 
@@ -146,15 +151,17 @@ def ultrafeedback_rows(table: pa.Table, source: str) -> pa.Table:
     """
     rows = []
     for number, row in _records(table, ("instruction", "completions"), source):
-        for completion in row["completions"]:
+        prompt = _text(row["instruction"], source, number, "instruction")
+        for each in _list(row["completions"], source, number, "completions"):
+            completion = _record(each, source, number, "completions")
+            annotations = _record(completion.get("annotations"), source, number, "annotations")
             scores = {
-                aspect: _rating(
-                    (completion["annotations"] or {}).get(aspect), source, number, aspect
-                )
+                aspect: _rating(annotations.get(aspect), source, number, aspect)
                 for aspect in ULTRAFEEDBACK
             }
-            overall = _number(completion["overall_score"], source, number, "overall_score")
-            texts = {"prompt": row["instruction"], "response": completion["response"]}
+            overall = _number(completion.get("overall_score"), source, number, "overall_score")
+            response = _text(completion.get("response"), source, number, "completions.response")
+            texts = {"prompt": prompt, "response": response}
             rows.append(texts | scores | {"overall": overall, "source_row": number})
     return _without_empty(rows, ("prompt", "response"), source)
 
@@ -172,8 +179,9 @@ def ric_rows(table: pa.Table, source: str) -> pa.Table:
     )  # fmt: skip
     rows = [
         {
-            "prompt": row["prompt"].rstrip().removesuffix(ASSISTANT).rstrip(),
-            "response": row["response"], "source_row": number,
+            "prompt": _text(row["prompt"], source, number, "prompt")
+            .rstrip().removesuffix(ASSISTANT).rstrip(),
+            "response": _text(row["response"], source, number, "response"), "source_row": number,
         }
         | {name: _number(row[name], source, number, name) for name in scores}
         for number, row in _records(table, ("prompt", "response", *scores), source)
@@ -203,7 +211,7 @@ def _records(
 
 def _without_empty(rows: list[dict[str, Any]], texts: Sequence[str], source: str) -> pa.Table:
     """The rows whose texts say something, as a table."""
-    kept = [row for row in rows if all((row[name] or "").strip() for name in texts)]
+    kept = [row for row in rows if all(row[name].strip() for name in texts)]
     if len(kept) < len(rows):
         logger.info("%s: %d rows with an empty text left out", source, len(rows) - len(kept))
     if not kept:
@@ -211,8 +219,27 @@ def _without_empty(rows: list[dict[str, Any]], texts: Sequence[str], source: str
     return pa.Table.from_pylist(kept)
 
 
-def _one_line(text: str | None) -> str:
-    return (text or "").replace("\n", " ").strip()
+def _one_line(text: Any, source: str, row: int, field: str) -> str:
+    return _text(text, source, row, field).replace("\n", " ").strip()
+
+
+def _text(value: Any, source: str, row: int, field: str) -> str:
+    return _of_kind(value, str, "text", source, row, field)
+
+
+def _list(value: Any, source: str, row: int, field: str) -> list[Any]:
+    return _of_kind(value, list, "a list", source, row, field)
+
+
+def _record(value: Any, source: str, row: int, field: str) -> dict[str, Any]:
+    return _of_kind(value, dict, "a record", source, row, field)
+
+
+def _of_kind(value: Any, kind: type[Kind], name: str, source: str, row: int, field: str) -> Kind:
+    """The value, which is empty where it is missing."""
+    if value is not None and not isinstance(value, kind):
+        raise InputError(f"{source}: row {row}: {field} is {value!r:.80}, not {name}")
+    return kind() if value is None else value
 
 
 def _one_of(value: Any, valid: tuple[int, int], source: str, row: int, field: str) -> int:
@@ -230,8 +257,6 @@ def _number(value: Any, source: str, row: int, field: str) -> float | None:
         raise InputError(f"{source}: row {row}: {field} is {value!r}, not a number") from None
 
 
-def _rating(
-    annotation: Mapping[str, Any] | None, source: str, row: int, aspect: str
-) -> float | None:
-    rating = (annotation or {}).get("Rating")
+def _rating(annotation: Any, source: str, row: int, aspect: str) -> float | None:
+    rating = _record(annotation, source, row, aspect).get("Rating")
     return None if rating in (None, "N/A") else _number(rating, source, row, f"{aspect}.Rating")

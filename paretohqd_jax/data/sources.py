@@ -143,6 +143,8 @@ def rename_columns(table: pa.Table, columns: str, source: str) -> pa.Table:
         ours, equals, theirs = (part.strip() for part in entry.partition("="))
         if not (ours and equals and theirs):
             raise InputError(f"config.data.columns={columns!r}: write it like 'prompt=question'")
+        if theirs in new_names or ours in new_names.values():
+            raise InputError(f"config.data.columns={columns!r}: name each column once")
         new_names[theirs] = ours
     check_columns(table, list(new_names), f"config.data.columns={columns!r}: {source}")
     replaced = set(new_names.values()) - set(new_names)

@@ -111,7 +111,12 @@ def score_rows(
     """
     source = data["source"]
     table = load_rows(**{name: value for name, value in data.items() if name != "min_words"})
-    table = table.filter(pa.array(is_candidate(table, data["min_words"])))
+    long_enough = is_candidate(table, data["min_words"])
+    if not long_enough.any():
+        raise InputError(
+            f"{source}: no response has {data['min_words']} words; lower config.data.min_words"
+        )
+    table = table.filter(pa.array(long_enough))
     wanted = _scored_models(models, data["scores"])
     rewards = score(
         table["prompt"].to_pylist(), table["response"].to_pylist(), wanted, backend=backend,
@@ -170,7 +175,7 @@ def some_prompts(
     prompt_ids = table["prompt_id"].to_numpy()
     num_prompts = prompt_ids.max() + 1
     drawn = np.zeros(num_prompts, bool)
-    drawn[random.permutation(num_prompts)[: round(share * num_prompts)]] = True
+    drawn[random.permutation(num_prompts)[: max(1, round(share * num_prompts))]] = True
     rewards = np.stack([table[name].to_numpy() for name in objectives], axis=1)
     return Rows(rewards[drawn[prompt_ids]], prompt_ids[drawn[prompt_ids]])
 

@@ -252,3 +252,28 @@ def test_a_table_of_another_set_is_refused_with_the_fields_it_lacks(format):
 def test_nothing_but_empty_texts_is_an_error():
     with pytest.raises(InputError, match="no row has a prompt, response; is config.data.format"):
         read("helpsteer", [helpsteer(" ", "a", 1, 1, 1, 1, 1)])
+
+
+@pytest.mark.parametrize(
+    ("format", "row", "message"),
+    [
+        ("summarize", comparison("post", 0) | {"summaries": None}, "has 0 summaries, not 2"),
+        ("summarize", comparison("post", 0) | {"summaries": ["a", "b"]}, "summaries is 'a', not a"),
+        ("summarize", comparison("post", 0) | {"info": "t3_1"}, "info is 't3_1', not a record"),
+        ("ultrafeedback", {"instruction": "i", "completions": ["a"]}, "completions is 'a', not a"),
+        ("ultrafeedback", {"instruction": 5, "completions": []}, "instruction is 5, not text"),
+        ("helpsteer", helpsteer(["p"], "a", 4, 4, 4, 1, 1), r"prompt is \['p'\], not text"),
+        ("beavertails", {"prompt": [1], "response": "a", "is_safe": True}, r"is \[1\], not text"),
+        ("safe_rlhf", safe_rlhf(0, 0) | {"response_1": 7}, "response_1 is 7, not text"),
+        ("ric", {"prompt": 1.5, "response": "a", "score1": 0.1}, "prompt is 1.5, not text"),
+    ],
+)
+def test_a_field_of_another_kind_is_named(format, row, message):
+    with pytest.raises(InputError, match=f"published: row 0: .*{message}"):
+        read(format, [row])
+
+
+def test_a_missing_score_makes_the_overall_missing_and_a_missing_text_leaves_the_row_out():
+    rows = [helpsteer("p", "a", 4, 4, 4, 1, None), helpsteer("q", None, 4, 4, 4, 1, 1)]
+    [row] = read("helpsteer", rows)
+    assert row["prompt"] == "p" and row["overall"] is None

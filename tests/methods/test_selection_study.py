@@ -107,6 +107,7 @@ def test_draws_that_are_done_are_kept(workdir, scored, tmp_path, monkeypatch):
         ({"settings": "('k=91',)"}, "'data', setting 'k=91': k: 91 rows wanted of 90"),
         ({"num_draws": 2}, "config.num_draws=2 is not valid; use at least 3"),
         ({"data.share": 0.0}, "config.data.share=0.0"),
+        ({"data.min_words": 99}, "no response has 99 words; lower config.data.min_words"),
         ({"data.scores": "helpful=quality"}, "no column 'quality'"),
         ({"data.scores": "kind=win_rate"}, "config.data.scores='kind=win_rate' is not valid"),
         ({"data.source": "nowhere.jsonl"}, "no such file"),
