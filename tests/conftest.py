@@ -30,7 +30,10 @@ jax.config.update("jax_compilation_cache_dir", str(cache))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 # Long files begin first, so that parallel workers end together.
-LONG_FILES = ("test_resume.py", "test_distributed_run.py", "test_meshes.py", "test_paretohqd.py")
+LONG_FILES = (
+    "test_resume.py", "test_distributed_run.py", "test_meshes.py", "test_paretohqd.py",
+    "test_commands.py",
+)  # fmt: skip
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

