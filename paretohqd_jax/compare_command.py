@@ -106,7 +106,9 @@ def _shared_prompts(every: Sequence[Results], intersect: bool) -> list[str]:
     if len(shared) < most:
         counts = ", ".join(f"{one.workdir} {len(one.prompts)}" for one in every)
         found = f"the runs have different test prompts ({counts}), {len(shared)} of them shared"
-        if not shared or not intersect:
+        if not shared:
+            raise InputError(f"{found}, so there is nothing to compare them on")
+        if not intersect:
             raise InputError(f"{found}; --intersect compares on shared ones alone")
         logger.warning("%s; compared on these", found)
     return [prompt for prompt in every[0].prompts if prompt in shared]

@@ -17,13 +17,14 @@ def merge_command(options: argparse.Namespace) -> None:
     from paretohqd_jax.methods.serving import model_for, read_run_config
     from paretohqd_jax.models.merging import export_merged
 
-    if os.path.lexists(options.out):
-        raise InputError(f"{options.out}: is there already; give the name of a new directory")
+    out = Path(options.out)
+    if os.path.lexists(out):
+        raise InputError(f"{out}: is there already; give the name of a new directory")
     workdir = Path(options.workdir)
     config = read_run_config(workdir)
     base, adapter = model_for(
         workdir, config, options.preference, options.interpolate, options.model
     )
     dtype = options.dtype or base.dtype
-    export_merged(Path(options.out), base.source, adapter, base.lora, dtype)
-    print(f"{options.out}: {base.source} with its adapter merged, in {dtype}")
+    export_merged(out, base.source, adapter, base.lora, dtype)
+    print(f"{out}: {base.source} with its adapter merged, in {dtype}")

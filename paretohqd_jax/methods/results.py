@@ -55,8 +55,9 @@ def read_results(workdir: Path, stage: str = "") -> Results:
     Raises:
       InputError: the directory holds no finished evaluation, or has no such stage.
     """
-    points = _read_json(workdir / "evaluation" / "points.json")
-    config = _read_json(workdir / "config.json")
+    names = ("objectives", "preferences", "fronts", "frames")
+    points = _read_json(workdir / "evaluation" / "points.json", names)
+    config = _read_json(workdir / "config.json", ("rewards", "evaluate"))
     objectives, fronts = points["objectives"], points["fronts"]
     if not stage or len(fronts) == 1:
         stage = list(fronts)[-1]
@@ -64,9 +65,16 @@ def read_results(workdir: Path, stage: str = "") -> Results:
         raise InputError(f"{workdir}: has no {stage!r}; use one of {', '.join(fronts)}")
     path = workdir / "evaluation" / "scores.parquet"
     answers = read_table(path)
-    check_columns(answers, ("adapter", "prompt", "response", *objectives), path)
+    columns = ("adapter", "prompt", "response", "num_tokens", "collapsed")
+    check_columns(answers, (*columns, *objectives), path)
     sizes = [len(front["models"]) for front in fronts.values()]
     tables = rows_by_model(answers, 1 + sum(sizes))
+    prompts = tables[0]["prompt"].to_pylist()
+    if not prompts or any(rows["prompt"].to_pylist() != prompts for rows in tables):
+        raise InputError(
+            f"{path}: holds no answer of each of {len(tables)} models to the same prompts; "
+            "remove the file and run again"
+        )
     base, *models = [model_responses(rows, objectives, path) for rows in tables]
     first = sum(sizes[: list(fronts).index(stage)])
     return Results(
@@ -76,15 +84,20 @@ def read_results(workdir: Path, stage: str = "") -> Results:
                   if name != "batch_size"},
         objectives=objectives,
         preferences=points["preferences"],
-        prompts=tables[0]["prompt"].to_pylist(),
+        prompts=prompts,
         base=base,
         front=models[first : first + len(fronts[stage]["models"])],
         frame=Frame.from_dict(points["frames"][0]),
     )  # fmt: skip
 
 
-def _read_json(path: Path) -> dict:
+def _read_json(path: Path, names: Sequence[str]) -> dict:
+    """The object in a file, which must have all of `names`."""
     try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+        values = json.loads(path.read_text())
+        missing = [name for name in names if name not in values]
+    except (OSError, TypeError, ValueError) as error:
         raise InputError(f"{path}: cannot be read ({error}); is that a finished run?") from error
+    if missing:
+        raise InputError(f"{path}: has no {', '.join(missing)}; is that a finished run?")
+    return values

@@ -46,7 +46,7 @@ def read_run_config(workdir: Path) -> ConfigDict:
             config.update(values)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
-            f"{path}: cannot be read ({error}); is {workdir} a run directory?"
+            f"{path}: cannot be read ({str(error):.120}); is {workdir} a run directory?"
         ) from error
     if method != config.method:
         raise InputError(f"{workdir}: is a run of {method!r}, which has no model per preference")

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from paretohqd_jax.commands import run
-from paretohqd_jax.data.rows import write_table
+from paretohqd_jax.data.rows import read_table, write_table
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.files import write_json
 from paretohqd_jax.methods.evaluation import evaluate_models
@@ -61,6 +61,19 @@ def runs(tmp_path_factory):
     shutil.copytree(path / "seed0", path / "seed2")
     finished_run(path / "other_prompts", prompts=range(4, 14), seed=3)
     return path
+
+
+@pytest.fixture(scope="module")
+def damaged(runs):
+    """A finished run with a part of it missing, one copy for each part."""
+    names = ("no_points", "no_options", "no_lengths", "no_last_answer")
+    for name in names:
+        shutil.copytree(runs / "plain", runs / name)
+    write_json(runs / "no_points/evaluation/points.json", [])
+    write_json(runs / "no_options/config.json", {"evaluate": {}})
+    answers = read_table(runs / "plain/evaluation/scores.parquet")
+    write_table(runs / "no_lengths/evaluation/scores.parquet", answers.drop_columns(["num_tokens"]))
+    write_table(runs / "no_last_answer/evaluation/scores.parquet", answers[:-1])
 
 
 @pytest.fixture(autouse=True)
@@ -141,7 +154,7 @@ def test_an_intersection_takes_the_same_prompts_of_every_model(runs):
 
 def test_no_shared_prompt_is_refused_even_so(runs):
     finished_run(runs / "strange", prompts=range(50, 53))
-    with pytest.raises(InputError, match="0 of them shared"):
+    with pytest.raises(InputError, match="0 of them shared, so there is nothing to compare"):
         compare("plain", "strange", "--intersect")
 
 
@@ -170,9 +183,13 @@ def test_other_sampling_is_told(runs, caplog):
         (["plain", "plain"], "another run is called 'plain'"),
         (["=plain"], "write .NAME=.DIR"),
         (["nowhere"], "nowhere/evaluation/points.json: cannot be read .*; is that a finished run"),
+        (["no_points"], "no_points/evaluation/points.json: has no objectives, preferences, fronts"),
+        (["no_options"], "no_options/config.json: has no rewards; is that a finished run"),
+        (["no_lengths"], "no_lengths/evaluation/scores.parquet: no column 'num_tokens'"),
+        (["no_last_answer"], "scores.parquet: holds no answer of each of .* to the same prompts"),
     ],
 )
-def test_what_does_not_fit_is_named(arguments, message):
+def test_what_does_not_fit_is_named(damaged, arguments, message):
     with pytest.raises(InputError, match=message):
         compare(*arguments)
 
