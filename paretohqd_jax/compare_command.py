@@ -128,9 +128,10 @@ def comparison_table(comparison: Mapping[str, Any]) -> str:
             row.append(_with_interval(front, "hypervolume", frame))
             row.append(_with_interval(front, "gain", frame) if "gain" in front else "")
         num_tokens = np.mean([model["num_tokens"] for model in front["models"]])
+        alone = len(front["models"]) == 1  # has nothing to be steered between
         row += [
             f"{front['igd_plus']:.3f}",
-            ", ".join(f"{value:.2f}" for value in front["steerability"]),
+            "" if alone else ", ".join(f"{value:.2f}" for value in front["steerability"]),
             f"{front['dominated_share']:.0%}",
             f"{front['collapse']['total']:.1%}",
             f"{num_tokens:.0f}",

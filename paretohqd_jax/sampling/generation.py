@@ -175,7 +175,8 @@ def encode_prompts(
             raise InputError(
                 f"prompt {prompt} has {len(ids)} tokens: with max_new_tokens="
                 f"{sampling.max_new_tokens} that is more than the model's context of {context};"
-                f" shorten it or leave it out (it begins {prompts[prompt][:40]!r})"
+                " shorten it, leave it out, or lower max_new_tokens"
+                f" (it begins {prompts[prompt][:40]!r})"
             )
     return prompt_ids
 

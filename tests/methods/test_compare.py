@@ -114,7 +114,7 @@ def test_a_run_gains_nothing_over_itself():
         assert copy["gain"][frame] == 0 and copy["gain_interval"][frame] == [0, 0]
 
 
-def test_gains_above_the_base_model():
+def test_gains_above_the_base_model(capsys):
     fronts = compare("ours=seed0,seed1", "--base")["fronts"]
     assert list(fronts) == ["base model", "ours"]
     base, ours = fronts.values()
@@ -122,6 +122,11 @@ def test_gains_above_the_base_model():
     assert base["models"][0]["mean_rewards"] == base["base"]["mean_rewards"]
     gain = ours["hypervolume"]["z-score"] - base["hypervolume"]["z-score"]
     assert ours["gain"]["z-score"] == pytest.approx(gain) and gain > 1
+    header, _, alone, several = (
+        line.split(" | ") for line in capsys.readouterr().out.splitlines()[:4]
+    )
+    column = header.index("steerability")
+    assert (alone[column], several[column]) == ("", "1.00, 1.00")
 
 
 def test_an_earlier_stage(runs):
