@@ -7,6 +7,7 @@ layer l the same once the layers before it are taken away.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -33,6 +34,7 @@ POOL_SAMPLE = 2048  # rows whose layers show how deep a pool reaches
 POOL_CHAMPIONS = 16
 NUM_JUDGES = 256  # rows whose number dominated makes a champion
 FEW = 2048  # so few rows are compared pair by pair for a front
+VERY_FEW = 256  # for so few, all pairs in numpy cost less than calling a program
 
 
 def non_dominated_rank(rewards: Array, *, validate: bool = True) -> Array:
@@ -120,14 +122,14 @@ def _shallow_rows(rewards: np.ndarray, min_size: int) -> tuple[np.ndarray, np.nd
     if num_rows >= 4 * POOL_SAMPLE and wanted < POOL_SAMPLE // 4:
         padded = pad_rows(rewards, dtype=np.float32)
         rounded = padded[:num_rows]
-        ids = sieve.sample_rows(rewards, POOL_SAMPLE)
+        ids = sieve.sample_ids(len(rewards), POOL_SAMPLE)
         ranks = _host_ranks(rewards[ids])
         last = np.partition(ranks, wanted)[wanted]
         too_deep = ids[:0]
         for _ in range(2):
             layer = ids[ranks == last]
-            candidates = layer[sieve.sample_rows(layer, NUM_JUDGES)]
-            judges = rounded[ids[sieve.sample_rows(ids, NUM_JUDGES)]]
+            candidates = layer[sieve.sample_ids(len(layer), NUM_JUDGES)]
+            judges = rounded[ids[sieve.sample_ids(len(ids), NUM_JUDGES)]]
             chosen = sieve.champions(rounded[candidates], judges, POOL_CHAMPIONS)
             champions = candidates[np.asarray(chosen)]
             keep = np.array(sieve.undominated(padded, rounded[champions]))[:num_rows]
@@ -146,11 +148,20 @@ def _shallow_rows(rewards: np.ndarray, min_size: int) -> tuple[np.ndarray, np.nd
 @jax.ensure_compile_time_eval()
 def _host_front(rewards: np.ndarray) -> np.ndarray:
     ids = sieve.survivors(rewards)
-    left = exact_float32(rewards[ids])
-    padded = pad_rows(left, None if len(ids) == len(rewards) else sieve.survivor_size(len(ids)))
+    left = rewards[ids]
+    if len(left) <= VERY_FEW and (left == left).all():  # nan needs the kernels' order
+        front = _front_of_very_few(left)
+    else:
+        size = None if len(left) == len(rewards) else sieve.survivor_size(len(left))
+        front = np.asarray(_jitted_front(pad_rows(exact_float32(left), size)))[: len(left)]
     mask = np.zeros(len(rewards), bool)
-    mask[ids] = np.asarray(_jitted_front(padded))[: len(ids)]
+    mask[ids] = front
     return mask
+
+
+def _front_of_very_few(rewards: np.ndarray) -> np.ndarray:
+    as_good = functools.reduce(np.logical_and, (np.greater_equal.outer(c, c) for c in rewards.T))
+    return ~(as_good & ~as_good.T).any(axis=0)
 
 
 @jax.ensure_compile_time_eval()
@@ -166,7 +177,7 @@ def _is_one_front(rewards: np.ndarray) -> bool:
     costs three times as much, but only if a sample suggests it."""
     if len(rewards) < 4 * POOL_SAMPLE:
         return False
-    sample = rewards[sieve.sample_rows(rewards, NUM_JUDGES)]
+    sample = rewards[sieve.sample_ids(len(rewards), NUM_JUDGES)]
     if (sample[:, None] > sample[None]).all(axis=2).any():
         return False
     return bool(np.asarray(_jitted_front(pad_rows(rewards)))[: len(rewards)].all())

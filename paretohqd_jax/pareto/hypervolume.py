@@ -74,13 +74,15 @@ def _on_host(points: np.ndarray, reference: np.ndarray) -> float:
     points = points if above.all() else points[above]
     kept = survivors(points)
     points = points if len(kept) == len(points) else points[kept]
-    heights = (points.T.astype(np.float64) - reference[:, None]).T
     if points.shape[1] > 3:
-        return _by_library(heights, np.zeros_like(reference))
+        return _by_library(points, reference)
     order_only = exact_float32(points)
     size = survivor_size(len(points)) if len(kept) < len(above) else bucket_size(len(points))
     with jax.enable_x64(True):
-        return float(_jitted_volume(pad_rows(heights, size, fill=0), pad_rows(order_only, size)))
+        padded = pad_rows(points, size, fill=-np.inf, dtype=np.float64)
+        # Put there first: a caller's own array stays narrow where its jit has narrowed it before.
+        padded, reference = jax.device_put((padded, reference))
+        return float(_jitted_volume(padded, reference, pad_rows(order_only, size)))
 
 
 def _by_library(points: np.ndarray, reference: np.ndarray) -> float:
@@ -93,7 +95,8 @@ def _by_library(points: np.ndarray, reference: np.ndarray) -> float:
 
 
 @jax.jit
-def _jitted_volume(heights: jax.Array, order_only: jax.Array) -> jax.Array:
+def _jitted_volume(points: jax.Array, reference: jax.Array, order_only: jax.Array) -> jax.Array:
+    heights = jnp.maximum(points - reference, 0)  # 0 for padding, which is -inf
     order, gains = _swept_gains(heights, order_keys(order_only), 0)
     return (gains * heights[order, 0]).sum()
 

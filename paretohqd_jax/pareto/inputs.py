@@ -57,8 +57,11 @@ def check_rewards(rewards: Any, validate: bool, name: str = "rewards") -> Array:
 
 
 def answer_in_kind(result: np.ndarray, question: Any) -> Array:
-    """Gives a numpy `result` back as a jax array where the caller's input was one."""
-    return jnp.asarray(result) if isinstance(question, jax.Array) else result
+    """Gives a numpy `result` back as a jax array where the caller's input was one.
+
+    Unlike `jnp.asarray`, `device_put` compiles nothing for a new shape.
+    """
+    return jax.device_put(result) if isinstance(question, jax.Array) else result
 
 
 def nearest_float32(rewards: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from paretohqd_jax.pareto.inputs import nearest_float32, pad_rows
+from paretohqd_jax.pareto.inputs import Array, pad_rows
 
 SAMPLE = 4096  # rows that stand for all when champions are sought
 CANDIDATES = 256  # rows compared with each other, the champions being the best of them
@@ -23,10 +23,11 @@ SMALL = 1024  # so few rows are compared at once rather than sieved further
 GOLDEN_RATIO = 2654435769  # (sqrt(5) - 1) / 2 in units of 2**-32
 
 
-def sample_rows(rewards: np.ndarray, size: int) -> np.ndarray:
-    """Ids of `size` rows, spread evenly, as are any first ones of them (Weyl's sequence)."""
+def sample_ids(num_rows: int | jax.Array, size: int) -> Array:
+    """Ids of `size` of so many rows, spread evenly, as are any first ones of them (Weyl's
+    sequence). Call a traced `num_rows` under `jax.enable_x64(True)`."""
     fractions = np.arange(size, dtype=np.uint64) * GOLDEN_RATIO & 0xFFFFFFFF
-    return (fractions * len(rewards) >> 32).astype(np.int64)
+    return (fractions * num_rows >> 32).astype(np.int32)
 
 
 def survivor_size(num_rows: int) -> int:
@@ -68,9 +69,15 @@ def _exceeds(rows: jax.Array, others: jax.Array) -> jax.Array:
 
 
 @jax.jit
-def _sieve(rewards: jax.Array, sample: jax.Array) -> jax.Array:
-    """Champions of the first rows of the sample, then of the first ones that those leave there:
-    rows better than most of thousands, at the price of comparing a few hundred."""
+def _sieve(rewards: jax.Array, num_rows: jax.Array) -> jax.Array:
+    """Which rows may be non-dominated: bool [padded size], of which the first `num_rows` count.
+
+    Champions of the first rows of a sample, then of the first ones that those leave there: rows
+    better than most of thousands, at the price of comparing a few hundred.
+    """
+    with jax.enable_x64(True):
+        ids = sample_ids(num_rows.astype(jnp.uint64), SAMPLE)
+    sample = rewards[ids]
     first = sample[:CANDIDATES]
     coarse = first[champions(first, first)]
     left = undominated(sample, coarse)
@@ -87,8 +94,7 @@ def survivors(rewards: np.ndarray) -> np.ndarray:
     """
     ids, size = np.arange(len(rewards), dtype=np.int32), None
     while len(ids) > SMALL:
-        sample = nearest_float32(rewards.take(sample_rows(rewards, SAMPLE), axis=0))
-        keep = _sieve(pad_rows(rewards, size, dtype=np.float32), sample)
+        keep = _sieve(pad_rows(rewards, size, dtype=np.float32), np.int32(len(ids)))
         kept = np.flatnonzero(np.asarray(keep)[: len(ids)])
         if 10 * len(kept) > 9 * len(ids):
             break

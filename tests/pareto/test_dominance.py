@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from paretohqd_jax.errors import InputError
-from paretohqd_jax.pareto import non_dominated_mask, non_dominated_rank, pool_layers
+from paretohqd_jax.pareto import (
+    dominance,
+    non_dominated_mask,
+    non_dominated_rank,
+    pool_layers,
+)
+from paretohqd_jax.pareto.inputs import exact_float32, pad_rows
 
 AWKWARD = [0.0, -0.0, 1.0, -1.0, 1e-40, -1e-40, 3e38, -3e38, np.float32(1) + np.float32(2**-23)]
 
@@ -63,10 +69,17 @@ def test_agrees_with_brute_force(rewards):
     ranks = non_dominated_rank(rewards)
     np.testing.assert_array_equal(ranks, brute_force.ranks(rewards))
     np.testing.assert_array_equal(non_dominated_mask(rewards), ranks == 0)
+    np.testing.assert_array_equal(_front_without_numpy(rewards), ranks == 0)
     pool = pool_layers(rewards, 5)
     if len(rewards):
         last = np.sort(ranks)[min(5, len(rewards)) - 1]
         np.testing.assert_array_equal(pool, np.where(ranks <= last, ranks, -1))
+
+
+def _front_without_numpy(rewards):
+    """The mask by the kernels that serve more rows: that of so few is found in numpy."""
+    padded = pad_rows(exact_float32(rewards))
+    return np.asarray(dominance._jitted_front(padded))[: len(rewards)]
 
 
 @settings(max_examples=100)
@@ -81,6 +94,7 @@ def test_many_small_sets_agree_with_brute_force(num_objectives, num_values, seed
     together = sets.reshape(-1, num_objectives)
     np.testing.assert_array_equal(non_dominated_rank(together), expected)
     np.testing.assert_array_equal(non_dominated_mask(together), expected == 0)
+    np.testing.assert_array_equal(_front_without_numpy(together), expected == 0)
 
 
 @pytest.mark.parametrize("num_objectives", [2, 3, 6])
@@ -149,6 +163,19 @@ def test_answers_in_kind():
     assert non_dominated_mask(rewards).dtype == bool
     assert non_dominated_rank(rewards).dtype == np.int32
     assert pool_layers(jnp.asarray(rewards), 1).dtype == jnp.int32
+
+
+def test_new_row_count_of_the_same_bucket_compiles_nothing(caplog):
+    first, second = (jnp.asarray(_constant_sum(np.random.default_rng(6), n, 2)) for n in (400, 401))
+    functions = (non_dominated_mask, non_dominated_rank, lambda r: pool_layers(r, 9))
+    with jax.log_compiles():
+        for function in functions:
+            function(first)
+        assert "Compiling" in caplog.text
+        caplog.clear()
+        for function in functions:
+            function(second)
+    assert "Compiling" not in caplog.text
 
 
 @pytest.mark.parametrize("num_objectives", [1, 2, 3, 4])
