@@ -142,9 +142,9 @@ def reward_range(
     if array.shape[0] == 0:
         raise InputError("rewards: no rows, so no range")
     if scope == "data":
-        # Column by column: numpy reduces the first of two axes forty times more slowly.
-        low = xp.stack([column.min() for column in array.T])
-        high = xp.stack([column.max() for column in array.T])
+        # numpy reduces neighbouring numbers many times faster than the first of two axes.
+        columns = array.T if xp is jnp else np.ascontiguousarray(array.T)
+        low, high = columns.min(axis=1), columns.max(axis=1)
     elif scope == "pareto":
         first = ranks is None
         inside = (non_dominated_mask(array, validate=False) if first else ranks >= 0)[:, None]

@@ -91,7 +91,7 @@ def nearest_to_ray(
         return _nearest_traced(array, preferences, k, low, high, normalize, candidates)
     row_ids, distances = _nearest_on_host(array, preferences, k, low, high, normalize, candidates)
     if isinstance(rewards, jax.Array):
-        return jnp.asarray(row_ids), jnp.asarray(distances.astype(np.float32))
+        return jax.device_put((row_ids, distances.astype(np.float32)))
     return row_ids, distances
 
 
@@ -116,20 +116,19 @@ def _nearest_on_host(
     rows = rows if rows.dtype == np.float32 else rows.astype(np.float64, copy=False)
     rays = _rays(preferences, np.asarray(low), np.asarray(high), normalize, np.float64)
     num_objectives, num_blocks = rows.shape[1], bucket_size(-(-len(rows) // BLOCK))
+    padded = pad_rows(rows, num_blocks * BLOCK)
     with jax.enable_x64(True):
-        smallest, largest = map(
-            np.asarray, _block_minima(pad_rows(rows, num_blocks * BLOCK), *rays)
-        )
+        smallest, largest = map(np.asarray, _block_minima(padded, *rays))
     error = 4 * (num_objectives + 4) * np.finfo(np.float32).eps * num_objectives * largest
     bound = _kth_smallest(smallest, k) + error + 2 * 10.0**-DECIMALS
-    ray, block = np.nonzero(smallest <= bound[:, None])
-    ray = np.repeat(ray, BLOCK)
-    row = (block[:, None] + num_blocks * np.arange(BLOCK)).ravel()
-    ray, row = ray[row < len(rows)], row[row < len(rows)]
+    ray, block = np.divmod(np.flatnonzero(smallest <= bound[:, None]), num_blocks)
+    row = block[:, None] + num_blocks * np.arange(BLOCK)  # [number of blocks found, BLOCK]
     ideal, scale, directions = rays
-    distances = _distance(offsets_from(rows[row], ideal, scale), directions[:, ray])
-    near = distances <= bound[ray]
-    ray, row, distances = ray[near], row[near], distances[near]
+    offsets = offsets_from(padded.take(row.ravel(), axis=0), ideal, scale)
+    distances = _distance(offsets.reshape(-1, *row.shape), directions[:, ray, None])
+    near = distances <= bound[ray, None]  # never of padding, whose distances are nan
+    ray = np.repeat(ray, near.sum(axis=1))
+    row, distances = row[near], distances[near]
     order = np.lexsort((row, np.round(distances, DECIMALS), ray))
     starts = np.searchsorted(ray[order], np.arange(directions.shape[1]))
     first = order[starts[:, None] + np.arange(k)]
