@@ -1,6 +1,6 @@
 """Times paretohqd_jax.pareto beside the libraries people use today, in one run.
 
-    python benchmarks/pareto.py --quick             # some minutes on two cores
+    python benchmarks/pareto.py --quick             # two minutes on two cores
     python benchmarks/pareto.py --output table.md   # the full table, about fifteen minutes
     python benchmarks/pareto.py --tasks mask,pool   # some tasks of it
     python benchmarks/pareto.py --rows 10000000     # masks and pools of so many rows
@@ -335,7 +335,7 @@ def versions() -> str:
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="fewer cases, some minutes")
+    parser.add_argument("--quick", action="store_true", help="fewer cases, two minutes")
     parser.add_argument("--tasks", default=",".join(PEER_TASKS), help="default: %(default)s")
     parser.add_argument("--rows", type=int, default=0, help="masks and pools of so many rows only")
     parser.add_argument("--scores", help=".npy file of scores to use in place of made data")
