@@ -235,5 +235,5 @@ def _mean_ranks(values: np.ndarray) -> np.ndarray:
 
 
 def dominated_share(points: np.ndarray) -> float:
-    """The share of `points` that another of them beats: no worse in all, better in some."""
+    """The share of `points [num_points, M]` that another beats: no worse in all, better in some."""
     return float(1 - np.mean(non_dominated_mask(points)))

@@ -91,8 +91,8 @@ def measure(
 ) -> tuple[Output, Output, Output]:
     """All models of each stage and the base model answer the held-out prompts, and are measured.
 
-    Returns the scored answers, training rows whose rewards are in the same units, and the measured
-    points.
+    `preferences` are `[num_preferences, num_objectives]`, one per model of a stage. Returns the
+    scored answers, training rows whose rewards are in the same units, and the measured points.
     """
     answered = run.step(
         "respond", "evaluation/responses.parquet",
@@ -129,7 +129,7 @@ def reference_rows(config: ConfigDict, run: Run, base: BaseModel, scored: Output
 def export(
     config: ConfigDict, run: Run, base: BaseModel, trained: Output, preferences: np.ndarray
 ) -> Output:
-    """Writes the adapters in PEFT's format."""
+    """Writes the adapters, one per row of `preferences [num_preferences, M]`, in PEFT's format."""
     return run.step(
         "export", "adapters", partial(steps.export_adapters, base=base), trained,
         adapter_names=adapter_names(preferences), also=network_options(config, base),
@@ -170,7 +170,7 @@ def network_options(config: ConfigDict, base: BaseModel) -> dict[str, Any]:
 
 
 def goal_options(config: ConfigDict, preferences: np.ndarray) -> dict[str, Any]:
-    """The names of the objectives, and the preferences."""
+    """The names of the objectives, and the preferences `[num_preferences, num_objectives]`."""
     return {
         "objectives": objective_names(config.rewards.models),
         "preferences": preferences.tolist(),
@@ -214,7 +214,7 @@ def sampling_options(options: ConfigDict) -> dict[str, float]:
 
 
 def adapter_names(preferences: np.ndarray) -> list[str]:
-    """A name per preference that is safe in file names, such as `w0.50_0.50`."""
+    """A name for each of `preferences [num_preferences, M]`, safe in file names: `w0.50_0.50`."""
     names = ["w" + "_".join(f"{weight:.2f}" for weight in row) for row in preferences]
     if len(set(names)) < len(names):  # preferences closer than a hundredth
         names = [f"{name}_{index}" for index, name in enumerate(names)]

@@ -141,7 +141,10 @@ def _fitting_rows(
 
 
 def with_rewards(table: pa.Table, rewards: np.ndarray, objectives: Sequence[str]) -> pa.Table:
-    """The table with one float32 column per objective, in place of any of that name."""
+    """The table with each column of `rewards [num_rows, num_objectives]` under its name, float32.
+
+    They take the place of columns of these names.
+    """
     table = table.drop_columns([name for name in objectives if name in table.column_names])
     for column, name in enumerate(objectives):
         table = table.append_column(name, pa.array(rewards[:, column], pa.float32()))

@@ -198,7 +198,10 @@ def measure_draw(
     settings: Mapping[str, Mapping[str, Any]],
     source: str,
 ) -> dict[str, Any]:
-    """Selects from the same rows in every setting; `source` begins the message of a mistake."""
+    """Selects from the same rows in every setting, for `preferences [num_preferences, M]`.
+
+    `source` begins the message of a mistake.
+    """
     frame = z_score_frame(rows.rewards, "the rows of the draw")
     measured = {}
     for name, setting in settings.items():
@@ -234,7 +237,10 @@ def select_with(
     normalize: bool,
     decimals: int,
 ) -> Selection:
-    """The selection of one setting; arguments as in `config.select`."""
+    """The selection of one setting; options as in `config.select` of a study.
+
+    `rewards` are `[num_rows, num_objectives]`, `preferences` `[num_preferences, num_objectives]`.
+    """
     if decimals >= 0:
         rewards = np.round(rewards, decimals)
     num_rows = len(rewards)
