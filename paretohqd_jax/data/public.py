@@ -46,6 +46,11 @@ def hh_pairs(table: pa.Table, source: str) -> pa.Table:
                     "source_row": number,
                 }
             )  # fmt: skip
+    if num_mixed and not rows:
+        raise InputError(
+            f"{source}: chosen and rejected have different prompts in every "
+            "pair; a pair is two answers to one prompt"
+        )
     if num_mixed:
         logger.info("%s: %d pairs with different prompts left out", source, num_mixed)
     return _without_empty(rows, ("prompt", "chosen", "rejected"), source)

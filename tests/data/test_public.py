@@ -48,6 +48,11 @@ def test_hh_is_split_at_the_last_answer_of_each_side(caplog):
     assert "1 rows with an empty text left out" in caplog.text
 
 
+def test_pairs_of_mixed_prompts_alone_are_refused():
+    with pytest.raises(InputError, match="published: chosen and rejected have different prompts"):
+        read("hh", HH[1:2])
+
+
 def test_hh_from_its_gzipped_files_as_rows_and_as_pairs(tmp_path):
     path = tmp_path / "harmless-base.jsonl.gz"
     with gzip.open(path, "wt") as file:
