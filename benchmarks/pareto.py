@@ -6,13 +6,13 @@
     python benchmarks/pareto.py --rows 10000000     # masks and pools of so many rows
     python benchmarks/pareto.py --scores scores.npy # scores [num_rows, num_objectives] of yours
 
-Peers are those of benchmarks/requirements.txt that are installed. Ours gets a float32 array on the
-device (numpy float64 for uniform64, whose values float32 cannot hold) and is called as a user
-would, checks included; peers get contiguous, already negated float64 with the same values. All take
-turns within a case; the figures are medians, the ratio is seconds of the best peer / ours, and our
-first call less the median is shown apart as compile time. Every peer's result must equal ours:
-ranks, masks and pools bit for bit, hypervolumes to 1e-12, distances of the nearest rows to 1e-6;
-the ranks of a chain are also known without a peer.
+Peers are those of benchmarks/requirements.txt that are installed. Ours gets numpy float32 (float64
+for uniform64, whose values float32 cannot hold), on an accelerator an array that lies there, and is
+called as a user would, checks included; peers get contiguous, already negated float64 with the same
+values. All take turns within a case; the figures are medians, the ratio is seconds of the best peer
+/ ours, and our first call less the median is shown apart as compile time. Every peer's result must
+equal ours: ranks, masks and pools bit for bit, hypervolumes to 1e-12, distances of the nearest rows
+to 1e-6; the ranks of a chain are also known without a peer.
 """
 
 from __future__ import annotations
@@ -199,17 +199,18 @@ def too_slow(peer: Callable, case: Case) -> bool:
 
 
 def ours(case: Case, rewards: np.ndarray) -> Callable[[], object]:
-    on_device = jnp.asarray(rewards) if rewards.dtype == np.float32 else rewards
+    on_accelerator = jax.default_backend() != "cpu" and rewards.dtype == np.float32
+    given = jnp.asarray(rewards) if on_accelerator else rewards
     if case.task == "ranks":
-        return lambda: np.asarray(pareto.non_dominated_rank(on_device))
+        return lambda: np.asarray(pareto.non_dominated_rank(given))
     if case.task == "mask":
-        return lambda: np.asarray(pareto.non_dominated_mask(on_device))
+        return lambda: np.asarray(pareto.non_dominated_mask(given))
     if case.task == "pool":
-        return lambda: np.asarray(pareto.pool_layers(on_device, case.size))
+        return lambda: np.asarray(pareto.pool_layers(given, case.size))
     if case.task == "rays":
         weights = pareto.preference_grid(case.size, case.num_objectives)
         return lambda: np.asarray(
-            pareto.nearest_to_ray(on_device, weights, 100, *pareto.reward_range(on_device))[1]
+            pareto.nearest_to_ray(given, weights, 100, *pareto.reward_range(given))[1]
         )
     wide = rewards.astype(np.float64)  # float64 sums, as the peers
     return lambda: pareto.hypervolume(wide, wide.min(axis=0) - 1)

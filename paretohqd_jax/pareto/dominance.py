@@ -118,7 +118,8 @@ def _shallow_rows(rewards: np.ndarray, min_size: int) -> tuple[np.ndarray, np.nd
     layer itself, which shows it to be too deep.
     """
     num_rows = len(rewards)
-    wanted = 3 * min_size * POOL_SAMPLE // (2 * num_rows)
+    # Deeper than the pool's share of the rows, for a second pass costs more than rows too many.
+    wanted = 5 * min_size * POOL_SAMPLE // (2 * num_rows)
     if num_rows >= 4 * POOL_SAMPLE and wanted < POOL_SAMPLE // 4:
         padded = pad_rows(rewards, dtype=np.float32)
         rounded = padded[:num_rows]
