@@ -56,7 +56,8 @@ def evaluate_fronts(
       preferences: `[num_preferences, num_objectives]`.
       fronts: for each stage, in order, one entry per preference.
       base: the model that all started from.
-      training_rewards: `[num_rows, num_objectives]` of the scored rows, for the z-score frame.
+      training_rewards: `[num_rows, num_objectives]` of training rows, by the same reward models,
+        for the z-score frame.
 
     Returns:
       A JSON-able dict with `objectives`, `preferences`, `num_prompts`, `collapse_detector`,
@@ -70,7 +71,8 @@ def evaluate_fronts(
     frames = [
         z_score_frame(
             training_rewards,
-            f"mean and standard deviation of the {len(training_rewards)} scored training rows",
+            f"mean and standard deviation of {len(training_rewards)} training rows, scored by the "
+            "reward models",
         ),
         min_max_frame(
             compared,

@@ -192,7 +192,7 @@ def test_distance_to_the_union_front(evaluation):
 def test_every_hypervolume_has_its_frame_beside_it(evaluation):
     z_score, min_max = evaluation["frames"]
     assert (z_score["name"], min_max["name"]) == ("z-score", "min-max")
-    assert z_score["source"] == "mean and standard deviation of the 4 scored training rows"
+    assert "deviation of 4 training rows, scored by the reward models" in z_score["source"]
     assert z_score["reference_in_rewards"] == [-2.0, -2.0]
     assert "7 models compared here (stage1, stage2, base)" in min_max["source"]
     np.testing.assert_allclose(min_max["offset"], [0, 0], atol=1e-6)
