@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MARKERS = "osD^vP"
+NUM_COLUMNS = 4  # of the legend
 
 
 def plot_comparison(path: str | os.PathLike[str], comparison: Mapping[str, Any]) -> None:
@@ -58,7 +59,9 @@ def _draw_fronts(comparison: Mapping[str, Any], pair: tuple[int, int], axes: Axe
     x, y = (short_name(comparison["objectives"][index]) for index in pair)
     axes.set_xlabel(f"{x} (reward) \u2192 better")
     axes.set_ylabel(f"{y} (reward) \u2192 better")
-    axes.set_title(f"Mean rewards on {comparison['num_prompts']} held-out prompts")
-    axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=4, columnspacing=1.2)
+    num_rows = -(-(len(comparison["fronts"]) + 1) // NUM_COLUMNS)  # of the legend, below the title
+    heading = f"Mean rewards on {comparison['num_prompts']} held-out prompts"
+    axes.set_title(heading, pad=12 + 16 * num_rows)
+    axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=NUM_COLUMNS, columnspacing=1.2)
     axes.grid(True, color="#eceff3", lw=0.7)
     axes.set_axisbelow(True)
