@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 from pathlib import Path
 
@@ -19,6 +20,9 @@ if jax.__version_info__ < (0, 11):  # later ones have no choice of emitters
     QUICK_TO_COMPILE.append("--xla_cpu_use_fusion_emitters=false")
 os.environ.setdefault("XLA_FLAGS", " ".join(QUICK_TO_COMPILE))
 
+# A job in a shell's background ignores interrupts, and so would the processes that tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 # The same examples in every run: a failure is one of the change at hand.
 settings.register_profile("same_examples", derandomize=True, deadline=None)
 settings.load_profile("same_examples")
@@ -32,7 +36,7 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 # Long files begin first, so that parallel workers end together.
 LONG_FILES = (
     "test_resume.py", "test_distributed_run.py", "test_meshes.py", "test_paretohqd.py",
-    "test_commands.py",
+    "test_commands.py", "test_sft.py",
 )  # fmt: skip
 
 
