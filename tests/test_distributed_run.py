@@ -150,6 +150,7 @@ def saved_steps(workdir: Path) -> list[int]:
     return sorted(int(path.name) for path in steps if path.name.isdecimal())
 
 
+@pytest.mark.slow
 def test_one_of_two_stopped_then_killed_resumes_to_the_same_bytes(directory, two_processes):
     workdir = directory / "disturbed"
     assert signal_at(workdir, 1, 1, signal.SIGTERM) == [143, 143]
