@@ -10,7 +10,7 @@ import numpy as np
 from jax import lax
 
 from paretohqd_jax.errors import InputError
-from paretohqd_jax.pareto.inputs import Array, is_traced
+from paretohqd_jax.pareto.inputs import Array, answer_in_kind, is_traced
 
 DECIMALS = 9  # distances that agree to here are ties, which the smaller row id wins
 
@@ -60,6 +60,15 @@ def offsets_from(rewards: Array, ideal: Array, scale: Array) -> Array:
     on_device = isinstance(rewards, jax.Array)
     columns = rewards.T if on_device else np.ascontiguousarray(rewards.T)
     return (columns.astype(ideal.dtype) - ideal) / scale
+
+
+def choice_in_kind(
+    row_ids: np.ndarray, distances: np.ndarray, question: Any
+) -> tuple[Array, Array]:
+    """Gives numpy answers back as jax arrays, distances in float32, where the input was one."""
+    if isinstance(question, jax.Array):
+        distances = distances.astype(np.float32)
+    return answer_in_kind(row_ids, question), answer_in_kind(distances, question)
 
 
 def smallest_traced(

@@ -18,6 +18,7 @@ from paretohqd_jax.pareto.choice import (
     DECIMALS,
     box,
     check_choice,
+    choice_in_kind,
     offsets_from,
     smallest_traced,
 )
@@ -89,10 +90,8 @@ def nearest_to_ray(
     candidates = check_choice(len(array), k, candidates, traced)
     if traced:
         return _nearest_traced(array, preferences, k, low, high, normalize, candidates)
-    row_ids, distances = _nearest_on_host(array, preferences, k, low, high, normalize, candidates)
-    if isinstance(rewards, jax.Array):
-        return jax.device_put((row_ids, distances.astype(np.float32)))
-    return row_ids, distances
+    chosen = _nearest_on_host(array, preferences, k, low, high, normalize, candidates)
+    return choice_in_kind(*chosen, rewards)
 
 
 @jax.ensure_compile_time_eval()

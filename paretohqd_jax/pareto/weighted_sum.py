@@ -14,6 +14,7 @@ from paretohqd_jax.pareto.choice import (
     DECIMALS,
     box,
     check_choice,
+    choice_in_kind,
     offsets_from,
     smallest_traced,
 )
@@ -56,10 +57,8 @@ def largest_weighted_sum(
             return smallest_traced(gaps, k, candidates)
     ids = np.arange(len(array)) if candidates is None else np.flatnonzero(candidates)
     row_ids = np.stack([ids[_smallest(row, k)] for row in np.round(gaps[:, ids], DECIMALS)])
-    row_ids, gaps = row_ids.astype(np.int32), np.take_along_axis(gaps, row_ids, axis=1)
-    if isinstance(rewards, jax.Array):
-        return jnp.asarray(row_ids), jnp.asarray(gaps.astype(np.float32))
-    return row_ids, gaps
+    gaps = np.take_along_axis(gaps, row_ids, axis=1)
+    return choice_in_kind(row_ids.astype(np.int32), gaps, rewards)
 
 
 def _smallest(values: np.ndarray, k: int) -> np.ndarray:
