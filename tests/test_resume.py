@@ -5,6 +5,7 @@ Also a script: `python tests/test_resume.py 25` kills 25 times and prints where.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -50,12 +52,15 @@ def finish(process: subprocess.Popen) -> None:
     assert process.returncode == 0, errors
 
 
-def random_moment(workdir: Path, choose: random.Random) -> tuple[str, float]:
-    """A moment of a finished run: a step, and seconds into it."""
+def steps_to_kill(workdir: Path, choose: random.Random) -> tuple[Iterator[str], dict[str, float]]:
+    """Steps of a finished run in random order, the longer likelier first, over and over; seconds.
+
+    Every step comes once before any comes twice, so that few kills hit different steps.
+    """
     manifest = json.loads((workdir / "manifest.json").read_text())
     seconds = {step: manifest[step]["seconds"] for step in STEPS if step in manifest}
-    [step] = choose.choices(list(seconds), list(seconds.values()))
-    return step, choose.uniform(0, seconds[step])
+    order = sorted(seconds, key=lambda step: choose.expovariate(max(seconds[step], 1e-3)))
+    return itertools.cycle(order), seconds
 
 
 def kill_at(process: subprocess.Popen, step: str, seconds: float) -> bool:
@@ -77,19 +82,16 @@ def kill_at_random_moments(directory: Path, num_kills: int, seed: int = 0) -> li
     cache, choose = directory / "cache", random.Random(seed)
     finish(start_run(directory / "warm", cache))
     finish(start_run(directory / "whole", cache))
+    steps, seconds = steps_to_kill(directory / "whole", choose)
     hits: list[str] = []
     round_number = 0
     while len(hits) < num_kills:
         killed = directory / f"killed{round_number}"
-        moments = sorted(
-            (random_moment(directory / "whole", choose) for _ in range(num_kills - len(hits))),
-            key=lambda moment: STEPS.index(moment[0]),
-        )
-        hits += [
-            f"{step} + {seconds:.2f} s"
-            for step, seconds in moments
-            if kill_at(start_run(killed, cache), step, seconds)
-        ]
+        drawn = itertools.islice(steps, num_kills - len(hits))
+        for step in sorted(drawn, key=STEPS.index):
+            moment = choose.uniform(0, seconds[step])
+            if kill_at(start_run(killed, cache), step, moment):
+                hits.append(f"{step} + {moment:.2f} s")
         finish(start_run(killed, cache))
         for name in COMPARED:
             same = (killed / name).read_bytes() == (directory / "whole" / name).read_bytes()
