@@ -93,10 +93,12 @@ def lexicographic_order(keys: jax.Array) -> jax.Array:
 
 def _order_by_columns(codes: jax.Array) -> jax.Array:
     """Ascending lexicographic order of uint32 `codes [num_rows, num_columns]`, a sort each."""
-    order = stable_argsort(codes[:, -1])
-    for column in reversed(range(codes.shape[1] - 1)):
-        order = order[stable_argsort(codes[order, column])]
-    return order
+
+    def refine(order, column):
+        return order[stable_argsort(column[order])], None
+
+    start = jnp.arange(len(codes), dtype=jnp.int32)
+    return lax.scan(refine, start, codes.T, reverse=True)[0]
 
 
 def _order_by_first_column(codes: jax.Array) -> jax.Array:
