@@ -202,9 +202,7 @@ def checkpoints(config: ConfigDict) -> dict[str, Any]:
 
 def data_options(config: ConfigDict) -> dict[str, str]:
     """The part of `config.data` that says where the rows come from."""
-    names = ["source", "format", "columns", "split", "revision"]
-    if config.data.scores:  # a newer option: runs without it stay up to date
-        names.append("scores")
+    names = ("source", "format", "columns", "split", "revision", "scores")
     return {name: config.data[name] for name in names}
 
 

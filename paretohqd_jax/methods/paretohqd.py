@@ -100,9 +100,8 @@ def check(config: ConfigDict) -> None:
 
 def selection_options(config: ConfigDict) -> tuple[dict, dict]:
     """The options of the selections of stage 1 and of stage 2, which takes half as many rows."""
-    names = ["range_scope", "normalize", "min_words"]
-    if config.select.rule != "ray":  # a newer option: runs without it stay up to date
-        names.append("rule")
-    shared = {name: config.select[name] for name in names}
+    shared = {
+        name: config.select[name] for name in ("rule", "range_scope", "normalize", "min_words")
+    }
     sizes = {name: config.select[name] for name in ("k", "min_pool_size")}
     return sizes | shared, {name: size // 2 for name, size in sizes.items()} | shared
