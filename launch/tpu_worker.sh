@@ -39,19 +39,18 @@ setup() {
 is_running() { ! flock --nonblock "$state/lock" true; }
 
 start() {
-  if is_running; then
+  exec 9>"$state/lock"
+  if ! flock --nonblock 9; then
     echo "error: a run is going on; stop it first" >&2
     exit 1
   fi
-  mount_storage
+  mount_storage 9>&-
   rm -f "$state/status" "$state/pid"
   setsid "$BASH" launch/tpu_worker.sh supervise "$@" </dev/null >>"$state/log" 2>&1 &
 }
 
-# Holds the lock and leaves the exit status. The signal that ends a host reaches this shell too.
+# Inherits the lock and leaves the exit status. The signal that ends a host reaches this shell too.
 supervise() {
-  exec 9>"$state/lock"
-  flock --timeout 10 9 || exit 1
   trap : TERM
   local status=0
   (

@@ -11,7 +11,7 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import jax  # noqa: E402
 import pytest  # noqa: E402
-from hypothesis import settings  # noqa: E402
+from hypothesis import HealthCheck, settings  # noqa: E402
 
 # Tests compile much and compute little: code that is not optimised is ready in a tenth of the time.
 # The processes that tests start take the flags over.
@@ -20,11 +20,15 @@ if jax.__version_info__ < (0, 11):  # later ones have no choice of emitters
     QUICK_TO_COMPILE.append("--xla_cpu_use_fusion_emitters=false")
 os.environ.setdefault("XLA_FLAGS", " ".join(QUICK_TO_COMPILE))
 
-# A job in a shell's background ignores interrupts, and so would the processes that tests interrupt.
+# A job in a shell's background ignores interrupts, and so would the processes that tests interrupt;
+# a shell script cannot even handle what was ignored when it began.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
-# The same examples in every run: a failure is one of the change at hand.
-settings.register_profile("same_examples", derandomize=True, deadline=None)
+# The same examples in every run, at whatever speed: a failure is one of the change at hand.
+settings.register_profile(
+    "same_examples", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("same_examples")
 
 jax.config.update("jax_num_cpu_devices", 8)

@@ -93,6 +93,19 @@ def test_the_keyboard_moves_the_slider(browser):
     assert browser.evaluate(SHOWN)[7] == answer(7, 2, 1).response
 
 
+def test_a_move_lays_the_page_out_once(browser):
+    def layouts():
+        metrics = browser.send("Performance.getMetrics")["metrics"]
+        return next(each["value"] for each in metrics if each["name"] == "LayoutCount")
+
+    browser.send("Performance.enable")
+    before = layouts()
+    for number in range(12):
+        browser.evaluate(MOVE % (number % 3))
+    assert layouts() - before <= 2 * 12  # one more where a frame falls between
+
+
+@pytest.mark.slow
 def test_a_thousand_responses_stay_fluent(browser):
     milliseconds = [browser.evaluate(MOVE % (number % 3)) for number in range(12)]
     assert np.median(milliseconds) < 250, milliseconds  # a shared core; a frame or two otherwise

@@ -39,16 +39,16 @@ def launch(tmp_path, programs) -> Script:
     (tmp_path / "here").mkdir()
     checkout = tmp_path / "checkout"
     shutil.copytree(LAUNCH, checkout / "launch")
+    path = f"{tmp_path / 'programs'}:{os.environ['PATH']}"
+    minimal = {"PATH": path, "HOME": str(tmp_path)}
     git = ["git", "-C", checkout, "-c", "user.name=test", "-c", "user.email=test@localhost"]
     for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "launch"]):
-        subprocess.run([*git, *command], check=True)
+        subprocess.run([*git, *command], env=minimal, check=True)
 
-    def run(script: str, *arguments: str, timeout: float = 60, **environment: str):
-        path = f"{tmp_path / 'programs'}:{os.environ['PATH']}"
-        environment = {"PATH": path, "HOME": str(tmp_path), **environment}
+    def run(script: str, *arguments: str, **environment: str):
         return subprocess.run(
             [checkout / "launch" / script, *arguments],
-            env=environment, cwd=tmp_path / "here", timeout=timeout,
+            env=minimal | environment, cwd=tmp_path / "here", timeout=300,
             capture_output=True, text=True,
         )  # fmt: skip
 

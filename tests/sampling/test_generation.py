@@ -141,6 +141,7 @@ def test_a_killed_run_goes_on(toy, table, tmp_path, monkeypatch, num_calls):
 
 
 def test_what_has_ended_is_kept_on_any_failure(toy, table, tmp_path, monkeypatch):
+    monkeypatch.setattr(generation, "SECONDS_BETWEEN_SHARDS", float("inf"))
     with monkeypatch.context() as context, pytest.raises(KeyboardInterrupt):
         interrupt_after(context, 4)
         generate(toy, tmp_path)
