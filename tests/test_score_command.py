@@ -36,7 +36,7 @@ def test_a_file_gets_a_column_per_model_and_their_statistics(rows, tmp_path, cap
     assert "3 rows" in capsys.readouterr().out
 
 
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error::RuntimeWarning")
 def test_inspecting_one_row_and_prompts_that_are_messages(tmp_path, capsys):
     scores = {"a": [float(i) for i in range(60)], "b": [float(i * 7 % 60) for i in range(60)]}
     prompts = [[{"role": "user", "content": "hi"}]] * 60

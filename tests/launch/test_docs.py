@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 
 import pytest
 from pages import PAGES, ROOT, blocks
@@ -36,7 +37,7 @@ def test_scripts_run_dry(title, launch, programs):
     text, number = SCRIPT.subn(r'"$ROOT"/\1 --dry-run', SECTIONS[title])
     assert number == SECTIONS[title].count("launch/")
     page = programs("page", f"set -eu\n{text}")
-    ran = launch(page, ROOT=str(ROOT), PYTHON="python3")
+    ran = launch(page, ROOT=str(ROOT), PYTHON=sys.executable)
     assert ran.returncode == 0, ran.stderr
     assert ran.stderr == ""
     assert len(ran.stdout.splitlines()) >= number
