@@ -6,6 +6,7 @@ import gzip
 import json
 from pathlib import Path
 
+import jax
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -13,6 +14,8 @@ from pages import ROOT
 
 from paretohqd_jax.data.rows import write_table
 from paretohqd_jax.main import console
+from paretohqd_jax.methods import alignment
+from paretohqd_jax.training.mesh import make_mesh
 
 
 @pytest.fixture(scope="session")
@@ -46,7 +49,10 @@ def files(tmp_path_factory) -> Path:
     (folder / "prompts.txt").write_text("Sing.\nSing more.\n")
     told = {"instruction": "Sing", "temperature": 1.0, "max_new_tokens": 60}
     (folder / "instructions.jsonl").write_text(json.dumps(told))
-    run_toys(folder / "run")
+    with pytest.MonkeyPatch.context() as patch:  # more devices compile for longer
+        one = make_mesh(devices=jax.devices()[:1])
+        patch.setattr(alignment, "make_mesh", lambda **_: one)
+        run_toys(folder / "run")
     return folder
 
 
