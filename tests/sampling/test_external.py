@@ -24,6 +24,7 @@ from paretohqd_jax.models.weights import RANDOM_TOY, load_config
 from paretohqd_jax.sampling.external import check_engine, external_responses
 from paretohqd_jax.sampling.generation import SCHEMA
 from paretohqd_jax.sampling.sampler import SamplingConfig
+from paretohqd_jax.training.mesh import make_mesh
 
 PROMPTS = ["one", "two and more", "three", "four"]
 FAKE = Path(__file__).parent / "fake_engine"
@@ -203,7 +204,12 @@ def test_models_no_engine_loads_are_refused(source):
 
 def test_a_run_stops_for_the_engine_and_goes_on(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(alignment, "check_engine", lambda *_: None)  # the toy model is no file
-    options = (f"--config={TOY}", f"--workdir={tmp_path}", "--config.generate.engine=external")
+    one = make_mesh(devices=jax.devices()[:1])  # more devices compile for longer
+    monkeypatch.setattr(alignment, "make_mesh", lambda **_: one)
+    options = (
+        f"--config={TOY}", f"--workdir={tmp_path}", "--config.generate.engine=external",
+        "--config.train.stage1_steps=4", "--config.train.stage2_steps=2",
+    )  # fmt: skip
 
     def run() -> str:
         console(["paretohqd", *options])
