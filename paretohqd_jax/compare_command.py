@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from paretohqd_jax.data.rows import check_writable
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.evaluation.comparison import Contender, compare_fronts
 from paretohqd_jax.evaluation.comparison_plot import plot_comparison
@@ -25,6 +26,8 @@ def compare_command(options: argparse.Namespace) -> None:
 
     Each argument is [NAME=]DIR, or [NAME=]DIR,DIR,... for one method run under several seeds.
     """
+    out = Path(options.out)
+    check_writable(out / "comparison.json", (".json",))
     directories = _parse_runs(options.runs)
     results = {
         name: [read_results(Path(directory), options.stage) for directory in group]
@@ -52,7 +55,6 @@ def compare_command(options: argparse.Namespace) -> None:
         contenders = {"base model": base} | contenders
     frame = dataclasses.replace(first.frame, source=f"{first.frame.source} of {first.workdir}")
     comparison = compare_fronts(first.objectives, contenders, frame)
-    out = Path(options.out)
     write_json(out / "comparison.json", comparison | {"runs": directories})
     plot_comparison(out / "comparison.png", comparison)
     table = comparison_table(comparison)

@@ -6,6 +6,7 @@ import argparse
 import os
 from pathlib import Path
 
+from paretohqd_jax.data.rows import check_writable
 from paretohqd_jax.errors import InputError
 
 
@@ -20,6 +21,7 @@ def merge_command(options: argparse.Namespace) -> None:
     out = Path(options.out)
     if os.path.lexists(out):
         raise InputError(f"{out}: is there already; give the name of a new directory")
+    check_writable(out / "config.json", (".json",))
     workdir = Path(options.workdir)
     config = read_run_config(workdir)
     base, adapter = model_for(

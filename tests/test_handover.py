@@ -197,6 +197,9 @@ def test_merge_builds_the_adapter_in(finished, adapters, params, tmp_path, capsy
         np.testing.assert_allclose(merged["layers"][name]["kernel"], expected, atol=1e-5)
     assert "is there already" in error_line(capsys, "merge", *where)
     assert "is there already" in error_line(capsys, "merge", *where, "--out=")
+    inside = finished / "config.json" / "merged"  # as if a file were a folder
+    line = error_line(capsys, "merge", *where, f"--out={inside}")
+    assert f"{inside}" in line and "config.json is not a folder" in line and ".tmp" not in line
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,10 @@ ORDER = [
     {
         "chat_command",
         "compare_command",
+        "convert_command",
         "measure_command",
         "merge_command",
+        "rewards_commands",
         "sample_command",
         "score_command",
     },

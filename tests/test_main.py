@@ -72,9 +72,23 @@ def test_select_writes_the_nearest_rows_with_their_columns(scores, tmp_path, cap
     assert "7 rows for each of 5 preferences" in capsys.readouterr().out
 
 
+def test_select_by_the_weighted_sum(scores, tmp_path):
+    from paretohqd_jax.pareto import preference_grid
+    from paretohqd_jax.pareto import select as select_rows
+
+    out = tmp_path / "selection.parquet"
+    options = ["--preferences", "3", "-k", "7", "--pool", "60", "--rule", "weighted_sum"]
+    console(["paretohqd", *map(str, select(scores, *options, "--out", out))])
+    table = read_table(scores)
+    rewards = np.stack([table[name].to_numpy() for name in ("helpful", "harmless")], axis=1)
+    expected = select_rows(rewards, preference_grid(3), 7, 60, rule="weighted_sum")
+    assert read_table(out)["row_id"].to_pylist() == np.asarray(expected.row_ids).ravel().tolist()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (["--rule", "sum"], "--rule: invalid choice: 'sum'"),
         (["-k", "301"], "300 rows, fewer than k=301"),
         (["-k", "5", "--pool", "4"], "min_pool_size"),
         (["--preferences", "0.9,0.3"], "preference"),

@@ -13,7 +13,7 @@ from collections import defaultdict
 import numpy as np
 import pyarrow as pa
 
-from paretohqd_jax.data.rows import check_texts, rewards_matrix
+from paretohqd_jax.data.rows import rewards_matrix
 from paretohqd_jax.data.scores import log_odds as log_odds_of
 from paretohqd_jax.errors import InputError
 
@@ -68,7 +68,6 @@ def in_test(prompt: str, share: float) -> bool:
 
 
 def _groups_of_pairs(table: pa.Table, score: str, source: str) -> list[dict]:
-    check_texts(table, source, ("prompt", "chosen", "rejected"))
     labels = rewards_matrix(table, [score], source)[:, 0] if score else np.ones(table.num_rows)
     if not labels.all():
         logger.info("%s: %d pairs without a preference left out", source, (labels == 0).sum())
@@ -94,7 +93,6 @@ def _groups_of_rows(
     seed: int,
     source: str,
 ) -> list[dict]:
-    check_texts(table, source)
     scores = rewards_matrix(table, [score], source)[:, 0]
     if log_odds:
         scores = log_odds_of(scores, score, source)

@@ -52,7 +52,8 @@ def read_dataset(source: str, split: str = "train", revision: str = "") -> pa.Ta
     except (HfHubHTTPError, datasets.exceptions.DatasetsError, pa.ArrowException, OSError,
             KeyError, RuntimeError, TypeError, ValueError) as error:  # fmt: skip
         reason = " ".join(str(error).split())[:300]
-        raise InputError(f"{source}: split {split!r} cannot be read: {reason}") from error
+        place = source if Path(source).is_dir() else f"{source} (no folder here, so on the hub)"
+        raise InputError(f"{place}: split {split!r} cannot be read: {reason}") from error
 
 
 def _open(source: str, split: str, revision: str) -> datasets.Dataset:

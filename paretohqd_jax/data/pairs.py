@@ -14,10 +14,7 @@ from collections import defaultdict
 import numpy as np
 import pyarrow as pa
 
-from paretohqd_jax.data.rows import check_columns
 from paretohqd_jax.errors import InputError
-
-TEXTS = ("prompt", "chosen", "rejected")
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +29,15 @@ def score_names(table: pa.Table) -> list[str]:
     ]
 
 
+def text_columns(table: pa.Table) -> list[str]:
+    """The columns of text that rows or pairs must have."""
+    names = set(table.column_names)
+    responses = ["chosen", "rejected"] if {"chosen", "rejected"} <= names else []
+    if not responses or "response" in names:
+        responses.append("response")
+    return ["prompt", *responses]
+
+
 def rows_of(table: pa.Table) -> pa.Table:
     """Pairs as rows `prompt`, `response`: the chosen and the rejected one in turn. Rows as is."""
     if not {"chosen", "rejected"} <= set(table.column_names) or "response" in table.column_names:
@@ -40,9 +46,7 @@ def rows_of(table: pa.Table) -> pa.Table:
     responses = itertools.chain.from_iterable(
         zip(table["chosen"].to_pylist(), table["rejected"].to_pylist(), strict=True)
     )
-    rows = table.select([n for n in ("prompt", "source_row") if n in table.column_names]).take(
-        twice
-    )
+    rows = table.select(["prompt", "source_row"]).take(twice)
     return rows.append_column("response", pa.array(list(responses), table["chosen"].type))
 
 
@@ -53,11 +57,10 @@ def pairs_of(table: pa.Table, source: str) -> pa.Table:
     pair. `chosen` is the better one on the first objective that does not tie. Pairs as is.
 
     Raises:
-      InputError: there is no column of numbers, or no two responses differ.
+      InputError: there is no column of numbers, or no two responses to one prompt differ.
     """
     if {"chosen", "rejected"} <= set(table.column_names):
         return table
-    check_columns(table, ("prompt", "response"), source)
     names = score_names(table)
     if not names:
         raise InputError(f"{source}: has no column of numbers to make preference pairs from")
@@ -91,6 +94,14 @@ def in_conflict(pairs: pa.Table) -> np.ndarray:
     return (labels.max(axis=0) > 0) & (labels.min(axis=0) < 0)
 
 
+def check_conflict(fraction: float, seed: int) -> None:
+    """Raises InputError unless `sample_conflict` can draw that share with that seed."""
+    if not 0 <= fraction <= 1 or seed < 0:
+        raise InputError(
+            f"conflict fraction {fraction}, seed {seed}: give a share in [0, 1] and a seed >= 0"
+        )
+
+
 def sample_conflict(pairs: pa.Table, fraction: float, seed: int) -> pa.Table:
     """Random pairs, `fraction` of them in conflict (SIPO, arXiv 2502.14354).
 
@@ -100,15 +111,14 @@ def sample_conflict(pairs: pa.Table, fraction: float, seed: int) -> pa.Table:
       InputError: the fraction is not in [0, 1], the seed is below 0, or there are no pairs of one
         kind.
     """
-    if seed < 0:
-        raise InputError(f"conflict seed {seed}: give 0 or more")
+    check_conflict(fraction, seed)
     conflict = in_conflict(pairs)
     kinds = [np.flatnonzero(conflict), np.flatnonzero(~conflict)]
     total = min(map(len, kinds))
-    if not 0 <= fraction <= 1 or total == 0:
+    if total == 0:
         raise InputError(
-            f"conflict fraction {fraction}: needs a number in [0, 1] and pairs of both kinds; "
-            f"{len(kinds[0])} of {len(conflict)} pairs are in conflict"
+            f"conflict fraction {fraction}: needs pairs of both kinds; {len(kinds[0])} of "
+            f"{len(conflict)} pairs are in conflict"
         )
     random = np.random.default_rng(seed)
     counts = round(total * fraction), total - round(total * fraction)

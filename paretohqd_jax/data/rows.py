@@ -22,6 +22,12 @@ from paretohqd_jax.files import atomic_path
 
 FORMATS = (".parquet", ".jsonl", ".jsonl.gz", ".csv", ".csv.gz")
 WRITTEN_FORMATS = (".parquet", ".jsonl", ".csv")
+TEXTS = ("prompt", "response", "chosen", "rejected")  # columns of text, whatever it looks like
+HINTS = {  # what is usually wrong with a file that cannot be read
+    ".jsonl": "; give one JSON object per line, in UTF-8",
+    ".csv": "; give a header and as many fields in every row, texts in double quotes, in UTF-8",
+    ".parquet": "",
+}
 BLOCK_SIZE = 1 << 28  # bytes parsed at a time; no row of a text file can be longer
 EXACT_INTEGERS = 1 << 53  # float64 holds every integer up to here
 
@@ -44,7 +50,9 @@ def read_table(path: str | os.PathLike[str]) -> pa.Table:
         table = readers[suffix](path)
     except (pa.ArrowException, OSError, EOFError) as error:
         reason = str(error).splitlines()[0]
-        raise InputError(f"{path}: cannot be read as {suffix[1:]}: {reason}") from error
+        raise InputError(
+            f"{path}: cannot be read as {suffix[1:]}: {reason}{HINTS[suffix]}"
+        ) from error
     if table.num_rows == 0:
         raise InputError(f"{path}: has no rows")
     names = table.column_names
@@ -76,8 +84,9 @@ def _read_csv(path: Path) -> pa.Table:
 
     blocks = pyarrow.csv.ReadOptions(block_size=BLOCK_SIZE)
     quoted_newlines = pyarrow.csv.ParseOptions(newlines_in_values=True)
+    texts = pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(TEXTS, pa.string()))
     with pa.input_stream(path) as stream:
-        return pyarrow.csv.read_csv(stream, blocks, quoted_newlines)
+        return pyarrow.csv.read_csv(stream, blocks, quoted_newlines, texts)
 
 
 def check_writable(path: str | os.PathLike[str], formats: Sequence[str] = WRITTEN_FORMATS) -> None:
@@ -134,9 +143,10 @@ def check_columns(table: pa.Table, names: Sequence[str], source: str | os.PathLi
     """Raises InputError naming the columns of `names` that `table` lacks."""
     missing = [name for name in names if name not in table.column_names]
     if missing:
+        there = [name for name in table.column_names if name != "source_row"]  # which is ours
         raise InputError(
             f"{source}: no column {', '.join(map(repr, missing))}; "
-            f"the file has {', '.join(map(repr, table.column_names))}"
+            f"the file has {', '.join(map(repr, there))}"
         )
 
 
@@ -154,7 +164,9 @@ def check_texts(
     for name in names:
         column = table[name]
         if not pa.types.is_string(column.type) and not pa.types.is_large_string(column.type):
-            raise InputError(f"{source}: column {name!r} holds {column.type}, not text")
+            raise InputError(
+                f"{source}: column {name!r} holds {column.type}, not text; give one text per row"
+            )
         blank = pc.fill_null(pc.equal(pc.utf8_trim_whitespace(column), ""), True)
         rows = np.flatnonzero(blank.to_numpy())
         if rows.size:

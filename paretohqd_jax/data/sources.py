@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from paretohqd_jax.data.hub import is_hub_name, read_dataset
-from paretohqd_jax.data.pairs import pairs_of, rows_of
+from paretohqd_jax.data.pairs import pairs_of, rows_of, text_columns
 from paretohqd_jax.data.public import PUBLIC_FORMATS
 from paretohqd_jax.data.rows import (
     FORMATS,
@@ -43,7 +43,7 @@ SOURCES = {"quickstart": quickstart_rows}
 
 def check_source(source: str) -> None:
     """Raises InputError unless `source` is there, or has the form of a name on the hub."""
-    if source in SOURCES or ":" in source or Path(source).exists():
+    if source in SOURCES or ":" in source or (source and Path(source).exists()):
         return
     if source.endswith(FORMATS) or not is_hub_name(source):
         raise InputError(
@@ -71,7 +71,6 @@ def load_rows(
       InputError: the source cannot be found or its rows are not valid.
     """
     table = rows_of(read_source(source, format, columns, split, revision))
-    check_texts(table, source)
     rewards = given_rewards(table, scores, source)
     table = table.select(["prompt", "response", "source_row"])
     for objective, values in rewards.items():
@@ -96,9 +95,7 @@ def load_pairs(
     Raises:
       InputError: the source cannot be found or its pairs are not valid.
     """
-    table = pairs_of(read_source(source, format, columns, split, revision), source)
-    check_texts(table, source, ("prompt", "chosen", "rejected"))
-    return table
+    return pairs_of(read_source(source, format, columns, split, revision), source)
 
 
 def read_source(source: str, format: str, columns: str, split: str, revision: str) -> pa.Table:
@@ -117,7 +114,8 @@ def read_source(source: str, format: str, columns: str, split: str, revision: st
       and for finding a row again.
 
     Raises:
-      InputError: the source cannot be found or read, or `columns` names one that is not there.
+      InputError: the source cannot be found or read, `columns` names one that is not there, or a
+        text is missing, blank or no text; messages count the rows of the source.
     """
     if source in SOURCES:
         table = SOURCES[source]()
@@ -133,7 +131,9 @@ def read_source(source: str, format: str, columns: str, split: str, revision: st
         table = table.select(others).append_column("source_row", numbers)
     else:
         table = PUBLIC_FORMATS[format](table, source)
-    return rename_columns(table, columns, source)
+    table = rename_columns(table, columns, source)
+    check_texts(table, source, text_columns(table))
+    return table
 
 
 def rename_columns(table: pa.Table, columns: str, source: str) -> pa.Table:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -65,7 +66,7 @@ def score_rows(config: ConfigDict, run: Run, base: BaseModel) -> Output:
         also={
             "tokenizer": base.source, "prompt_format": base.prompt_format,
             "data_digest": source_digest(config.data.source),
-        } | checkpoints(config),
+        } | checkpoints(config.rewards.models),
         all_processes=True,
     )  # fmt: skip
 
@@ -77,7 +78,7 @@ def judge(
     return run.step(
         name, path,
         partial(score_responses, base=base, batch_size=config.rewards.batch_size), responses,
-        **reward_options(config), also=checkpoints(config), all_processes=True,
+        **reward_options(config), also=checkpoints(config.rewards.models), all_processes=True,
     )  # fmt: skip
 
 
@@ -122,7 +123,7 @@ def reference_rows(config: ConfigDict, run: Run, base: BaseModel, scored: Output
     return run.step(
         "reference", "reference.parquet",
         partial(score_reference, base=base, batch_size=config.rewards.batch_size), scored,
-        **reward_options(config), also=checkpoints(config), all_processes=True,
+        **reward_options(config), also=checkpoints(config.rewards.models), all_processes=True,
     )  # fmt: skip
 
 
@@ -186,10 +187,10 @@ def reward_options(config: ConfigDict) -> dict[str, Any]:
     }
 
 
-def checkpoints(config: ConfigDict) -> dict[str, Any]:
-    """What identifies the reward models among the objectives: how they read, and their weights."""
+def checkpoints(models: Sequence[str]) -> dict[str, Any]:
+    """What identifies the reward models among `models`: how they read, and their weights."""
     identities = {}
-    for model in config.rewards.models:
+    for model in models:
         entry = find_entry(split_model(model)[1])
         if entry is not None:
             reading = dataclasses.asdict(entry)

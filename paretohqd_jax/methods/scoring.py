@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from paretohqd_jax.config import objective_names
 from paretohqd_jax.data.batches import token_counts
 from paretohqd_jax.data.rows import read_table, write_table
+from paretohqd_jax.data.scores import parse_scores
 from paretohqd_jax.data.sources import load_rows, split_by_prompt
 from paretohqd_jax.distributed import is_main_process, on_main_process
 from paretohqd_jax.errors import InputError
@@ -62,21 +63,25 @@ def score_data(
 
     on_main_process(prepare)  # a user's function may be behind the data
     table = read_table(rows)
-    names = objective_names(models)
-    wanted = {
-        name: model
-        for name, model in zip(names, models, strict=True)
-        if name not in table.column_names
-    }
+    wanted = models_without_scores(models, data.get("scores", ""))
     if wanted:
         rewards = _rewards_of(
-            table, list(wanted.values()), base, scratch, "scoring the data",
+            table, wanted, base, scratch, "scoring the data",
             backend=backend, dtype=dtype, batch_size=batch_size, source=data["source"],
             row_ids=table["source_row"].to_pylist(),
         )  # fmt: skip
-        table = with_rewards(table, rewards, list(wanted))
+        table = with_rewards(table, rewards, objective_names(wanted))
     if is_main_process():
-        write_table(path, with_statistics(table, names))
+        write_table(path, with_statistics(table, objective_names(models)))
+
+
+def models_without_scores(models: Sequence[str], scores: str) -> list[str]:
+    """The entries of `config.rewards.models` whose objectives `config.data.scores` leaves out.
+
+    These are to score the data; the others' scores come with the rows.
+    """
+    given = parse_scores(scores)
+    return [m for m, name in zip(models, objective_names(models), strict=True) if name not in given]
 
 
 def score_reference(

@@ -19,7 +19,6 @@ from ml_collections import ConfigDict
 
 from paretohqd_jax.config import objective_names, parse_preferences, split_model
 from paretohqd_jax.data.rows import check_ranges, read_table, rewards_matrix, write_table
-from paretohqd_jax.data.scores import parse_scores
 from paretohqd_jax.data.sources import check_source, load_rows
 from paretohqd_jax.distributed import check_preemption, is_main_process
 from paretohqd_jax.errors import InputError
@@ -27,7 +26,8 @@ from paretohqd_jax.evaluation.frames import z_score_frame
 from paretohqd_jax.evaluation.selections import measure_selection, summarise_draws
 from paretohqd_jax.evaluation.study_report import Study, csv_table, markdown, plot_study
 from paretohqd_jax.files import write_json
-from paretohqd_jax.methods.scoring import with_rewards
+from paretohqd_jax.methods.alignment import checkpoints
+from paretohqd_jax.methods.scoring import models_without_scores, with_rewards
 from paretohqd_jax.methods.selection import is_candidate
 from paretohqd_jax.pareto import Selection, largest_weighted_sum, reward_range, select
 from paretohqd_jax.pareto.selection import RULES
@@ -57,18 +57,14 @@ def align(config: ConfigDict, run: Run) -> Output:
     share = data.pop("share")
     scored = []
     if DATA in populations:
-        digest = {"data_digest": source_digest(config.data.source)}
-        scored.append(
+        wanted = models_without_scores(config.rewards.models, config.data.scores)
+        digests = {"data_digest": source_digest(config.data.source)} | checkpoints(wanted)
+        scored = [
             run.step(
-                "score",
-                "rewards.parquet",
-                score_rows,
-                data=data,
-                **config.rewards,
-                also=digest,
+                "score", "rewards.parquet", score_rows, data=data, **config.rewards, also=digests,
                 all_processes=True,
-            )  # fmt: skip
-        )
+            )
+        ]  # fmt: skip
     measured = run.step(
         "measure", "measures.json", measure, *scored, objectives=objectives,
         preferences=preferences, populations=populations, settings=settings, share=share,
@@ -85,14 +81,8 @@ def check(config: ConfigDict) -> None:
     check_config(config)
     if DATA in config.populations:
         check_source(config.data.source)
-        for model in _scored_models(config.rewards.models, config.data.scores):
+        for model in models_without_scores(config.rewards.models, config.data.scores):
             check_scorer(split_model(model)[1], config.rewards.backend)
-
-
-def _scored_models(models: Sequence[str], scores: str) -> list[str]:
-    """Those of `config.rewards.models` whose scores do not come with the data."""
-    given = parse_scores(scores)
-    return [m for m, name in zip(models, objective_names(models), strict=True) if name not in given]
 
 
 def score_rows(
@@ -117,7 +107,7 @@ def score_rows(
             f"{source}: no response has {data['min_words']} words; lower config.data.min_words"
         )
     table = table.filter(pa.array(long_enough))
-    wanted = _scored_models(models, data["scores"])
+    wanted = models_without_scores(models, data["scores"])
     rewards = score(
         table["prompt"].to_pylist(), table["response"].to_pylist(), wanted, backend=backend,
         dtype=dtype, batch_size=batch_size, directory=scratch, description="scoring the data",

@@ -55,13 +55,15 @@ def test_a_share_of_conflict(capsys):
         ("answers.jsonl --columns a=prompt,b=prompt", "name each column once"),
         ("answers.jsonl --columns a=prompt,a=brief", "name each column once"),
         ("answers.jsonl --columns text=response", "answers.jsonl: no column 'response'"),
-        ("answers.jsonl --pairs --conflict 0.5 --seed -1", "seed -1: give 0 or more"),
+        ("answers.jsonl --pairs --conflict 0.5 --seed -1", "seed -1: give .* a seed >= 0"),
         ("answers.jsonl --format hh", "answers.jsonl: no column 'chosen', 'rejected'"),
         ("answers.jsonl --format chatml", "--format.*invalid choice"),
+        ("answers.jsonl --pairs --conflict 1.5", "conflict fraction 1.5, seed 0: give a share in"),
         ("nowhere.jsonl", "no such file or directory"),
+        ("", "source=''.*: no such file or directory"),
     ],
 )
 def test_what_does_not_fit_is_named(options, message):
     with pytest.raises(InputError, match=message):
-        run(["convert", *options.split(), "--out", "out.parquet"])
+        run(["convert", *(options.split() or [""]), "--out", "out.parquet"])
     assert not Path("out.parquet").exists()

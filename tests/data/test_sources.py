@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from paretohqd_jax.data.sources import load_rows, split_by_prompt
+from paretohqd_jax.data.sources import load_pairs, load_rows, split_by_prompt
 from paretohqd_jax.errors import InputError
 
 
@@ -47,6 +47,33 @@ def test_a_function_that_returns_no_rows_is_named(rows, message, monkeypatch):
     with pytest.raises(InputError, match=f"data.source='{__name__}:rows_of_.*{message}") as error:
         load_rows(f"{__name__}:rows_of_this_module")
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("load", [load_rows, load_pairs])
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (["prompt,response,score", "p,a,1", "p,b,2", "p, ,3"], "row 2: response is empty"),
+        (["prompt,chosen,rejected", "p,a,b", "p,a,"], "row 1: rejected is empty"),
+        (["prompt,chosen,score", "p,a,1"], "no column 'response'; .* has 'prompt', 'chosen', 'sco"),
+        (["question,response,score", "p,a,1"], "no column 'prompt'"),
+        (["chosen,rejected,score", "a,b,1"], "no column 'prompt'; .* has 'chosen', 'rejected', '"),
+    ],
+)
+def test_an_unfit_text_is_named_by_its_row_in_the_source(tmp_path, load, lines, message):
+    path = tmp_path / "rows.csv"
+    path.write_text("\n".join(lines))
+    with pytest.raises(InputError, match=f"rows.csv: {message}"):
+        load(str(path))
+
+
+@pytest.mark.parametrize("answers", [("4", "6"), ("true", "false"), ("2020-01-01", "1999-12-31")])
+def test_texts_of_a_csv_stay_texts_whatever_they_look_like(tmp_path, answers):
+    path = tmp_path / "rows.csv"
+    path.write_text(
+        "".join(f"{line}\n" for line in ("prompt,response", *map("p,{}".format, answers)))
+    )
+    assert load_rows(str(path))["response"].to_pylist() == [*answers]
 
 
 def test_a_split_holds_out_whole_prompts():

@@ -136,6 +136,12 @@ def test_an_earlier_stage(runs):
         compare("plain", "--stage", "stage3")
 
 
+def test_a_file_is_no_folder_to_write_to():
+    Path("taken").write_text("")
+    with pytest.raises(InputError, match="taken is not a folder; give another path"):
+        run(["compare", "nowhere", "--out", "taken"])  # said before any run is read
+
+
 def test_different_test_prompts_are_refused_or_intersected(caplog):
     with pytest.raises(InputError, match="plain 10, other_prompts 10.*, 6 of them shared; --inter"):
         compare("plain", "other_prompts")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,21 @@ def test_a_finished_study_is_not_done_again(workdir, capsys):
     path, options = workdir
     run("k", path, **options)
     assert ": started" not in capsys.readouterr().err
+
+
+def test_a_changed_reward_model_scores_again(workdir, tmp_path, capsys, monkeypatch):
+    path, options = workdir
+    asked = []
+
+    def changed(models):
+        asked.extend(models)
+        return {"checkpoints": {"brief": "another"}}
+
+    monkeypatch.setattr(selection_study, "checkpoints", changed)
+    shutil.copytree(path, tmp_path, dirs_exist_ok=True)
+    run("k", tmp_path, **options)
+    assert asked == ["brief"]  # helpful comes with the rows
+    assert "score: started (checkpoints.brief was None" in capsys.readouterr().err
 
 
 def test_draws_that_are_done_are_kept(workdir, scored, tmp_path, monkeypatch):
