@@ -95,7 +95,9 @@ def test_code_is_not_run_and_nothing_unpickled(tmp_path):
 
 @pytest.mark.parametrize("source", ["nobody/nothing", "nobody/nothing/folder"])
 def test_a_name_that_cannot_be_reached(source):
-    with pytest.raises(InputError, match=f"{source} .no folder here, so on the hub.: split 'train' cannot be"):
+    with pytest.raises(
+        InputError, match=f"{source} .no folder here, so on the hub.: split 'train' cannot be"
+    ):
         load_rows(source)
 
 
