@@ -17,9 +17,8 @@ def score_command(options: argparse.Namespace) -> None:
 
     All devices of this machine take part. A killed command goes on where it was.
     """
-    from paretohqd_jax.methods.scoring import with_rewards, with_statistics
-    from paretohqd_jax.rewards.scoring import score
-    from paretohqd_jax.training.mesh import DECODING_RULES, make_mesh, sharded
+    from paretohqd_jax.methods.scoring import rewards_of, with_rewards, with_statistics
+    from paretohqd_jax.training.mesh import make_mesh
 
     models = options.models.split(",")
     names = objective_names(models)
@@ -29,12 +28,10 @@ def score_command(options: argparse.Namespace) -> None:
     check_texts(table, options.file)
     shards = Path(f"{options.out}.partial")
     shards.mkdir(parents=True, exist_ok=True)
-    with sharded(make_mesh(), DECODING_RULES):
-        rewards = score(
-            table["prompt"].to_pylist(), table["response"].to_pylist(), models,
-            backend=options.backend, dtype=options.dtype, batch_size=options.batch_size,
-            directory=shards, description="scoring", source=options.file,
-        )  # fmt: skip
+    rewards = rewards_of(
+        table, models, make_mesh(), shards, "scoring", backend=options.backend,
+        dtype=options.dtype, batch_size=options.batch_size, source=options.file,
+    )  # fmt: skip
     scored = with_statistics(with_rewards(table, rewards, names), names)
     write_table(options.out, scored)
     shutil.rmtree(shards)

@@ -239,6 +239,8 @@ def spoil(workdir, what):
         write_json(workdir / "manifest.json", {step: {} for step in done})
     elif what == "nothing is done":
         (workdir / "manifest.json").unlink()
+    elif what == "manifest.json is damaged":
+        write_json(workdir / "manifest.json", None)
     elif what == "the checkpoint is gone":
         shutil.rmtree(workdir / "stage2")
     elif what == "another rank":
@@ -254,6 +256,7 @@ def spoil(workdir, what):
         ("another method", "is a run of 'reward_model', which has no model per preference"),
         ("stage 2 is not done", "step stage2 of the run is not done"),
         ("nothing is done", "step score of the run is not done"),
+        ("manifest.json is damaged", "step score of the run is not done"),
         ("the checkpoint is gone", "stage2: holds no checkpoint"),
         ("another rank", "the checkpoint was made with lora="),
     ],

@@ -26,7 +26,7 @@ TEXTS = ("prompt", "response", "chosen", "rejected")  # columns of text, whateve
 HINTS = {  # what is usually wrong with a file that cannot be read
     ".jsonl": "; give one JSON object per line, in UTF-8",
     ".csv": "; give a header and as many fields in every row, texts in double quotes, in UTF-8",
-    ".parquet": "",
+    ".parquet": "; if a run wrote it, delete it and run again",
 }
 BLOCK_SIZE = 1 << 28  # bytes parsed at a time; no row of a text file can be longer
 EXACT_INTEGERS = 1 << 53  # float64 holds every integer up to here
@@ -225,7 +225,7 @@ def check_ranges(
     for column in np.flatnonzero(np.ptp(rewards, axis=0) == 0):
         raise InputError(
             f"{source}: objective {objectives[column]!r} is {rewards[0, column]} in every row; "
-            "it cannot be traded against others: remove it or mend its scorer"
+            "it cannot be traded against others: remove it, mend its scorer or give more rows"
         )
 
 

@@ -94,7 +94,7 @@ def read_results(workdir: Path, stage: str = "") -> Results:
 def _read_json(path: Path, names: Sequence[str]) -> dict:
     """The object in a file, which must have all of `names`."""
     try:
-        values = json.loads(path.read_text())
+        values = dict(json.loads(path.read_text()))
         missing = [name for name in names if name not in values]
     except (OSError, TypeError, ValueError) as error:
         raise InputError(f"{path}: cannot be read ({error}); is that a finished run?") from error

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from jax.sharding import Mesh
 
 from paretohqd_jax.config import objective_names
 from paretohqd_jax.data.batches import token_counts
@@ -65,8 +66,8 @@ def score_data(
     table = read_table(rows)
     wanted = models_without_scores(models, data.get("scores", ""))
     if wanted:
-        rewards = _rewards_of(
-            table, wanted, base, scratch, "scoring the data",
+        rewards = rewards_of(
+            table, wanted, base.mesh, scratch, "scoring the data",
             backend=backend, dtype=dtype, batch_size=batch_size, source=data["source"],
             row_ids=table["source_row"].to_pylist(),
         )  # fmt: skip
@@ -105,8 +106,8 @@ def score_reference(
     random = np.random.default_rng(step_seed(0, "reference"))  # the same under every seed of a run
     rows = np.sort(random.permutation(rows)[:NUM_REFERENCE_ROWS])
     table = table.take(rows)
-    rewards = _rewards_of(
-        table, models, base, scratch, "scoring reference rows",
+    rewards = rewards_of(
+        table, models, base.mesh, scratch, "scoring reference rows",
         backend=backend, dtype=dtype, batch_size=batch_size,
     )  # fmt: skip
     if is_main_process():
@@ -187,8 +188,8 @@ def score_responses(
 ) -> None:
     """Adds rewards and the cause of collapse ("" for none) to generated responses."""
     table = read_table(responses.path)
-    rewards = _rewards_of(
-        table, models, base, scratch, "scoring the responses",
+    rewards = rewards_of(
+        table, models, base.mesh, scratch, "scoring the responses",
         backend=backend, dtype=dtype, batch_size=batch_size,
     )  # fmt: skip
     if is_main_process():
@@ -198,16 +199,19 @@ def score_responses(
         write_table(path, scored.append_column("collapsed", collapsed))
 
 
-def _rewards_of(
+def rewards_of(
     table: pa.Table,
     models: Sequence[str],
-    base: BaseModel,
+    mesh: Mesh,
     scratch: Path,
     description: str,
     **options: Any,
 ) -> np.ndarray:
-    """The rewards `[num_rows, num_models]` of the table's responses; `options` as of `score`."""
-    with sharded(base.mesh, DECODING_RULES):
+    """The rewards `[num_rows, num_models]` of the table's responses, over all devices of `mesh`.
+
+    `scratch` is for finished shards; `options` are as of `score`.
+    """
+    with sharded(mesh, DECODING_RULES):
         return score(
             table["prompt"].to_pylist(), table["response"].to_pylist(), models,
             directory=scratch, description=description, **options,

@@ -27,14 +27,15 @@ from paretohqd_jax.evaluation.selections import measure_selection, summarise_dra
 from paretohqd_jax.evaluation.study_report import Study, csv_table, markdown, plot_study
 from paretohqd_jax.files import write_json
 from paretohqd_jax.methods.alignment import checkpoints
-from paretohqd_jax.methods.scoring import models_without_scores, with_rewards
+from paretohqd_jax.methods.scoring import models_without_scores, rewards_of, with_rewards
 from paretohqd_jax.methods.selection import is_candidate
 from paretohqd_jax.pareto import Selection, largest_weighted_sum, reward_range, select
 from paretohqd_jax.pareto.selection import RULES
 from paretohqd_jax.pipeline import Output, Run, source_digest
 from paretohqd_jax.progress import progress_bar
-from paretohqd_jax.rewards.scoring import check_scorer, score
+from paretohqd_jax.rewards.scoring import check_scorer
 from paretohqd_jax.study_config import DATA, check_config, settings_of
+from paretohqd_jax.training.mesh import make_mesh
 from paretohqd_jax.user_functions import find_function
 
 STEPS = ("score", "measure", "report")
@@ -108,10 +109,9 @@ def score_rows(
         )
     table = table.filter(pa.array(long_enough))
     wanted = models_without_scores(models, data["scores"])
-    rewards = score(
-        table["prompt"].to_pylist(), table["response"].to_pylist(), wanted, backend=backend,
-        dtype=dtype, batch_size=batch_size, directory=scratch, description="scoring the data",
-        source=source, row_ids=table["source_row"].to_pylist(),
+    rewards = rewards_of(
+        table, wanted, make_mesh(), scratch, "scoring the data", backend=backend, dtype=dtype,
+        batch_size=batch_size, source=source, row_ids=table["source_row"].to_pylist(),
     )  # fmt: skip
     table = with_rewards(table, rewards, objective_names(wanted))
     names = objective_names(models)

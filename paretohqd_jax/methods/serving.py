@@ -131,8 +131,8 @@ def _check_finished(workdir: Path) -> None:
     """Raises InputError unless stage 2 is done; warns where another run has begun since."""
     needed = STEPS[: STEPS.index("stage2") + 1]
     try:
-        done = json.loads((workdir / "manifest.json").read_text())
-    except (OSError, ValueError):
+        done = dict(json.loads((workdir / "manifest.json").read_text()))
+    except (OSError, TypeError, ValueError):
         done = {}
     missing = [step for step in needed if step not in done]
     if missing:

@@ -49,7 +49,10 @@ def preference_grid(grid: int | str, num_objectives: int | None = None) -> np.nd
     if isinstance(grid, str):
         named = {"ric-11": lambda: _lattice(10, 2), "ric-13": RIC_13.copy}
         if grid not in named:
-            raise InputError(f"preference grid {grid!r}: unknown; choose from {', '.join(named)}")
+            raise InputError(
+                f"preference grid {grid!r}: unknown; give a number of points, {', '.join(named)}, "
+                "or a list such as '0.8,0.2;0.5,0.5'"
+            )
         points = named[grid]()
         if num_objectives not in (None, points.shape[1]):
             raise InputError(

@@ -66,10 +66,11 @@ def runs(tmp_path_factory):
 @pytest.fixture(scope="module")
 def damaged(runs):
     """A finished run with a part of it missing, one copy for each part."""
-    names = ("no_points", "no_options", "no_lengths", "no_last_answer")
+    names = ("no_points", "text", "no_options", "no_lengths", "no_last_answer")
     for name in names:
         shutil.copytree(runs / "plain", runs / name)
     write_json(runs / "no_points/evaluation/points.json", [])
+    write_json(runs / "text/evaluation/points.json", "objectives preferences fronts frames")
     write_json(runs / "no_options/config.json", {"evaluate": {}})
     answers = read_table(runs / "plain/evaluation/scores.parquet")
     write_table(runs / "no_lengths/evaluation/scores.parquet", answers.drop_columns(["num_tokens"]))
@@ -195,6 +196,7 @@ def test_other_sampling_is_told(runs, caplog):
         (["=plain"], "write .NAME=.DIR"),
         (["nowhere"], "nowhere/evaluation/points.json: cannot be read .*; is that a finished run"),
         (["no_points"], "no_points/evaluation/points.json: has no objectives, preferences, fronts"),
+        (["text"], "text/evaluation/points.json: cannot be read"),
         (["no_options"], "no_options/config.json: has no rewards; is that a finished run"),
         (["no_lengths"], "no_lengths/evaluation/scores.parquet: no column 'num_tokens'"),
         (["no_last_answer"], "scores.parquet: holds no answer of each of .* to the same prompts"),
