@@ -42,7 +42,12 @@ SOURCES = {"quickstart": quickstart_rows}
 
 
 def check_source(source: str) -> None:
-    """Raises InputError unless `source` is there, or has the form of a name on the hub."""
+    """Raises InputError unless `source` is there, or has the form of a function or hub name."""
+    if "://" in source:
+        raise InputError(
+            f"config.data.source={source!r}: addresses are not read; download the file, or give "
+            "organisation/name of a data set on the Hugging Face hub"
+        )
     if source in SOURCES or ":" in source or (source and Path(source).exists()):
         return
     if source.endswith(FORMATS) or not is_hub_name(source):

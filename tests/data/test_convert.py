@@ -60,6 +60,7 @@ def test_a_share_of_conflict(capsys):
         ("answers.jsonl --format chatml", "--format.*invalid choice"),
         ("answers.jsonl --pairs --conflict 1.5", "conflict fraction 1.5, seed 0: give a share in"),
         ("nowhere.jsonl", "no such file or directory"),
+        ("https://example.org/a.csv", "source='https.*: addresses are not read; download"),
         ("", "source=''.*: no such file or directory"),
     ],
 )
