@@ -77,8 +77,10 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     shapes.add_model_options(parser)
     finetune.add_options(parser)
-    parser.add_argument("--batches", default="8,32,64,128", help="prompts per batch to try")
-    parser.add_argument("--new_tokens", type=int, default=NEW_TOKENS)
+    parser.add_argument(
+        "--batches", type=contenders.counts, default="8,32,64,128", help="prompts per batch to try"
+    )
+    parser.add_argument("--new_tokens", type=contenders.count, default=NEW_TOKENS)
     return parser.parse_args(arguments)
 
 
@@ -86,9 +88,8 @@ def main(arguments: list[str] | None = None) -> None:
     options = parse(arguments)
     contenders.begin(options, ("jax", "flax"))
     config, lora = shapes.model_of(options)
-    batches = [int(batch) for batch in options.batches.split(",")]
     makes = {"train": finetune.stacked, "forward": forward, "select": select}
-    makes |= {f"decode {rows}": functools.partial(decode, rows=rows) for rows in batches}
+    makes |= {f"decode {rows}": functools.partial(decode, rows=rows) for rows in options.batches}
     start = time.perf_counter()
     found = contenders.measure(makes, options, rounds=options.rounds, alone=True)
     device, peak_flops, bandwidth = shapes.machine_peaks(options)
@@ -101,7 +102,7 @@ def main(arguments: list[str] | None = None) -> None:
     for name, why in failed.items():
         print(f"{name}: not measured: {why}")
     good = {name: measured for name, measured in found.items() if name not in failed}
-    decodes = {rows: good[f"decode {rows}"] for rows in batches if f"decode {rows}" in good}
+    decodes = {rows: good[f"decode {rows}"] for rows in options.batches if f"decode {rows}" in good}
     if {"train", "forward", "select"} - set(good) or not decodes:
         raise SystemExit("no projection: a stage could not be measured")
     print(contenders.table(*_projection(options, config, lora, good, decodes, peak_flops)))

@@ -133,18 +133,26 @@ def _bytes_of(result: str, started: bool) -> int:
     return sum(sizes)
 
 
+def meshes_of(text: str) -> list[list[int]]:
+    meshes = [contenders.counts(sizes) for sizes in text.split("/")]
+    if any(len(sizes) != 3 for sizes in meshes):
+        raise argparse.ArgumentTypeError(f"{text!r}: a mesh is DATA,FSDP,TENSOR")
+    return meshes
+
+
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     shapes.add_model_options(parser)
     finetune.add_options(parser)
     parser.add_argument("--topology", help="a TPU slice such as v5e:4x4; default: simulated CPUs")
-    parser.add_argument("--meshes", default="8,1,1/4,2,1/2,2,2", help="data,fsdp,tensor / ...")
+    parser.add_argument(
+        "--meshes", type=meshes_of, default="8,1,1/4,2,1/2,2,2", help="data,fsdp,tensor / ..."
+    )
     return parser.parse_args(arguments)
 
 
 def main(arguments: list[str] | None = None) -> None:
     options = parse(arguments)
-    meshes = [tuple(int(size) for size in mesh.split(",")) for mesh in options.meshes.split("/")]
     os.environ["JAX_PLATFORMS"] = "cpu"
     import jax
 
@@ -154,7 +162,7 @@ def main(arguments: list[str] | None = None) -> None:
         os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
         devices = topologies.get_topology_desc(options.topology, "tpu").devices
     else:
-        needed = max(math.prod(mesh) for mesh in meshes)
+        needed = max(math.prod(mesh) for mesh in options.meshes)
         jax.config.update("jax_num_cpu_devices", max(needed, jax.config.jax_num_cpu_devices))
         devices = jax.devices()
 
@@ -168,7 +176,7 @@ def main(arguments: list[str] | None = None) -> None:
         f"tokens each, remat {options.remat}; {options.topology or 'simulated CPU devices'}.\n"
     )
     rows = []
-    for sizes in meshes:
+    for sizes in options.meshes:
         start = time.perf_counter()
         mesh = make_mesh(*sizes, devices=devices[: math.prod(sizes)])
         compiled = compile_step(options, mesh)

@@ -96,10 +96,10 @@ def peft(options: argparse.Namespace) -> Callable[[], float]:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--rows", type=int, default=2, help="rows per adapter and step")
-    parser.add_argument("--length", type=int, default=128, help="tokens per row")
+    parser.add_argument("--rows", type=contenders.count, default=2, help="of each adapter and step")
+    parser.add_argument("--length", type=contenders.count, default=128, help="tokens per row")
     parser.add_argument("--remat", choices=("none", "dots", "full"), default="none")
-    parser.add_argument("--microbatches", type=int, default=1, help="per step, of ours alone")
+    parser.add_argument("--microbatches", type=contenders.count, default=1, help="of ours alone")
     parser.add_argument("--attention", choices=("xla", "cudnn", "splash"), default="xla")
     parser.add_argument("--dropout", type=float, default=0.05, help="of the adapter's input")
 

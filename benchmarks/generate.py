@@ -99,9 +99,9 @@ def peft(options: argparse.Namespace) -> Callable:
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     shapes.add_model_options(parser)
-    parser.add_argument("--rows", type=int, default=8, help="prompts")
-    parser.add_argument("--length", type=int, default=128, help="tokens per prompt")
-    parser.add_argument("--new_tokens", type=int, default=64)
+    parser.add_argument("--rows", type=contenders.count, default=8, help="prompts")
+    parser.add_argument("--length", type=contenders.count, default=128, help="tokens per prompt")
+    parser.add_argument("--new_tokens", type=contenders.count, default=64)
     return parser.parse_args(arguments)
 
 

@@ -11,11 +11,13 @@ import dataclasses
 import functools
 import time
 import zlib
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from typing import Any
 
 import numpy as np
+from contenders import count
 
+from paretohqd_jax.errors import InputError
 from paretohqd_jax.models.llama import LlamaConfig
 from paretohqd_jax.models.lora import TARGETS, LoraConfig
 from paretohqd_jax.models.weights import TOY_CONFIG
@@ -43,15 +45,26 @@ CHIPS = {
 }
 
 
+def projections(text: str) -> str:
+    """The value of --targets, checked."""
+    try:
+        LoraConfig(targets=text.split(","))
+    except InputError as error:
+        raise ArgumentTypeError(str(error)) from error
+    return text
+
+
 def add_model_options(parser: ArgumentParser) -> None:
     parser.add_argument("--shape", choices=SHAPES, default="smollm2-135m")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="default: the shape's")
-    parser.add_argument("--layers", type=int, help="fewer layers than the shape has")
-    parser.add_argument("--adapters", type=int, default=11, help="adapters in the stack")
-    parser.add_argument("--rank", type=int, default=64)
-    parser.add_argument("--targets", default=",".join(TARGETS), help="adapted projections")
+    parser.add_argument("--layers", type=count, help="fewer layers than the shape has")
+    parser.add_argument("--adapters", type=count, default=11, help="adapters in the stack")
+    parser.add_argument("--rank", type=count, default=64)
+    parser.add_argument(
+        "--targets", type=projections, default=",".join(TARGETS), help="adapted projections"
+    )
     parser.add_argument("--threads", type=int, default=0, help="cores to keep to; 0: all")
-    parser.add_argument("--rounds", type=int, default=3, help="timed rounds")
+    parser.add_argument("--rounds", type=count, default=3, help="timed rounds")
     parser.add_argument("--alone", action="store_true", help="one contender at a time, not in turn")
 
 

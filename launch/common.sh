@@ -16,6 +16,17 @@ need_numbers() { # NAMES of variables
   done
 }
 
+need_counts() { # NAMES of variables
+  local name
+  for name in "$@"; do
+    need "$name" '[1-9][0-9]*' 'a number above 0'
+  done
+}
+
+need_name() { # NAME of a variable that names a resource of the cloud
+  need "$1" '[a-z]([a-z0-9-]*[a-z0-9])?' 'lower-case letters, digits and hyphens, a letter first'
+}
+
 execute() {
   # shellcheck disable=SC2154 # the script's own variable
   if $dry_run; then

@@ -37,7 +37,9 @@ if $in_job; then # a copy in a folder of Slurm's
 else
   # shellcheck source=launch/common.sh
   source "$(dirname "$0")/common.sh"
-  need_numbers NODES GPUS_PER_NODE CPUS_PER_GPU SAVE_SECONDS MAX_RESTARTS
+  need_counts NODES GPUS_PER_NODE CPUS_PER_GPU
+  need_numbers SAVE_SECONDS MAX_RESTARTS
+  need TIME '([0-9]+-)?[0-9]+(:[0-9]+){0,2}' 'a time such as 04:00:00 or 1-12:00'
 fi
 
 # Slurm opens the log anew after a requeue unless told to append.

@@ -39,9 +39,9 @@ worker=paretohqd_jax/launch/tpu_worker.sh # in the home directory of each host
 
 # shellcheck source=launch/common.sh
 source "$(dirname "$0")/common.sh"
-need NAME '[a-z]([a-z0-9-]*[a-z0-9])?' 'lower-case letters, digits and hyphens, a letter first'
+need_name NAME
 need SPOT 'true|false' 'true or false'
-need POLL_SECONDS '[0-9.]+' 'a number'
+need POLL_SECONDS '[0-9]+([.][0-9]+)?' 'a number'
 
 needs_for_create() {
   : "${ACCELERATOR_TYPE:?is not set; such as v5p-8}"
@@ -50,6 +50,7 @@ needs_for_create() {
 
 needs_for_setup() {
   : "${STORAGE:?is not set; SERVER:/SHARE of an NFS share, which all hosts mount}"
+  need STORAGE '[^:/]+:/.+' 'SERVER:/SHARE'
 }
 
 needs_for_run() {

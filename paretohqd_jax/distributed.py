@@ -76,6 +76,8 @@ def initialize(
     given = [value is not None for value in (coordinator, num_processes, process_id)]
     if any(given) and not all(given):
         raise InputError("give --coordinator, --num_processes and --process_id together, or none")
+    if num_processes is not None and num_processes < 1:
+        raise InputError(f"--num_processes={num_processes} is not valid; use 1 or more")
     if num_processes is None or num_processes == 1:
         signal.signal(signal.SIGTERM, _on_sigterm)
         return

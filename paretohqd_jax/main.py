@@ -119,6 +119,8 @@ def parse_flags(argv: Sequence[str]) -> tuple[ConfigDict, str, str]:
         parsed = config.value, workdir.value, stage.value
         if config.value is not None:
             config.value.items()  # a file that failed to load raises here, not when it is parsed
+    except flags.Error as error:
+        raise InputError(str(error)) from error
     except Exception as error:  # the config file is the user's code and may raise anything
         if isinstance(error, (AttributeError, KeyError)) and (key := LOST_KEY.match(str(error))):
             raise InputError(

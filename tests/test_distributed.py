@@ -247,6 +247,7 @@ def test_flags_of_a_job_that_do_not_fit_are_one_line():
         (["--coordinator=localhost:80"], "together, or none"),
         (["--coordinator=h:80", "--num_processes=2", "--process_id=2"], "count from 0"),
         (["--num_processes=two"], "two"),
+        (["--num_processes=0", "--process_id=0", "--coordinator=h:80"], "use 1 or more"),
         (["--join_timeout=0"], "join_timeout"),
     ):
         with pytest.raises(InputError, match=message):

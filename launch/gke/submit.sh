@@ -26,7 +26,9 @@ fi
 # shellcheck source=launch/common.sh
 source "$(dirname "$0")/../common.sh"
 : "${MAX_RESTARTS:=3}"
-need_numbers HOSTS CHIPS_PER_HOST MAX_RESTARTS
+need_name NAME
+need_counts HOSTS CHIPS_PER_HOST
+need_numbers MAX_RESTARTS
 export NAME IMAGE ACCELERATOR TOPOLOGY CLAIM HOSTS CHIPS_PER_HOST MAX_RESTARTS
 
 # Fills in jobset.yaml. JSON is YAML, and needs no care with quotes; Kubernetes reads $(NAME) in

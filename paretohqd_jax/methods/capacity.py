@@ -13,6 +13,7 @@ from paretohqd_jax.sampling.schedule import num_seats
 from paretohqd_jax.training.memory import check_memory, generation_memory, training_memory
 
 FEWER_ADAPTERS = "lower config.lora.rank, or raise config.mesh.data"
+LESS_GATHERED = "raise config.mesh.tensor in place of config.mesh.fsdp"
 
 
 def check_training_memory(
@@ -32,6 +33,7 @@ def check_training_memory(
         fewer_rows = f"raise config.train.num_microbatches, to {most_parts} at most"
     remedies = {
         "base weights": _fewer_weights(base),
+        "gathered embedding": LESS_GATHERED,
         "adapters": FEWER_ADAPTERS,
         "optimizer": FEWER_ADAPTERS,
         "gradients": FEWER_ADAPTERS,
@@ -64,10 +66,12 @@ def check_generation_memory(
     group = {"generate": "generate", "respond": "evaluate"}[name]
     remedies = {
         "base weights": _fewer_weights(base),
+        "gathered embedding": LESS_GATHERED,
         "adapters": "lower config.lora.rank or the number of preferences",
     }
     fewer_rows = f"lower config.{group}.batch_size"
-    remedies |= dict.fromkeys(("cache", "logits", "shorter cache"), fewer_rows)
+    taken_by_rows = ("cache", "one layer's weights and cache", "logits", "shorter cache")
+    remedies |= dict.fromkeys(taken_by_rows, fewer_rows)
     check_memory(memory, f"step {name} with its responses", remedies)
 
 

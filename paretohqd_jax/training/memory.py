@@ -1,7 +1,8 @@
 """The bytes a run needs on each device, estimated before any weights are loaded.
 
-The estimates are checked against the compiler's own figures in the tests, on the CPU; other
-platforms fuse and pad differently.
+The estimates are checked against the compiler's own figures in the tests: for the CPU in float32
+(of bfloat16 weights XLA keeps float32 copies there), and for a TPU in bfloat16 as
+docs/performance.md has them.
 """
 
 from __future__ import annotations
@@ -88,6 +89,7 @@ def training_memory(
     return Memory(
         held={
             "base weights": base,
+            "gathered embedding": _gathered_bytes(local, mesh),
             "adapters": stack,
             # Adam's two moments, float32 like the adapters.
             "optimizer": 2 * stack,
@@ -128,7 +130,8 @@ def generation_memory(
       prompt_length: tokens of the longest prompt, padding included.
       max_new_tokens: most tokens of a response.
     """
-    config = _local_model(model, mesh).config
+    local = _local_model(model, mesh)
+    config = local.config
     size = jnp.dtype(config.dtype).itemsize
     rows = -(-batch_size // (mesh.shape["data"] * mesh.shape["fsdp"]))
     # Keys and values of one token in all layers.
@@ -137,9 +140,15 @@ def generation_memory(
     return Memory(
         held={
             "base weights": _placed_bytes(mesh, *_base_weights(model)),
+            # For all tokens drawn, not for each anew.
+            "gathered embedding": (1 if config.tie_word_embeddings else 2)
+            * _gathered_bytes(local, mesh),
             # In the model's dtype, whole on every device.
             "adapters": size * sum(x.size for x in jax.tree.leaves(_stack(model, num_seats))),
             "cache": rows * token * length,
+            # Taken out of the stack of all layers.
+            "one layer's weights and cache": _layer_bytes(local)
+            + rows * token * length // config.num_layers,
         },
         in_turns={
             # Whole logits of a device's rows, their softmax, and the latter in blocks; float32.
@@ -214,6 +223,13 @@ def _local_model(model: Llama, mesh: Mesh) -> Llama:
 
 def _changed(model: Llama, **changes: Any) -> Llama:
     return Llama(dataclasses.replace(model.config, **changes), model.lora)
+
+
+def _gathered_bytes(local: Llama, mesh: Mesh) -> int:
+    """An embedding matrix, put together from the devices that its vectors are cut over."""
+    config = local.config
+    size = config.vocab_size * config.hidden_size * jnp.dtype(config.dtype).itemsize
+    return size if mesh.shape["fsdp"] > 1 else 0
 
 
 def _layer_bytes(model: Llama) -> int:

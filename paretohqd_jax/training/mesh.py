@@ -106,7 +106,10 @@ def check_sizes(mesh: Mesh, sizes: Mapping[str, int], words: Mapping[str, str] =
         axis = dict(RULES)[name]
         parts = 1 if axis is None else mesh.shape[axis]
         if size % parts:
-            fitting = [str(d) for d in range(1, min(size, mesh.size) + 1) if size % d == 0]
+            # What suits the other sizes on this mesh axis and the number of devices too.
+            others = [other for key, other in sizes.items() if dict(RULES)[key] == axis]
+            most = math.gcd(mesh.size, *others)
+            fitting = [str(d) for d in range(1, most + 1) if most % d == 0]
             raise InputError(
                 f"{words.get(name, name)} ({size}) cannot be cut into config.mesh.{axis}={parts} "
                 f"equal parts; set config.mesh.{axis} to {' or '.join(fitting)}"

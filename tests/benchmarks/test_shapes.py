@@ -1,7 +1,11 @@
-"""Counts of the benchmarks against published sizes, and weights equal in every dialect."""
+"""Options, counts against published sizes, and weights equal in every dialect."""
 
 from __future__ import annotations
 
+import budget
+import collectives
+import finetune
+import generate
 import jax
 import numpy as np
 import pytest
@@ -11,6 +15,22 @@ from paretohqd_jax.models.llama import init_params
 from paretohqd_jax.models.lora import TARGETS, LoraConfig
 
 LLAMA = shapes.SHAPES["llama2-7b"]
+
+
+@pytest.mark.parametrize(
+    ("program", "option", "message"),
+    [
+        (finetune, "--rounds=0", "'0' is no whole number above 0"),
+        (generate, "--rows=-1", "'-1' is no whole number above 0"),
+        (budget, "--batches=8,x", "'x' is no whole number above 0"),
+        (collectives, "--targets=z_proj", "'z_proj' does not exist"),
+        (collectives, "--meshes=2,1", "a mesh is DATA,FSDP,TENSOR"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(program, option, message, capsys):
+    with pytest.raises(SystemExit):
+        program.parse([option])
+    assert message in capsys.readouterr().err
 
 
 def test_weights_of_llama_2_7b():

@@ -81,7 +81,7 @@ def test_which_failures_start_again(launch):
 
 
 def test_values_stay_as_they_are(launch):
-    names = ("NAME", "IMAGE", "ACCELERATOR", "TOPOLOGY", "CLAIM")
+    names = ("IMAGE", "ACCELERATOR", "TOPOLOGY", "CLAIM")
     job_set = manifest(
         launch, AWKWARD, "$(NAME) $$(NAME)", "line\nline: [", **JOB | dict.fromkeys(names, AWKWARD)
     )
@@ -89,9 +89,9 @@ def test_values_stay_as_they_are(launch):
     (container,) = pod["containers"]
     read = [kubernetes_reads(argument) for argument in container["args"]]
     assert read == [AWKWARD, "$(NAME) $$(NAME)", "line\nline: ["]
-    values = [job_set["metadata"]["name"], container["image"], *pod["nodeSelector"].values()]
+    values = [container["image"], *pod["nodeSelector"].values()]
     values.append(pod["volumes"][0]["persistentVolumeClaim"]["claimName"])
-    assert values == [AWKWARD] * 5
+    assert values == [AWKWARD] * 4
 
 
 def test_the_manifest_is_applied(launch, recorder, tmp_path):
@@ -115,6 +115,15 @@ def test_missing_variables_are_named(missing, launch):
 def test_numbers_must_be_numbers(name, launch):
     ran = launch("gke/submit.sh", "x", **JOB | {name: "4\nevil: true"})
     assert ran.returncode == 2 and "is not a number" in ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [("HOSTS", "0", "a number above 0"), ("NAME", "Llama_2", "lower-case letters")],
+)
+def test_values_that_kubernetes_would_refuse(name, value, message, launch):
+    ran = launch("gke/submit.sh", "--dry-run", "x", **JOB | {name: value})
+    assert ran.returncode == 2 and f"{name}='{value}' is not {message}" in ran.stderr
 
 
 def test_missing_arguments_are_named(launch):

@@ -42,10 +42,18 @@ def test_missing_arguments_are_named(launch):
 
 def test_values_reach_slurm_as_they_are(launch, recorder):
     calls = recorder("sbatch")
-    ran = launch("slurm_gpu.sh", "--workdir=" + AWKWARD, **JOB | {"TIME": AWKWARD})
+    ran = launch("slurm_gpu.sh", "--workdir=" + AWKWARD, **JOB | {"TIME": "1-12:30"})
     assert ran.returncode == 0, ran.stderr
     (words,) = calls()
-    assert "--time=" + AWKWARD in words and words[-1] == "--workdir=" + AWKWARD
+    assert "--time=1-12:30" in words and words[-1] == "--workdir=" + AWKWARD
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("NODES", "0"), ("TIME", "4 hours"), ("TIME", AWKWARD)]
+)
+def test_values_that_slurm_would_refuse(name, value, launch):
+    ran = launch("slurm_gpu.sh", "--dry-run", "x", **JOB | {name: value})
+    assert ran.returncode == 2 and f"{name}='{value}' is not a " in ran.stderr
 
 
 def run_in_job(launch, recorder, status: int, **environment: str):

@@ -151,7 +151,7 @@ def test_wrong_actions_are_refused(arguments, launch):
 
 
 def test_values_are_words_in_the_dry_run(launch):
-    awkward = dict.fromkeys(ALL, AWKWARD) | {"NAME": "my-tpu"}
+    awkward = dict.fromkeys(ALL, AWKWARD) | {"NAME": "my-tpu", "STORAGE": "nfs:/" + AWKWARD}
     ran = launch("tpu_vm.sh", "--dry-run", "babysit", "--workdir=" + AWKWARD, **awkward)
     assert ran.returncode == 0, ran.stderr
     lines = [shell_words(line) for line in ran.stdout.splitlines() if line.startswith("gcloud")]
@@ -272,3 +272,8 @@ def test_variables_that_make_no_sense_are_refused(name, value, launch):
     ran = launch("tpu_vm.sh", "--dry-run", "create", **ALL | {name: value})
     assert ran.returncode == 2 and ran.stdout == ""
     assert f"error: {name}='{value}'" in ran.stderr
+
+
+def test_storage_that_cannot_be_mounted_is_refused(launch):
+    ran = launch("tpu_vm.sh", "--dry-run", "setup", **ALL | {"STORAGE": "10.0.0.2"})
+    assert ran.returncode == 2 and "STORAGE='10.0.0.2' is not SERVER:/SHARE" in ran.stderr

@@ -79,6 +79,7 @@ def test_the_mesh_is_no_reason_to_run_a_step_again(on_eight, capsys):
         (("--config.mesh.tensor=0",), r"config.mesh.tensor=0 is not valid"),
         (("--config.mesh.data=0",), r"config.mesh.data=0 is not valid; use -1"),
         (("--config.mesh.tensor=4",), r"key/value heads \(2\) .*=4 equal parts; .* to 1 or 2"),
+        (("--config.mesh.tensor=8",), r"attention heads \(4\) .*=8 equal parts; .* to 1 or 2\n"),
         (("--config.mesh.fsdp=8",), r"batch_size over .*num_microbatches \(4\) .* to 1 or 2 or 4"),
     ],
 )

@@ -4,20 +4,31 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AbstractMesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from paretohqd_jax.data.batches import Examples
 from paretohqd_jax.errors import InputError
-from paretohqd_jax.models.llama import Llama, LlamaConfig, param_shapes
+from paretohqd_jax.models.cache import Cache
+from paretohqd_jax.models.llama import Llama, LlamaConfig, logical_axes, param_shapes
 from paretohqd_jax.models.lora import TARGETS, LoraConfig, init_adapters, side_by_side
 from paretohqd_jax.sampling import decoder
 from paretohqd_jax.training import memory
 from paretohqd_jax.training.memory import check_memory, generation_memory, training_memory
-from paretohqd_jax.training.mesh import make_mesh
+from paretohqd_jax.training.mesh import (
+    AXES,
+    DECODING_RULES,
+    make_mesh,
+    named_shardings,
+    sharded,
+)
+from paretohqd_jax.training.placement import place_training
 from paretohqd_jax.training.step import (
     OptimizerConfig,
     init_train_state,
@@ -36,8 +47,11 @@ def device():
     return make_mesh(devices=jax.devices()[:1])
 
 
-def compiled_bytes(model, num_adapters, batch_size, length, num_microbatches):
+def compiled_bytes(model, num_adapters, batch_size, length, num_microbatches, mesh=None):
     optimizer = make_optimizer(OptimizerConfig(1e-3, 10))
+    shardings = None
+    if mesh is not None:
+        shardings = place_training(mesh, model, optimizer, num_adapters, batch_size).step
 
     def start():
         adapters = init_adapters(jax.random.key(0), model.config, model.lora, num_adapters)
@@ -47,7 +61,7 @@ def compiled_bytes(model, num_adapters, batch_size, length, num_microbatches):
         return jax.ShapeDtypeStruct((num_adapters, batch_size, length), dtype)
 
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), num_adapters))
-    train_step = make_train_step(model, optimizer, num_microbatches=num_microbatches)
+    train_step = make_train_step(model, optimizer, shardings, num_microbatches)
     batch = Examples(rows(jnp.int32), rows(bool), rows(bool))
     lowered = train_step.lower(jax.eval_shape(start), param_shapes(model.config), batch, keys)
     return total_bytes(lowered)
@@ -83,6 +97,29 @@ def test_training_takes_what_the_estimate_says(
     )  # fmt: skip
     measured = compiled_bytes(model, num_adapters, *shape, num_microbatches)
     assert estimate.total == pytest.approx(measured, rel=0.2), f"{measured / 1e9}\n{estimate}"
+
+
+def test_training_on_a_mesh_takes_what_the_estimate_says():
+    """The vocabulary, cut over `fsdp`, is put together on every device."""
+    config = dataclasses.replace(VERBOSE, remat="full", tie_word_embeddings=False)
+    model, mesh = Llama(config, FEW), make_mesh(data=2, fsdp=4)
+    estimate = training_memory(model, mesh, num_adapters=2, batch_size=8, length=128)
+    with sharded(mesh):
+        measured = compiled_bytes(model, 2, 8, 128, 1, mesh)
+    assert estimate.total == pytest.approx(measured, rel=0.2), f"{measured / 1e9}\n{estimate}"
+
+
+@pytest.mark.parametrize(
+    ("sizes", "megabytes"),
+    [((8, 1, 1), 15396 + 4880), ((4, 2, 1), 9872 + 6305), ((2, 2, 2), 7207 + 8670)],
+)
+def test_a_tpu_takes_what_the_estimate_says(sizes, megabytes):
+    """Llama-2-7B compiled for a v5p slice ahead of time: the table of docs/performance.md."""
+    config = LlamaConfig(32000, 4096, 11008, 32, 32, 32, 128, 4096, dtype="bfloat16", remat="full")
+    model = Llama(config, LoraConfig(rank=64, targets=TARGETS))
+    mesh = AbstractMesh(sizes, AXES)
+    estimate = training_memory(model, mesh, num_adapters=8, batch_size=8, length=512)
+    assert estimate.total == pytest.approx(megabytes * 1e6, rel=0.1)
 
 
 def test_every_device_has_its_share(device):
@@ -138,24 +175,40 @@ def test_a_decoder_needs_its_cache_and_its_logits(device):
     assert small.held["base weights"] == large.held["base weights"]
 
 
-@pytest.mark.parametrize(("config", "num_rows"), [(WIDE, 64), (VERBOSE, 256)])
-def test_decoding_takes_what_the_estimate_says(config, num_rows, device):
+@pytest.mark.parametrize(
+    ("config", "num_rows", "sizes"),
+    [(WIDE, 64, (1, 1, 1)), (VERBOSE, 256, (1, 1, 1)), (VERBOSE, 128, (1, 4, 2))],
+)
+def test_decoding_takes_what_the_estimate_says(config, num_rows, sizes):
+    mesh = make_mesh(*sizes, devices=jax.devices()[: math.prod(sizes)])
     model = Llama(config, FEW)
     estimate = generation_memory(
-        model, device, num_seats=3, batch_size=num_rows, prompt_length=64, max_new_tokens=64
+        model, mesh, num_seats=3, batch_size=num_rows, prompt_length=64, max_new_tokens=64
     )
+
+    def placed(x, axes=()):
+        return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=NamedSharding(mesh, P(*axes)))
 
     def arguments():
         stack = init_adapters(jax.random.key(0), config, FEW, 3)
         slots = decoder.empty_slots(config, num_rows, 128, 64)
         return side_by_side(stack, config.dtype), slots
 
-    adapters, slots = jax.eval_shape(arguments)
+    adapters, slots = jax.tree.map(placed, jax.eval_shape(arguments))
+    in_cache = (None, ("data", "fsdp"), "tensor")
+    keys, values, lengths = slots.cache
+    cache = Cache(placed(keys, in_cache), placed(values, in_cache), lengths)
+    shapes = param_shapes(config)
+    params = jax.tree.map(
+        lambda x, sharding: placed(x, sharding.spec),
+        shapes, named_shardings(mesh, logical_axes(config), shapes),
+    )  # fmt: skip
     options = [np.zeros(1, np.int32), *[np.float32(1)] * 2, *[np.int32(0)] * 2]
-    lowered = decoder._advance.lower(
-        model, param_shapes(config), adapters, slots, *options, top_k=0
-    )
-    measured = total_bytes(lowered)
+    with sharded(mesh, DECODING_RULES):
+        lowered = decoder._advance.lower(
+            model, params, adapters, slots._replace(cache=cache), *options, top_k=0
+        )
+        measured = total_bytes(lowered)
     # While tokens are drawn there is no shorter cache.
     expected = sum(estimate.held.values()) + estimate.in_turns["logits"]
     assert expected == pytest.approx(measured, rel=0.2), f"{measured / 1e9}\n{estimate}"
