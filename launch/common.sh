@@ -2,6 +2,12 @@
 # true, printed.
 # shellcheck shell=bash
 
+# macOS comes with 3.2, which lacks ${word@Q} and takes empty arrays for unset variables.
+if ((BASH_VERSINFO[0] * 100 + BASH_VERSINFO[1] < 404)); then
+  echo "error: bash $BASH_VERSION is too old; install 4.4 or later and have it first in PATH" >&2
+  exit 2
+fi
+
 # need NAME PATTERN WORDS: the variable of that name must hold what the words say.
 need() {
   [[ ${!1} =~ ^($2)$ ]] && return

@@ -9,7 +9,6 @@ import os
 import random
 import shutil
 import signal
-import struct
 import subprocess
 import sys
 import time
@@ -22,6 +21,7 @@ from test_distributed import ROOT, free_port
 from test_resume import COMPARED
 
 from paretohqd_jax.data.rows import read_table
+from paretohqd_jax.training.metrics import read_metrics
 
 # The smallest run with all steps.
 OPTIONS = (
@@ -76,20 +76,9 @@ def one_process(directory):
 
 
 def metrics(workdir: Path, stage: str) -> dict[tuple[str, int], float]:
-    """What the TensorBoard events of a stage hold, by name and step; later ones count."""
-    from tensorboardX.proto.event_pb2 import Event
-
-    values = {}
-    for path in (workdir / "logs" / stage).glob("events*"):
-        data, position = path.read_bytes(), 0
-        while position + 12 <= len(data):
-            [length] = struct.unpack_from("<Q", data, position)
-            record = data[position + 12 : position + 12 + length]
-            position += 12 + length + 4
-            if position <= len(data):
-                event = Event.FromString(record)
-                values |= {(v.tag, event.step): v.simple_value for v in event.summary.value}
-    return values
+    """What the TensorBoard events of a stage hold, by name and step."""
+    found = read_metrics(workdir / "logs" / stage)
+    return {(name, step): value for name, steps in found.items() for step, value in steps.items()}
 
 
 def assert_same_run(workdir: Path, other: Path) -> None:
