@@ -34,6 +34,7 @@ def check_training_memory(
     remedies = {
         "base weights": _fewer_weights(base),
         "gathered embedding": LESS_GATHERED,
+        "copy of the gathered embedding": LESS_GATHERED,
         "adapters": FEWER_ADAPTERS,
         "optimizer": FEWER_ADAPTERS,
         "gradients": FEWER_ADAPTERS,

@@ -84,12 +84,13 @@ def training_memory(
     local = _local_model(model, mesh)
     one_layer = _changed(local, num_layers=1, remat="none")
     kept = adapters * _kept_bytes(local, rows, length)
+    gathered = _gathered_bytes(local, mesh)
     # The logits of a chunk of positions and their exponentials, in float32.
     logits = 2 * rows * min(CHUNK_SIZE, length) * local.config.vocab_size * 4
     return Memory(
         held={
             "base weights": base,
-            "gathered embedding": _gathered_bytes(local, mesh),
+            "gathered embedding": gathered,
             "adapters": stack,
             # Adam's two moments, float32 like the adapters.
             "optimizer": 2 * stack,
@@ -102,6 +103,8 @@ def training_memory(
         },
         in_turns={
             "logits of one chunk": adapters * logits,
+            # As it arrives, before it is laid out for looking up tokens.
+            "copy of the gathered embedding": gathered,
             # Its weights, taken out of the stack of all layers or gathered from other devices,
             # and what of its forward pass was not kept and is computed again.
             "one layer's backward pass": _layer_bytes(local)
