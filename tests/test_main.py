@@ -339,6 +339,15 @@ def test_a_run_refuses_bad_options_before_it_starts(tmp_path, capsys, options, m
     assert not (tmp_path / "run" / "scores.parquet").exists()
 
 
+def test_a_model_without_weights_is_refused_before_rows_are_scored(tmp_path, capsys):
+    model = tmp_path / "model"
+    shutil.copytree(ROOT / "tests/models/golden/llama3", model)
+    (model / "model.safetensors").unlink()
+    flags = run_flags(tmp_path, f"--config.model.source={model}")
+    assert "holds no model.safetensors" in error_line(capsys, flags)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_config_file_that_is_not_there_is_named(tmp_path, capsys):
     assert "absent.py" in error_line(capsys, run_flags(tmp_path, config="configs/absent.py"))
 

@@ -33,6 +33,7 @@ from paretohqd_jax.models.attention import check_attention
 from paretohqd_jax.models.llama import logical_sizes
 from paretohqd_jax.models.lora import LoraConfig
 from paretohqd_jax.models.reward_head import write_adapter
+from paretohqd_jax.models.weights import check_weights
 from paretohqd_jax.pipeline import Output, Run, source_digest
 from paretohqd_jax.reward_config import check_config
 from paretohqd_jax.rewards.registry import CARD, Entry
@@ -96,6 +97,7 @@ def check(config: ConfigDict) -> None:
     check_config(config)
     check_source(config.data.source)
     base = base_model(config)
+    check_weights(base.source)
     check_attention(base.config.attention, base.config.dtype, base.config.head_dim)
     check_sizes(base.mesh, logical_sizes(base.config))
     context = base.config.max_position_embeddings

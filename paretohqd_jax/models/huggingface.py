@@ -56,10 +56,11 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def need_integer(path: Path, values: dict[str, Any], field: str) -> int:
-    """The value of a field of the JSON file at `path` that must be there."""
-    if not isinstance(values.get(field), int):
-        raise InputError(f"{path}: field {field!r} is missing or no integer")
-    return values[field]
+    """The value of a field of the JSON file at `path`, a size that must be there."""
+    value = values.get(field)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise InputError(f"{path}: field {field!r} is missing or no integer above 0")
+    return value
 
 
 def need_number(

@@ -55,6 +55,8 @@ class LlamaConfig:
                 f"{self.num_heads} attention heads cannot share {self.num_kv_heads} key/value"
                 " heads: the first must be a multiple of the second"
             )
+        if self.head_dim % 2:
+            raise InputError(f"head_dim is {self.head_dim}: rotary positions need an even number")
         if self.sliding_window is not None and self.sliding_window < 1:
             raise InputError(f"sliding_window is {self.sliding_window}: it must be at least 1")
         if self.unwindowed_layers and self.attention != "xla":

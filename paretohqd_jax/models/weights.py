@@ -101,6 +101,15 @@ def load_pretrained(
     return config, _assemble(open_tensors(source)[1], config, shardings)
 
 
+def check_weights(source: str) -> None:
+    """Raises InputError as `load_pretrained` for weights that lie here; reads no more than headers.
+
+    What is still on the hub is checked when it has come.
+    """
+    if source.startswith("package:") or Path(source).expanduser().exists():
+        open_tensors(source)
+
+
 def open_tensors(source: str) -> tuple[dict[str, tuple[int, ...]], Reader]:
     """Hugging Face's name and shape of every weight of a model, and a function that reads a slice.
 

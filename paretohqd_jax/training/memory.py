@@ -143,9 +143,8 @@ def generation_memory(
     return Memory(
         held={
             "base weights": _placed_bytes(mesh, *_base_weights(model)),
-            # For all tokens drawn, not for each anew.
-            "gathered embedding": (1 if config.tie_word_embeddings else 2)
-            * _gathered_bytes(local, mesh),
+            # For looking up tokens and for logits, even where it is the same: laid out otherwise.
+            "gathered embedding": 2 * _gathered_bytes(local, mesh),
             # In the model's dtype, whole on every device.
             "adapters": size * sum(x.size for x in jax.tree.leaves(_stack(model, num_seats))),
             "cache": rows * token * length,

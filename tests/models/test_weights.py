@@ -17,7 +17,13 @@ from safetensors.numpy import load_file, save_file
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.models.llama import LlamaConfig, logical_axes
 from paretohqd_jax.models.rope import RopeScaling
-from paretohqd_jax.models.weights import KERNELS, RANDOM_TOY, load_config, load_pretrained
+from paretohqd_jax.models.weights import (
+    KERNELS,
+    RANDOM_TOY,
+    check_weights,
+    load_config,
+    load_pretrained,
+)
 from paretohqd_jax.training.mesh import make_mesh, named_shardings
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -153,6 +159,15 @@ def test_pickles_are_not_read(checkpoint):
     assert "safetensors" in message_of(checkpoint)
 
 
+def test_weights_that_lie_here_are_checked_by_their_headers(checkpoint):
+    check_weights(str(checkpoint))
+    (checkpoint / "model.safetensors").unlink()
+    with pytest.raises(InputError, match="holds no model.safetensors"):
+        check_weights(str(checkpoint))
+    for elsewhere in ("org/name", RANDOM_TOY):  # on the hub; made up
+        check_weights(elsewhere)
+
+
 @pytest.mark.parametrize(
     "changes, word",
     [
@@ -164,6 +179,8 @@ def test_pickles_are_not_read(checkpoint):
         ({"vocab_size": None}, "'vocab_size'"),
         ({"num_key_value_heads": 3}, "heads"),
         ({"head_dim": "8"}, "'head_dim'"),
+        ({"head_dim": 7}, "head_dim is 7"),
+        ({"num_attention_heads": 0}, "'num_attention_heads'"),
         ({"rope_theta": "10000"}, "'rope_theta'"),
         ({"rope_scaling": ["llama3"]}, "RoPE"),
     ],
