@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import runpy
+import sys
+
 import collectives
+import pytest
 
 PROGRAM = """HloModule jit_f, is_scheduled=true
 
@@ -52,3 +56,10 @@ def test_data_parallel_adapters_exchange_next_to_nothing(capsys):
     moved = {line.split("|")[1].strip(): float(line.split("|")[-3]) for line in lines[2:]}
     assert moved["2, 1, 1"] < 0.001  # the losses
     assert moved["1, 2, 1"] > 0.01  # the base, gathered layer by layer
+
+
+def test_a_mesh_that_does_not_fit_is_one_line(monkeypatch):
+    options = "--shape=toy --meshes=1,3,1 --adapters=2 --rows=3 --length=16".split()
+    monkeypatch.setattr(sys, "argv", ["collectives.py", *options])
+    with pytest.raises(SystemExit, match=r"^error: .* cannot be cut into config.mesh.fsdp=3"):
+        runpy.run_path(collectives.__file__, run_name="__main__")
