@@ -229,7 +229,7 @@ def number(value: float, digits: int = 2) -> str:
 
 def percent(share: float, digits: int = 1) -> str:
     """A share in [0, 1] as a percentage."""
-    return f"{100 * share:.{digits}f}\u2009%"
+    return f"{100 * share:.{digits}f}\u202f%"
 
 
 def _environment() -> Any:

@@ -139,7 +139,8 @@ def group_data(path: Path, scratch: Path, *, options: dict[str, Any], seed: int)
         if not any(max(group) - min(group) >= margin for group in scores):
             raise InputError(
                 f"{source}: no pair of responses is left for {part}, with config.data.test_share="
-                f"{options['test_share']} and config.data.margin={margin}; give more prompts"
+                f"{options['test_share']} and config.data.margin={margin}; give more "
+                "prompts or lower the margin, which of pairs is 1 at most"
             )
     write_table(path, groups)
 

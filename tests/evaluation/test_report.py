@@ -154,7 +154,7 @@ def test_the_last_stage_is_set_against_the_base_model(page, run):
 def test_time_of_each_step(page):
     start = page.text.index("device-hours")
     assert page.text[start + 1 : start + 12] == [
-        "score", "10.0", "10.0\u2009%", "0.0111", "stage1", "90.0", "90.0\u2009%", "0.1000",
+        "score", "10.0", "10.0\u202f%", "0.0111", "stage1", "90.0", "90.0\u202f%", "0.1000",
         "all steps", "100.0", "0.1111",
     ]  # fmt: skip
     assert any("on 4 \u00d7 TPU v5p" in text for text in page.text)
@@ -273,4 +273,4 @@ def test_numbers():
         "0.00",
         "2",
     ]
-    assert percent(0.0703) == "7.0\u2009%"
+    assert percent(0.0703) == "7.0\u202f%"
