@@ -61,7 +61,7 @@ def ours(options: argparse.Namespace) -> Callable[[], np.ndarray]:
     from paretohqd_jax.rewards.reward_model import RewardModel
 
     apply = Output(gpt2.compute_logits, config_of(options), output=0, sign=1, separator=None)
-    model = RewardModel(None, apply, params_of(options))
+    model = RewardModel(None, apply, params_of(options), config_of(options).vocab_size)
     rows = rows_of(options)
     return lambda: compute_rewards(model, rows, options.batch_size)
 

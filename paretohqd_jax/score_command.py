@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -17,6 +18,7 @@ def score_command(options: argparse.Namespace) -> None:
 
     All devices of this machine take part. A killed command goes on where it was.
     """
+    from paretohqd_jax.methods.alignment import checkpoints
     from paretohqd_jax.methods.scoring import rewards_of, with_rewards, with_statistics
     from paretohqd_jax.training.mesh import make_mesh
 
@@ -26,15 +28,17 @@ def score_command(options: argparse.Namespace) -> None:
         raise InputError(f"--models {options.models}: name each column once, as COLUMN=NAME")
     table = read_table(options.file)
     check_texts(table, options.file)
-    shards = Path(f"{options.out}.partial")
-    shards.mkdir(parents=True, exist_ok=True)
+    partial = Path(f"{options.out}.partial")
+    # The names of shards leave the weights out, so a model trained again must not find them.
+    identities = json.dumps(checkpoints(models))
+    shards = partial / hashlib.sha256(identities.encode()).hexdigest()[:16]
     rewards = rewards_of(
         table, models, make_mesh(), shards, "scoring", backend=options.backend,
         dtype=options.dtype, batch_size=options.batch_size, source=options.file,
     )  # fmt: skip
     scored = with_statistics(with_rewards(table, rewards, names), names)
     write_table(options.out, scored)
-    shutil.rmtree(shards)
+    shutil.rmtree(partial)
     statistics = json.loads(scored.schema.metadata[b"rewards"])
     for name in names:
         mean, std = statistics[name]["mean"], statistics[name]["std"]

@@ -20,7 +20,8 @@ def find_function(name: str, option: str) -> Callable[..., Any]:
         raise InputError(f"{option}: name a function of yours as package.module:function")
     try:
         module = importlib.import_module(module_name)
-    except (ImportError, TypeError) as error:  # TypeError: a relative name such as ".module"
+    # TypeError: a relative name such as ".module".
+    except (ImportError, SyntaxError, TypeError) as error:
         raise InputError(
             f"{option}: cannot import {module_name} ({error}); "
             "run from the directory it is in, or install it"

@@ -12,8 +12,9 @@ from collections import defaultdict
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from paretohqd_jax.data.rows import rewards_matrix
+from paretohqd_jax.data.rows import check_columns, rewards_matrix, source_rows
 from paretohqd_jax.data.scores import log_odds as log_odds_of
 from paretohqd_jax.errors import InputError
 
@@ -37,6 +38,7 @@ def group_responses(
     Args:
       table: columns `prompt`, `chosen`, `rejected` (see `pairs`), or `prompt`, `response`, `score`.
       score: the column of scores; of pairs, that of labels, "" if the chosen one is always better.
+        Rows without a score are left out.
       log_odds: the scores are probabilities, whose logarithmic odds are meant.
       group_size: responses of a training group; of pairs always two.
       groups_per_prompt: at most as many training groups of a prompt; no response is in two.
@@ -68,7 +70,9 @@ def in_test(prompt: str, share: float) -> bool:
 
 
 def _groups_of_pairs(table: pa.Table, score: str, source: str) -> list[dict]:
-    labels = rewards_matrix(table, [score], source)[:, 0] if score else np.ones(table.num_rows)
+    labels = np.ones(table.num_rows)
+    if score:
+        labels = rewards_matrix(table, [score], source, source_rows(table))[:, 0]
     if not labels.all():
         logger.info("%s: %d pairs without a preference left out", source, (labels == 0).sum())
     rows = table.select(["prompt", "chosen", "rejected"]).to_pylist()
@@ -93,9 +97,15 @@ def _groups_of_rows(
     seed: int,
     source: str,
 ) -> list[dict]:
-    scores = rewards_matrix(table, [score], source)[:, 0]
+    check_columns(table, [score], source)
+    missing = table[score].null_count
+    if 0 < missing < table.num_rows:  # such as UltraFeedback's "N/A"
+        logger.info("%s: %d rows without %s left out", source, missing, score)
+        table = table.filter(pc.is_valid(table[score]))
+    row_ids = source_rows(table)
+    scores = rewards_matrix(table, [score], source, row_ids)[:, 0]
     if log_odds:
-        scores = log_odds_of(scores, score, source)
+        scores = log_odds_of(scores, score, source, row_ids)
     rows_of_prompt = defaultdict(list)
     for row, prompt in enumerate(table["prompt"].to_pylist()):
         rows_of_prompt[prompt].append(row)

@@ -185,12 +185,26 @@ def drop_duplicates(table: pa.Table) -> pa.Table:
     return table.take(pa.array(list(first.values()), pa.int64()))
 
 
+def source_rows(table: pa.Table) -> np.ndarray | None:
+    """The numbers that the table's rows have in their source, int64, where it tells them.
+
+    For messages: a row of a public set may have become several rows, or none.
+    """
+    return table["source_row"].to_numpy() if "source_row" in table.column_names else None
+
+
 def rewards_matrix(
-    table: pa.Table, objectives: Sequence[str], source: str | os.PathLike[str]
+    table: pa.Table,
+    objectives: Sequence[str],
+    source: str | os.PathLike[str],
+    row_ids: Sequence[int] | None = None,
 ) -> np.ndarray:
     """The columns named `objectives` as rewards `[num_rows, num_objectives]`.
 
     They are float64, but integers where one is beyond 2**53, so that no two of them merge.
+
+    Args:
+      row_ids: `[num_rows]`, what messages call the rows; by default they count from 0.
 
     Raises:
       InputError: a column is missing, or a value is missing, not a number, NaN or infinite; the
@@ -198,7 +212,7 @@ def rewards_matrix(
         fractions, which no type holds both.
     """
     check_columns(table, objectives, source)
-    columns = [_numbers(table[name], name, source) for name in objectives]
+    columns = [_numbers(table[name], name, source, row_ids) for name in objectives]
     rewards = np.stack(columns, axis=1)
     wide = next((n for n, c in zip(objectives, columns, strict=True) if _is_wide(c)), None)
     if wide is None:
@@ -212,7 +226,8 @@ def rewards_matrix(
     if bad_rows.size:
         row, name = bad_rows[0], objectives[bad_columns[0]]
         raise InputError(
-            f"{source}: row {row}: {name!r} is {rewards[row, bad_columns[0]]}, not a finite "
+            f"{source}: row {_row_id(row, row_ids)}: {name!r} is "
+            f"{rewards[row, bad_columns[0]]}, not a finite "
             f"number ({bad_rows.size} such values); remove or rescore these rows"
         )
     return rewards
@@ -229,12 +244,21 @@ def check_ranges(
         )
 
 
-def _numbers(column: pa.ChunkedArray, name: str, source: str | os.PathLike[str]) -> np.ndarray:
+def _row_id(row: int, row_ids: Sequence[int] | None) -> int:
+    return row if row_ids is None else row_ids[row]
+
+
+def _numbers(
+    column: pa.ChunkedArray,
+    name: str,
+    source: str | os.PathLike[str],
+    row_ids: Sequence[int] | None,
+) -> np.ndarray:
     if column.null_count:
         row = np.flatnonzero(column.is_null().to_numpy())[0]
         raise InputError(
-            f"{source}: row {row}: {name!r} is missing ({column.null_count} such rows); "
-            "score or remove these rows"
+            f"{source}: row {_row_id(row, row_ids)}: {name!r} is missing "
+            f"({column.null_count} such rows); score or remove these rows"
         )
     kind = column.type
     if pa.types.is_floating(kind) or pa.types.is_integer(kind):
@@ -244,7 +268,7 @@ def _numbers(column: pa.ChunkedArray, name: str, source: str | os.PathLike[str])
     values = column.to_pylist()
     row = next((row for row, value in enumerate(values) if not _is_number(value)), 0)
     raise InputError(
-        f"{source}: row {row}: {name!r} is {values[row]!r}, not a number; "
+        f"{source}: row {_row_id(row, row_ids)}: {name!r} is {values[row]!r}, not a number; "
         "an objective needs one number per row"
     )
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
 
-from paretohqd_jax.data.rows import rewards_matrix
+from paretohqd_jax.data.rows import rewards_matrix, source_rows
 from paretohqd_jax.errors import InputError
 
 CLIP = 1e-7  # a judge's probabilities closer than this to 0 or 1 count as this close
@@ -52,20 +53,31 @@ def given_rewards(
     """
     rewards = {}
     for objective, (column, transform) in parse_scores(scores).items():
-        values = rewards_matrix(table, [column], source)[:, 0]
-        rewards[objective] = TRANSFORMS[transform](values, column, source) if transform else values
+        row_ids = source_rows(table)
+        values = rewards_matrix(table, [column], source, row_ids)[:, 0]
+        if transform:
+            values = TRANSFORMS[transform](values, column, source, row_ids)
+        rewards[objective] = values
     return rewards
 
 
-def log_odds(values: np.ndarray, column: str, source: str | os.PathLike[str]) -> np.ndarray:
+def log_odds(
+    values: np.ndarray,
+    column: str,
+    source: str | os.PathLike[str],
+    row_ids: Sequence[int] | None = None,
+) -> np.ndarray:
     """log(p / (1 - p)) of probabilities `[num_rows]`, clipped to CLIP and 1 - CLIP.
 
-    Raises InputError naming the first row of `column` that holds no probability.
+    Raises InputError naming the first row of `column` that holds no probability, by `row_ids` if
+    they do not count from 0.
     """
     strange = np.flatnonzero((values < 0) | (values > 1))
     if strange.size:
+        first = strange[0]
         raise InputError(
-            f"{source}: row {strange[0]}: {column!r} is {values[strange[0]]}, no probability "
+            f"{source}: row {first if row_ids is None else row_ids[first]}: {column!r} is "
+            f"{values[first]}, no probability "
             f"({strange.size} such values); log-odds need numbers in [0, 1]"
         )
     clipped = np.clip(values, CLIP, 1 - CLIP)

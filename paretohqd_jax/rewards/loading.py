@@ -71,19 +71,20 @@ def load_reward_model(name: str, entry: Entry, dtype: str = "float32") -> Reward
     logger.info("loading reward model %s from %s", name, entry.checkpoint)
     if entry.adapter:
         return load_trained(entry, dtype)
-    classifier = load_classifier(entry.checkpoint, dtype)
-    check_outputs(name, entry, classifier.labels)
+    check_reward_model(name, entry)
     tokenizer = load_tokenizer(entry.checkpoint)
+    classifier = load_classifier(entry.checkpoint, dtype)
     compute, config = classifier.apply.func, classifier.apply.keywords["config"]
     max_tokens = min(entry.max_tokens, classifier.max_tokens)
     if not classifier.labels:
         encode = functools.partial(_encode_apart, tokenizer, entry, max_tokens)
-        return RewardModel(encode, Cosine(compute, config, entry.sign), classifier.params)
+        apply = Cosine(compute, config, entry.sign)
+        return RewardModel(encode, apply, classifier.params, classifier.vocab_size)
     has_types = len(entry.texts) == 2 and getattr(config, "num_token_types", 0) > 1
     separator = tokenizer.sep_token_id if has_types else None
     apply = Output(compute, config, entry.output, entry.sign, separator)
     encode = functools.partial(encode_pairs, tokenizer, entry.texts, entry.cut, max_tokens)
-    return RewardModel(encode, apply, classifier.params)
+    return RewardModel(encode, apply, classifier.params, classifier.vocab_size)
 
 
 def check_reward_model(name: str, entry: Entry) -> None:

@@ -112,6 +112,8 @@ def find_entry(name: str) -> Entry | None:
     """
     known, at, checkpoint = name.partition("@")
     if known in REGISTRY:
+        if at and not checkpoint:
+            raise InputError(f"reward model {name!r}: give a directory or a hub name after @")
         entry = REGISTRY[known]
         return dataclasses.replace(entry, checkpoint=checkpoint) if at else entry
     if at:
@@ -123,6 +125,11 @@ def find_entry(name: str) -> Entry | None:
         if (directory / CARD).is_file():
             return read_card(directory)
     return None
+
+
+def packaged_names() -> list[str]:
+    """The names of the reward models that come with this package."""
+    return sorted(path.parent.name for path in ASSETS.glob(f"*/{CARD}"))
 
 
 def read_card(directory: Path) -> Entry:
@@ -151,25 +158,28 @@ def read_card(directory: Path) -> Entry:
 
 def _check_card(path: Path, entry: Entry) -> None:
     """Raises InputError naming the first field that is of another type or of no use."""
-    types = {"int": int, "str": str, "tuple[str, ...]": tuple}
-    valid = {
-        field.name: type(getattr(entry, field.name)) is types[field.type]
-        for field in dataclasses.fields(Entry)
-    }
-    if all(valid.values()):
-        valid = {
-            "checkpoint": entry.checkpoint != "",
-            "sign": entry.sign in (-1, 1),
-            "cut": entry.cut in ("left", "right"),
-            "texts": 1 <= len(entry.texts) <= 2
-            and all(type(text) is str for text in entry.texts)
-            and any("response" in PLACEHOLDERS.findall(text) for text in entry.texts),
-            "output": 0 <= entry.output < max(entry.num_outputs, 1),
-            "max_tokens": entry.max_tokens >= 1,
-        }
-    for name, holds in valid.items():
-        if not holds:
-            raise InputError(f"{path}: {name}={getattr(entry, name)!r} is not valid")
+    kinds = {"int": (int, "a whole number"), "str": (str, "text"), "tuple[str, ...]": (tuple, "")}
+    for field in dataclasses.fields(Entry):
+        kind, words = kinds[field.type]
+        _require(path, entry, field.name, type(getattr(entry, field.name)) is kind, words)
+    texts = entry.texts
+    whole = 1 <= len(texts) <= 2 and all(type(text) is str for text in texts)
+    whole = whole and any("response" in PLACEHOLDERS.findall(text) for text in texts)
+    last = max(entry.num_outputs, 1) - 1
+    for name, holds, due in (
+        ("checkpoint", entry.checkpoint != "", "a hub name or a directory"),
+        ("texts", whole, "one or two texts with {response}"),
+        ("sign", entry.sign in (-1, 1), "1, or -1 where less is better"),
+        ("cut", entry.cut in ("left", "right"), '"left" or "right"'),
+        ("output", 0 <= entry.output <= last, f"0 to {last}, for num_outputs={entry.num_outputs}"),
+        ("max_tokens", entry.max_tokens >= 1, "1 or more"),
+    ):
+        _require(path, entry, name, holds, due)
+
+
+def _require(path: Path, entry: Entry, name: str, holds: bool, due: str) -> None:
+    if not holds:
+        raise InputError(f"{path}: {name}={getattr(entry, name)!r} is not valid; give {due}")
 
 
 def check_outputs(name: str, entry: Entry, labels: tuple[str, ...]) -> None:

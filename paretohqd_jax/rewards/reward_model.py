@@ -33,12 +33,14 @@ class RewardModel:
     `apply(params, tokens, mask)` of tokens int32 [B, T] and a mask bool [B, T], True on real tokens
     and padded on the right with any id, gives the rewards float32 [B]: the right output, with the
     sign that makes larger better. It is pure and knows nothing of the other rows; the engine jits
-    it, unless it is not JAX's (`traced` False), when it takes and gives numpy arrays.
+    it, unless it is not JAX's (`traced` False), when it takes and gives numpy arrays. It knows
+    token ids below `vocab_size`.
     """
 
     encode: Callable[[Sequence[str], Sequence[str]], Encoded]
     apply: Callable[[Any, jax.Array, jax.Array], jax.Array]
     params: Any
+    vocab_size: int
     traced: bool = True
 
 
@@ -55,12 +57,15 @@ def encode_pairs(
     Args:
       tokenizer: adds the special tokens that it adds to a text, or to a pair of texts.
       texts: one text, or a pair that is tokenized apart, in which {prompt} and {response} stand for
-        these and {dialogue} for the prompt as a `dialogue`.
+        these and {dialogue} for the prompt as a `dialogue`; HH-RLHF's responses, beside it, are
+        without blanks at their ends.
       cut: the side, "left" or "right", that texts beyond `max_tokens` lose tokens from; of a pair,
         always the longer text loses one.
       max_tokens: that the model can read, special tokens included.
       prompts, responses: of equal number.
     """
+    if any("{dialogue}" in text for text in texts):
+        responses = [response.strip() for response in responses]
     columns = [
         [
             _filled(text, prompt, response)

@@ -19,7 +19,7 @@ from paretohqd_jax.files import write_json
 from paretohqd_jax.progress import progress_bar
 from paretohqd_jax.rewards import functions
 from paretohqd_jax.rewards.engine import compute_rewards
-from paretohqd_jax.rewards.registry import REGISTRY, Entry, find_entry
+from paretohqd_jax.rewards.registry import REGISTRY, Entry, find_entry, packaged_names
 from paretohqd_jax.rewards.reward_model import RewardModel
 from paretohqd_jax.user_functions import find_function
 
@@ -55,10 +55,11 @@ def resolve_scorer(name: str) -> Scorer | Entry:
     if entry is not None:
         return entry
     if ":" not in name:
+        known = ", ".join([*SCORERS, *REGISTRY, *packaged_names()])
         raise InputError(
-            f"unknown reward model {name!r}; use one of {', '.join([*SCORERS, *REGISTRY])}, "
-            "NAME@DIRECTORY for another copy of one of these, a directory with a card, or a "
-            "function of yours as package.module:function"
+            f"unknown reward model {name!r}; use one of {known}, NAME@DIRECTORY for "
+            "another copy of one of these, a directory with a card, or a function of yours as "
+            "package.module:function"
         )
     return find_function(name, f"reward model {name!r}")
 
@@ -135,6 +136,8 @@ def score(
       Preempted: SIGTERM was received; finished shards are kept.
     """
     names = [split_model(model)[1] for model in models]
+    for name in names:  # all of them, before the weights of the first are read
+        check_scorer(name, backend)
     scorers = [load_scorer(name, backend, dtype) for name in names]
     rows, pair_of_row = _distinct_pairs(prompts, responses)
     # Shards of texts of like length, so that little of a batch is padding.
@@ -204,11 +207,16 @@ def _score_shard(
         values = scorer(shard.prompts, shard.responses)
         return {"rewards": _checked(values, place, shard).tolist(), "num_cut": 0}
     tokens, num_cut = scorer.encode(shard.prompts, shard.responses)
-    empty = next((row for row, ids in enumerate(tokens) if not ids), None)
-    if empty is not None:
-        raise InputError(
-            f"{place}: row {shard.row_ids[empty]} is without a single token; remove empty responses"
-        )
+    for row, ids in zip(shard.row_ids, tokens, strict=True):
+        if not ids:
+            raise InputError(
+                f"{place}: row {row} is without a single token; remove empty responses"
+            )
+        if max(ids) >= scorer.vocab_size:  # reading another token's vector would go unseen
+            raise InputError(
+                f"{place}: row {row} has a token of number {max(ids)}, of which the model knows "
+                f"{scorer.vocab_size}; give the checkpoint its own tokenizer"
+            )
     values = compute_rewards(scorer, tokens, batch_size)
     return {"rewards": _checked(values, place, shard).tolist(), "num_cut": num_cut}
 

@@ -35,8 +35,8 @@ def load_torch_model(name: str, entry: Entry, dtype: str = "float32") -> RewardM
         model, info = AutoModelForSequenceClassification.from_pretrained(
             entry.checkpoint, dtype=getattr(torch, dtype), output_loading_info=True
         )
-    except (OSError, ValueError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except Exception as error:  # the library raises many kinds for the same broken directory
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError(f"reward model {name!r}: {entry.checkpoint}: {reason}") from error
     lacking = sorted(info["missing_keys"])
     if lacking:  # the library would go on with random numbers in their place
@@ -57,7 +57,8 @@ def load_torch_model(name: str, entry: Entry, dtype: str = "float32") -> RewardM
     separator = tokenizer.sep_token_id if has_types else None
     compute = functools.partial(_rewards, entry.output, entry.sign, separator)
     model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
-    return RewardModel(encode, compute, model, traced=False)
+    vocab_size = model.get_input_embeddings().num_embeddings
+    return RewardModel(encode, compute, model, vocab_size, traced=False)
 
 
 def _rewards(

@@ -41,6 +41,7 @@ def load_trained(entry: Entry, dtype: str = "float32") -> RewardModel:
       InputError: base or adapter cannot be read, or do not belong together.
     """
     model, adapter = open_trained(entry, dtype)
+    tokenizer = load_tokenizer(entry.checkpoint)
     everywhere = whole_on_all_devices()
     shardings = everywhere and jax.tree.map(lambda _: everywhere, param_shapes(model.config))
     _, params = load_pretrained(
@@ -48,9 +49,8 @@ def load_trained(entry: Entry, dtype: str = "float32") -> RewardModel:
     )
     params = {"base": params, "lora": jax.tree.map(on_all_devices, adapter)}
     max_tokens = min(entry.max_tokens, model.config.max_position_embeddings)
-    tokenizer = load_tokenizer(entry.checkpoint)
     encode = functools.partial(encode_pairs, tokenizer, entry.texts, entry.cut, max_tokens)
-    return RewardModel(encode, Output(model, entry.sign), params)
+    return RewardModel(encode, Output(model, entry.sign), params, model.config.vocab_size)
 
 
 def open_trained(entry: Entry, dtype: str = "float32") -> tuple[Llama, dict[str, Any]]:

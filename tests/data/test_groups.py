@@ -49,6 +49,22 @@ def test_the_split_hangs_on_the_prompt_alone():
     assert in_test("a prompt\n", 0.5) == in_test(" a prompt", 0.5)
 
 
+def test_rows_without_a_score_are_left_out_and_others_named_by_their_source():
+    table = pa.table(
+        {"prompt": ["p"] * 5, "response": list("abcde"), "win": [None, 0.1, 0.2, 0.3, 0.4],
+         "source_row": [7, 7, 8, 8, 9]}
+    )  # fmt: skip
+    options = OPTIONS | {"score": "win", "test_share": 1e-9}
+    groups = group_responses(table, **options | {"group_size": 4}).to_pylist()
+    assert [sorted(group["responses"]) for group in groups] == [list("bcde")]
+    odd = table.set_column(2, "win", pa.array([None, 0.1, 0.2, 0.3, float("nan")]))
+    with pytest.raises(InputError, match="data: row 9: 'win' is nan"):
+        group_responses(odd, **options)
+    far = table.set_column(2, "win", pa.array([None, 0.1, 0.2, 3.0, 0.4]))
+    with pytest.raises(InputError, match="data: row 8: 'win' is 3.0, no probability"):
+        group_responses(far, **options | {"log_odds": True})
+
+
 def test_pairs_are_groups_of_two_in_the_order_of_their_labels():
     table = pa.Table.from_pylist(
         [

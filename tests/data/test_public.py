@@ -227,6 +227,20 @@ def test_ultrafeedback_has_six_pairs_with_no_label_where_a_rating_is_missing(tmp
     assert labels["d", "c"]["helpfulness"] == 0 and labels["d", "c"]["honesty"] == 1
 
 
+def test_messages_count_the_rows_that_were_published(tmp_path):
+    path = tmp_path / "evol_instruct.jsonl"
+    other = ULTRAFEEDBACK[0] | {"instruction": "another"}
+    path.write_text("\n".join(json.dumps(row) for row in (ULTRAFEEDBACK[0], other)))
+    with pytest.raises(InputError, match="row 0: 'honesty' is missing"):
+        load_rows(str(path), "ultrafeedback", scores="honest=honesty")
+    plain = {"instruction": "x", "completions": [completion("a", "5", "5", "5", "5")] * 3}
+    path.write_text("\n".join(json.dumps(row) for row in (plain, other)))
+    with pytest.raises(InputError, match="row 1: 'honesty' is missing"):
+        load_rows(str(path), "ultrafeedback", scores="honest=honesty")
+    with pytest.raises(InputError, match="row 0: 'instruction_following' is 5.0, no probability"):
+        load_rows(str(path), "ultrafeedback", scores="honest=log_odds(instruction_following)")
+
+
 def test_a_rating_that_is_no_number_is_named():
     rows = [{"instruction": "i", "completions": [completion("a", "5", "five", "5", "5")]}]
     with pytest.raises(InputError, match="row 0: honesty.Rating is 'five', not a number"):

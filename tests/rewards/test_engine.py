@@ -26,7 +26,7 @@ class Recorder:
 
 def test_every_text_gets_its_own_reward_in_few_shapes():
     apply = Recorder()
-    rewards = compute_rewards(RewardModel(None, apply, None, traced=False), TEXTS, batch_size=3)
+    rewards = compute_rewards(RewardModel(None, apply, None, 8, traced=False), TEXTS, batch_size=3)
     np.testing.assert_array_equal(rewards, [sum(text) for text in TEXTS])
     assert apply.shapes == [(3, 8), (3, 24), (1, 40)]
 
@@ -40,7 +40,7 @@ def test_shapes_are_bounded():
 def test_compiled_once_per_shape():
     apply = Recorder()
     for _ in range(2):
-        compute_rewards(RewardModel(None, apply, None), TEXTS, batch_size=3)
+        compute_rewards(RewardModel(None, apply, None, 8), TEXTS, batch_size=3)
     assert sorted(apply.shapes) == [(1, 40), (3, 8), (3, 24)]
 
 

@@ -173,7 +173,40 @@ def test_a_tokenizer_without_pad_or_none_at_all(gpt2, tmp_path):
 # Names.
 
 
+def test_a_token_that_the_model_does_not_know_names_its_row(checkpoint):
+    def shrink(tensors):
+        tensors["transformer.wte.weight"] = tensors["transformer.wte.weight"][:30]
+
+    small = checkpoint("gpt2", shrink, vocab_size=30)  # the tokenizer is that of a larger model
+    card = json.dumps({"checkpoint": small, "texts": ["{response}"]})
+    (Path(small) / CARD).write_text(card)
+    with pytest.raises(InputError, match=r"row 7 has a token of number 33, .* knows 30; give"):
+        score(["a", "b"], ["a", "?"], [small], row_ids=[4, 7])
+
+
+def test_everything_but_the_weights_is_read_before_them(gpt2, checkpoint, tmp_path, monkeypatch):
+    def load_nothing(*arguments):
+        raise AssertionError
+
+    monkeypatch.setattr("paretohqd_jax.models.classifiers.loading.read_params", load_nothing)
+    bare = shutil.copytree(gpt2, tmp_path / "bare", ignore=shutil.ignore_patterns("tokenizer*"))
+    with pytest.raises(InputError, match="no usable tokenizer"):
+        score(["a"], ["b"], [f"helpful@{bare}"])
+    with pytest.raises(InputError, match="has 4 outputs"):
+        score(["a"], ["b"], [f"helpful@{gpt2}", f"faithful@{checkpoint('bart')}"])
+
+
+def test_responses_in_dialogues_are_without_blanks_at_their_ends(gpt2):
+    """As RiC and the models' authors give them to these models; GPT-2 has other tokens for them."""
+    assert encoded(f"helpful@{gpt2}", ["a", "a"], [" no\n", "no"])[0][0].endswith("Assistant:no")
+    assert encoded(f"summary@{gpt2}", ["a"], [" no"])[0][0].startswith(" no")
+
+
 def test_unknown_names_list_what_there_is():
+    with pytest.raises(InputError, match="use one of .*, smollm2-harmless, smollm2-helpful, NAME@"):
+        score(["a"], ["b"], ["harm"])
+    with pytest.raises(InputError, match="'helpful@': give a directory or a hub name after @"):
+        find_entry("helpful@")
     with pytest.raises(InputError, match="'kind' is not in the registry, which has harmless, help"):
         find_entry("kind@somewhere")
     assert find_entry("kind") is None
@@ -198,6 +231,7 @@ def test_cards_of_ones_own(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"texts": ["{reply}"]}, r"is not valid; give one or two texts with {response}"),
         ({"texts": []}, "texts"),
         ({"texts": ["{prompt}"]}, "texts"),
         ({"texts": "{response}"}, "texts"),

@@ -101,9 +101,12 @@ def test_kept_batches_of_other_texts_or_objectives_are_not_taken(scorers, tmp_pa
         ("my_scorers:nothing", r"my_scorers has no function 'nothing'"),
         ("my_scorers:not_a_function", r"my_scorers has no function 'not_a_function'"),
         ("my_scorers:", r"name a function of yours"),
+        ("broken_scorers:f", r"cannot import broken_scorers \(invalid syntax"),
     ],
 )
-def test_unknown_scorers(scorers, name, message):
+def test_unknown_scorers(scorers, tmp_path, monkeypatch, name, message):
+    (tmp_path / "broken_scorers.py").write_text("def f(:")
+    monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(InputError, match=message):
         resolve_scorer(name)
 

@@ -96,6 +96,12 @@ def read_activation(path: Path, name: str) -> str:
     return name
 
 
+def read_pad_token(values: dict[str, Any]) -> int | None:
+    """The pad token's id, of which many checkpoints have none."""
+    token = values.get("pad_token_id")
+    return None if token is None else int(token)
+
+
 def read_labels(values: dict[str, Any], default: int = 2) -> tuple[str, ...]:
     """The names of a classifier's outputs in their order; `default` many if it has none."""
     listed = values.get("id2label") or {}

@@ -17,6 +17,7 @@ from paretohqd_jax.models.classifiers.checkpoint import (
     norm,
     read_activation,
     read_labels,
+    read_pad_token,
 )
 from paretohqd_jax.models.classifiers.layers import (
     ACTIVATIONS,
@@ -26,6 +27,7 @@ from paretohqd_jax.models.classifiers.layers import (
     layer_norm,
     positions,
     project,
+    without_end,
 )
 from paretohqd_jax.models.huggingface import need_integer
 
@@ -46,6 +48,7 @@ class GPT2Config:
     activation: str
     norm_eps: float
     labels: tuple[str, ...]
+    pad_token_id: int | None = None
 
 
 def read_config(path: Path, values: dict[str, Any]) -> GPT2Config:
@@ -64,6 +67,7 @@ def read_config(path: Path, values: dict[str, Any]) -> GPT2Config:
         activation=read_activation(path, values.get("activation_function", "gelu_new")),
         norm_eps=float(values.get("layer_norm_epsilon", 1e-5)),
         labels=read_labels(values),
+        pad_token_id=read_pad_token(values),
     )
 
 
@@ -98,9 +102,9 @@ def compute_logits(
 ) -> jax.Array:
     """Logits float32 [B, labels] of tokens int32 [B, T]; mask bool [B, T], True on real tokens.
 
-    Padding may be on either side. (The reference takes the last token that is not the pad token,
-    which differs where a text itself ends in that token.)
+    Padding may be on either side, with any id.
     """
+    mask = without_end(tokens, mask, config.pad_token_id)
     hidden = params["token_embedding"][tokens] + params["position_embedding"][positions(mask)]
     seen = jnp.tri(tokens.shape[1], dtype=bool) & mask[:, None]
     activation = ACTIVATIONS[config.activation]

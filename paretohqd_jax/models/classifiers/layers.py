@@ -69,6 +69,18 @@ def first_real(hidden: jax.Array, mask: jax.Array) -> jax.Array:
     return hidden[jnp.arange(hidden.shape[0]), jnp.argmax(mask, axis=1)]
 
 
+def without_end(tokens: jax.Array, mask: jax.Array, pad_token_id: int | None) -> jax.Array:
+    """The mask bool [B, T] without the pad tokens that a text itself ends in.
+
+    transformers knows padding by its id: where a checkpoint's pad token is its end token, it reads
+    the token before the end, and such models were trained so. For causal models alone.
+    """
+    if pad_token_id is None:
+        return mask
+    others = (mask & (tokens != pad_token_id)).astype(jnp.int32)
+    return mask & (jax.lax.cummax(others, axis=1, reverse=True) > 0)
+
+
 def last_real(hidden: jax.Array, mask: jax.Array) -> jax.Array:
     """The vectors [B, D] of the rows' last real tokens, whatever id stands in the padding."""
     last = mask.shape[1] - 1 - jnp.argmax(mask[:, ::-1], axis=1)

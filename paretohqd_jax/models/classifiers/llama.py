@@ -15,8 +15,13 @@ import jax.numpy as jnp
 from flax import traverse_util
 
 from paretohqd_jax.models import huggingface
-from paretohqd_jax.models.classifiers.checkpoint import Tensor, linear, read_labels
-from paretohqd_jax.models.classifiers.layers import head, last_real
+from paretohqd_jax.models.classifiers.checkpoint import (
+    Tensor,
+    linear,
+    read_labels,
+    read_pad_token,
+)
+from paretohqd_jax.models.classifiers.layers import head, last_real, without_end
 from paretohqd_jax.models.llama import Llama
 from paretohqd_jax.models.llama_config import LlamaConfig
 from paretohqd_jax.models.weights import layer_tensors
@@ -34,20 +39,26 @@ class LlamaClassifierConfig:
     head_bias: bool
     labels: tuple[str, ...]
     normalization: str = "none"  # of the scores, by stored mean and variance
+    pad_token_id: int | None = None
 
     @property
     def max_tokens(self) -> int:
         return self.model.max_position_embeddings
 
+    @property
+    def vocab_size(self) -> int:
+        return self.model.vocab_size
+
 
 def read_config(path: Path, values: dict[str, Any]) -> LlamaClassifierConfig:
     """The configuration of a ...ForSequenceClassification in a config.json."""
     model = _read_model(path, values)
-    return LlamaClassifierConfig(model, "score", False, read_labels(values))
+    labels, padding = read_labels(values), read_pad_token(values)
+    return LlamaClassifierConfig(model, "score", False, labels, pad_token_id=padding)
 
 
 def read_score_config(path: Path, values: dict[str, Any]) -> LlamaClassifierConfig:
-    """The configuration of a LlamaForScore in a config.json."""
+    """The configuration of a LlamaForScore in a config.json; it knows padding by its mask alone."""
     bias = values.get("score_bias", values.get("bias", True))
     kind, count = values.get("score_type", "reward"), values.get("score_dim", 1)
     labels = (kind,) if count == 1 else tuple(f"{kind}_{index}" for index in range(count))
@@ -88,9 +99,9 @@ def compute_logits(
 ) -> jax.Array:
     """Logits float32 [B, labels] of tokens int32 [B, T]; mask bool [B, T], True on real tokens.
 
-    Padding may be on either side. (transformers takes the last token that is not the pad token,
-    which differs where a text itself ends in that token; LlamaForScore goes by the mask, as here.)
+    Padding may be on either side, with any id.
     """
+    mask = without_end(tokens, mask, config.pad_token_id)
     hidden, _ = Llama(config.model).apply({"params": params["model"]}, tokens, mask)
     scores = head(last_real(hidden, mask), params["score"])
     if config.normalization == "none":

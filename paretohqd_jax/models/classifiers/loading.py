@@ -67,6 +67,7 @@ class Classifier(NamedTuple):
     params: Any
     labels: tuple[str, ...]  # names of the outputs, empty for a sentence encoder
     max_tokens: int  # longer texts cannot be read
+    vocab_size: int
 
 
 def load_classifier(source: str, dtype: str = "float32") -> Classifier:
@@ -81,7 +82,7 @@ def load_classifier(source: str, dtype: str = "float32") -> Classifier:
     family, config = _read_config(directory)
     params = read_params(directory, family.table(config), family.ignored, dtype)
     apply = functools.partial(family.compute, config=config)
-    return Classifier(apply, params, config.labels, config.max_tokens)
+    return Classifier(apply, params, config.labels, config.max_tokens, config.vocab_size)
 
 
 def read_labels(source: str) -> tuple[str, ...]:

@@ -63,6 +63,24 @@ def test_logits_of_padded_batches_equal_the_references_of_single_rows(golden, na
     np.testing.assert_allclose(logits, golden[name], rtol=0, atol=2e-5)
 
 
+@pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize("name", ["gpt2", "llama", "mistral"])
+def test_a_pad_token_at_the_end_of_a_text_is_not_read(golden, tmp_path, name, side):
+    """transformers finds the end by the configuration's pad token, be it the end token."""
+    lengths, ids = golden["lengths"], golden["tokens"]
+    mask = np.arange(lengths.max() + 4) < lengths[:, None] + 1
+    mask = mask if side == "right" else mask[:, ::-1]
+    tokens = np.full(mask.shape, EOS, np.int32)
+    tokens[mask] = np.concatenate([[*row, EOS] for row in np.split(ids, np.cumsum(lengths)[:-1])])
+    classifier = load_classifier(str(spoilt(tmp_path, name, pad_token_id=EOS)))
+    logits = jax.jit(classifier.apply)(classifier.params, tokens, mask)
+    np.testing.assert_allclose(logits, golden[name], rtol=0, atol=2e-5)
+    if side == "right":
+        ended = load_classifier(str(GOLDEN / name))
+        logits = jax.jit(ended.apply)(ended.params, tokens, mask)
+        assert np.abs(logits - golden[name]).max() > 0.01
+
+
 @pytest.mark.parametrize(
     "name, change",
     [

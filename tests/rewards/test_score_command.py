@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -36,6 +38,33 @@ def test_a_file_gets_a_column_per_model_and_their_statistics(rows, tmp_path, cap
     assert "3 rows" in capsys.readouterr().out
 
 
+def test_shards_of_a_model_that_has_changed_since_are_not_taken(rows, gpt2, tmp_path, monkeypatch):
+    """A killed command goes on where it was, unless the model was trained again in its place."""
+    out, models = tmp_path / "scores.parquet", f"helpful@{gpt2},brief"
+    command = ["paretohqd", "score", rows, "--models", models, "--out", str(out)]
+
+    def killed(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("paretohqd_jax.score_command.write_table", killed)
+        with pytest.raises(SystemExit):
+            console(command)
+    kept = list((tmp_path / "scores.parquet.partial").glob("*/*.json"))
+    assert len(kept) == 2
+    for path in kept:
+        path.write_text(json.dumps({"rewards": [7.0, 7.0, 7.0], "num_cut": 0}))
+    copied = out.with_name("copied.parquet")
+    shutil.copytree(f"{out}.partial", f"{copied}.partial")
+    console([*command[:-1], str(copied)])
+    assert read_table(copied)["helpful"].to_pylist() == [7.0] * 3
+    weights = Path(gpt2) / "model.safetensors"
+    weights.write_bytes(weights.read_bytes())
+    console(command)
+    assert 7.0 not in read_table(out)["helpful"].to_pylist()
+    assert not Path(f"{out}.partial").exists()
+
+
 @pytest.mark.filterwarnings("error::RuntimeWarning")
 def test_inspecting_one_row_and_prompts_that_are_messages(tmp_path, capsys):
     scores = {"a": [float(i) for i in range(60)], "b": [float(i * 7 % 60) for i in range(60)]}
@@ -65,3 +94,4 @@ def test_models_that_do_not_exist_or_collide(rows, tmp_path, capsys, models, mes
         )
     assert stop.value.code == 2
     assert message in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.parquet"]
