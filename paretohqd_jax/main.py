@@ -119,8 +119,9 @@ def parse_flags(argv: Sequence[str]) -> tuple[ConfigDict, str, str]:
         parsed = config.value, workdir.value, stage.value
         if config.value is not None:
             config.value.items()  # a file that failed to load raises here, not when it is parsed
-    except flags.Error as error:
-        raise InputError(str(error)) from error
+    except flags.Error as error:  # with a traceback in its text, if the config file raised
+        lines = str(error).splitlines()
+        raise InputError(" ".join(dict.fromkeys([lines[0], lines[-1]]))) from error
     except Exception as error:  # the config file is the user's code and may raise anything
         if isinstance(error, (AttributeError, KeyError)) and (key := LOST_KEY.match(str(error))):
             raise InputError(

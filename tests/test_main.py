@@ -359,6 +359,7 @@ def test_a_config_file_that_is_not_there_is_named(tmp_path, capsys):
         ("import no_such_module", "no_such_module"),
         ("def get_config(): return {'a': 1}", "must return a ConfigDict"),
         ("def get_config(): raise RuntimeError('two\\nlines')", "RuntimeError: lines"),
+        ("def get_config(): raise ValueError('no such task')", "ValueError: no such task"),
         (
             "from paretohqd_jax.config import default_config\n"
             "def get_config():\n"
