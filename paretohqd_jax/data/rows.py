@@ -67,7 +67,13 @@ def read_table(path: str | os.PathLike[str]) -> pa.Table:
 def _read_parquet(path: Path) -> pa.Table:
     import pyarrow.parquet
 
-    return pyarrow.parquet.read_table(path)
+    table = pyarrow.parquet.read_table(path)
+    for number, field in enumerate(table.schema):  # categories of pandas, views of polars
+        kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+        if kind != field.type or pa.types.is_string_view(kind):
+            plain = pa.string() if pa.types.is_string_view(kind) else kind
+            table = table.set_column(number, field.name, table[number].cast(plain))
+    return table
 
 
 def _read_jsonl(path: Path) -> pa.Table:

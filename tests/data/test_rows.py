@@ -63,6 +63,21 @@ def test_decimals_stay_numbers(tmp_path, suffix):
     assert rewards_matrix(read_table(path), ["a"], path)[:, 0].tolist() == [0.1, -2.345]
 
 
+@pytest.mark.parametrize("kind", [pa.dictionary(pa.int32(), pa.string()), pa.string_view()])
+def test_texts_of_other_kinds_are_read_as_texts(tmp_path, kind):
+    path = tmp_path / "rows.parquet"
+    texts = pa.array(["a", "b", "a"]).cast(kind)
+    write_table(path, pa.table({"prompt": texts, "score": [1, 2, 3]}, metadata={"kept": "yes"}))
+    table = read_table(path)
+    assert table.schema.field("prompt").type == pa.string()
+    assert table["prompt"].to_pylist() == ["a", "b", "a"] and table["score"].to_pylist() == [
+        1,
+        2,
+        3,
+    ]
+    assert table.schema.metadata[b"kept"] == b"yes"
+
+
 def test_gzipped_jsonl_is_read(tmp_path):
     path = tmp_path / "rows.jsonl.gz"
     path.write_bytes(gzip.compress(b'{"prompt": "p", "score": 1}\n{"prompt": "q", "score": 2}\n'))
