@@ -34,8 +34,8 @@ OPTIONS = (
     "--config.evaluate.max_new_tokens=4",
 )
 NUM_STEPS = {"stage1": 16, "stage2": 2}
-SECONDS_TO_RUN = 400
-SECONDS_TO_END = 60.0
+SECONDS_TO_RUN = 1500
+SECONDS_TO_END = 200.0
 ALONE = [sys.executable, "-m", "paretohqd_jax.main"]
 TOGETHER = ["launch/local_multiprocess.sh", "2", "2"]
 
