@@ -41,6 +41,7 @@ def run_toy(workdir: Path, *options: str) -> None:
 def workdir(tmp_path_factory):
     path = tmp_path_factory.mktemp("toy")
     run_toy(path)
+    assert not list((path / "partial").iterdir())
     return path
 
 
@@ -62,7 +63,6 @@ def test_the_run_directory_is_what_the_guide_shows(workdir):
         "report/front.png", "report/report.html", "adapters/w0.33_0.67/adapter_config.json",
         "adapters/w0.33_0.67/adapter_model.safetensors",
     }  # fmt: skip
-    assert not list((workdir / "partial").iterdir())
 
 
 @pytest.mark.parametrize(
