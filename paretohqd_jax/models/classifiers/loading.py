@@ -104,5 +104,5 @@ def _read_config(directory: Path) -> tuple[Family, Any]:
         return family, family.read_config(path, values)
     except InputError:
         raise
-    except (ValueError, TypeError, KeyError, AttributeError, ZeroDivisionError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise InputError(f"{path}: a field holds no valid value ({error})") from error

@@ -313,7 +313,7 @@ def test_tables_of_old_checkpoints_are_ignored(tmp_path):
         ("gpt2", {"architectures": [["gpt2"]]}, "is not a list of one"),
         ("gpt2", {"id2label": {"good": "0"}}, "'good'"),
         ("gpt2", {"layer_norm_epsilon": "small"}, "'small'"),
-        ("deberta_v3", {"num_attention_heads": 0}, "no valid value"),
+        ("deberta_v3", {"num_attention_heads": 0}, "'num_attention_heads'"),
         ("gpt2", {"activation_function": "swish2"}, "'swish2'"),
         ("gpt2", {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx"),
         ("gpt2", {"n_embd": None}, "'n_embd'"),
