@@ -105,7 +105,7 @@ def pool_layers(rewards: Array, min_size: int, *, validate: bool = True) -> Arra
     return answer_in_kind(pool, rewards)
 
 
-@jax.ensure_compile_time_eval()
+@jax.core.eval_context()
 def _shallow_rows(rewards: np.ndarray, min_size: int) -> tuple[np.ndarray, np.ndarray]:
     """(ids, ranks) of rows that include every layer of a pool of `min_size` rows.
 
@@ -146,7 +146,7 @@ def _shallow_rows(rewards: np.ndarray, min_size: int) -> tuple[np.ndarray, np.nd
     return np.arange(num_rows), _host_ranks(rewards)
 
 
-@jax.ensure_compile_time_eval()
+@jax.core.eval_context()
 def _host_front(rewards: np.ndarray) -> np.ndarray:
     ids = sieve.survivors(rewards)
     left = rewards[ids]
@@ -165,7 +165,7 @@ def _front_of_very_few(rewards: np.ndarray) -> np.ndarray:
     return ~(as_good & ~as_good.T).any(axis=0)
 
 
-@jax.ensure_compile_time_eval()
+@jax.core.eval_context()
 def _host_ranks(rewards: np.ndarray, size: int | None = None) -> np.ndarray:
     rewards = exact_float32(rewards)
     if rewards.shape[1] == 3 and _is_one_front(rewards):

@@ -64,7 +64,7 @@ def hypervolume(points: Array, reference: Array, *, validate: bool = True) -> Ar
     return jnp.float32(volume) if isinstance(points, jax.Array) else np.float64(volume)
 
 
-@jax.ensure_compile_time_eval()
+@jax.core.eval_context()
 def _on_host(points: np.ndarray, reference: np.ndarray) -> float:
     if not np.isfinite(reference).all():
         raise InputError(f"reference: {reference.tolist()}; give finite numbers")
@@ -80,9 +80,7 @@ def _on_host(points: np.ndarray, reference: np.ndarray) -> float:
     size = survivor_size(len(points)) if len(kept) < len(above) else bucket_size(len(points))
     with jax.enable_x64(True):
         padded = pad_rows(points, size, fill=-np.inf, dtype=np.float64)
-        # Put there first: a caller's own array stays narrow where its jit has narrowed it before.
-        padded, reference = jax.device_put((padded, reference))
-        return float(_jitted_volume(padded, reference, pad_rows(order_only, size)))
+        return float(_jitted_volume(padded, reference.view(), pad_rows(order_only, size)))
 
 
 def _by_library(points: np.ndarray, reference: np.ndarray) -> float:

@@ -4,7 +4,7 @@ Outside `jit` the public functions take numpy or jax arrays, do their bookkeepin
 the heavy passes in jitted kernels, and answer in kind: numpy for numpy, jax for jax. Under a
 caller's trace they run one whole-array kernel instead and give the same values. Arrays that are
 fixed inside a caller's `jit` take the first way too, while it is traced; for that the functions
-that call kernels on the host are wrapped in `jax.ensure_compile_time_eval`.
+that call kernels on the host are wrapped in `jax.core.eval_context`.
 """
 
 from __future__ import annotations
@@ -116,12 +116,14 @@ def pad_rows(
     """Appends rows of `fill` up to `size`, by default the row count's bucket.
 
     The kernels count a NaN row as worst in every objective, so padding never dominates. With
-    `dtype` the rows are rounded to it in the same pass, huge ones to infinity.
+    `dtype` the rows are rounded to it in the same pass, huge ones to infinity. Rows that fit as
+    they are come back as a view: in a caller's jit, jax remembers the caller's own float64 arrays
+    as the float32 ones that it made of them, and takes them for these under `enable_x64` too.
     """
     size = bucket_size(len(rows)) if size is None else size
     dtype = rows.dtype if dtype is None else np.dtype(dtype)
     if len(rows) == size and rows.dtype == dtype:
-        return rows
+        return rows.view()
     padded = _aligned((size, *rows.shape[1:]), dtype)
     with np.errstate(over="ignore"):
         padded[: len(rows)] = rows

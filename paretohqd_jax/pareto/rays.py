@@ -94,7 +94,7 @@ def nearest_to_ray(
     return choice_in_kind(*chosen, rewards)
 
 
-@jax.ensure_compile_time_eval()
+@jax.core.eval_context()
 def _nearest_on_host(
     array: np.ndarray,
     preferences: Any,

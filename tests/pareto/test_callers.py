@@ -62,6 +62,19 @@ def test_fixed_rewards_inside_a_callers_jit(num_objectives, num_rows, traced):
     assert_close(results, expected)
 
 
+def test_arrays_that_a_callers_jit_has_narrowed_before():
+    """jax remembers them by identity as float32. (So many points need no padding.)"""
+    points, reference = np.random.default_rng(0).random((256, 2)), np.full(2, -1.0)
+
+    @jax.jit
+    def narrowed_first(x):
+        narrow = (x + points).sum() + (x + reference).sum()
+        return narrow, pareto.hypervolume(points, reference, validate=False)
+
+    volume = narrowed_first(1.0)[1]
+    np.testing.assert_allclose(volume, pareto.hypervolume(points.copy(), reference.copy()))
+
+
 def test_everything_under_vmap():
     """Each item of a batch gets what it gets alone."""
     batch = np.round(FIXED[:500, :2].reshape(2, 250, 2).astype(np.float32), 1)
