@@ -69,9 +69,9 @@ def _read_parquet(path: Path) -> pa.Table:
 
     table = pyarrow.parquet.read_table(path)
     for number, field in enumerate(table.schema):  # categories of pandas, views of polars
-        kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
-        if kind != field.type or pa.types.is_string_view(kind):
-            plain = pa.string() if pa.types.is_string_view(kind) else kind
+        plain = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+        plain = pa.string() if pa.types.is_string_view(plain) else plain
+        if plain != field.type:
             table = table.set_column(number, field.name, table[number].cast(plain))
     return table
 
@@ -232,7 +232,7 @@ def rewards_matrix(
     if bad_rows.size:
         row, name = bad_rows[0], objectives[bad_columns[0]]
         raise InputError(
-            f"{source}: row {_row_id(row, row_ids)}: {name!r} is "
+            f"{source}: row {row_name(row, row_ids)}: {name!r} is "
             f"{rewards[row, bad_columns[0]]}, not a finite "
             f"number ({bad_rows.size} such values); remove or rescore these rows"
         )
@@ -250,7 +250,8 @@ def check_ranges(
         )
 
 
-def _row_id(row: int, row_ids: Sequence[int] | None) -> int:
+def row_name(row: int, row_ids: Sequence[int] | None) -> int:
+    """What messages call a row: its number in `row_ids`, or without them its place."""
     return row if row_ids is None else row_ids[row]
 
 
@@ -263,7 +264,7 @@ def _numbers(
     if column.null_count:
         row = np.flatnonzero(column.is_null().to_numpy())[0]
         raise InputError(
-            f"{source}: row {_row_id(row, row_ids)}: {name!r} is missing "
+            f"{source}: row {row_name(row, row_ids)}: {name!r} is missing "
             f"({column.null_count} such rows); score or remove these rows"
         )
     kind = column.type
@@ -274,7 +275,7 @@ def _numbers(
     values = column.to_pylist()
     row = next((row for row, value in enumerate(values) if not _is_number(value)), 0)
     raise InputError(
-        f"{source}: row {_row_id(row, row_ids)}: {name!r} is {values[row]!r}, not a number; "
+        f"{source}: row {row_name(row, row_ids)}: {name!r} is {values[row]!r}, not a number; "
         "an objective needs one number per row"
     )
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from paretohqd_jax.data.rows import rewards_matrix, source_rows
+from paretohqd_jax.data.rows import rewards_matrix, row_name, source_rows
 from paretohqd_jax.errors import InputError
 
 CLIP = 1e-7  # a judge's probabilities closer than this to 0 or 1 count as this close
@@ -76,9 +76,8 @@ def log_odds(
     if strange.size:
         first = strange[0]
         raise InputError(
-            f"{source}: row {first if row_ids is None else row_ids[first]}: {column!r} is "
-            f"{values[first]}, no probability "
-            f"({strange.size} such values); log-odds need numbers in [0, 1]"
+            f"{source}: row {row_name(first, row_ids)}: {column!r} is {values[first]}, no "
+            f"probability ({strange.size} such values); log-odds need numbers in [0, 1]"
         )
     clipped = np.clip(values, CLIP, 1 - CLIP)
     return np.log(clipped / (1 - clipped))

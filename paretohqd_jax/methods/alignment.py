@@ -14,13 +14,10 @@ from paretohqd_jax.config import check_config, objective_names, split_model
 from paretohqd_jax.data.scores import parse_scores
 from paretohqd_jax.data.sources import check_source
 from paretohqd_jax.methods import steps
-from paretohqd_jax.methods.base import BaseModel
+from paretohqd_jax.methods.base import BaseModel, check_base_model
 from paretohqd_jax.methods.evaluation import evaluate_models
 from paretohqd_jax.methods.scoring import score_data, score_reference, score_responses
-from paretohqd_jax.models.attention import check_attention
-from paretohqd_jax.models.llama import logical_sizes
 from paretohqd_jax.models.lora import LoraConfig
-from paretohqd_jax.models.weights import check_weights
 from paretohqd_jax.pipeline import Output, Run, source_digest
 from paretohqd_jax.rewards.registry import find_entry
 from paretohqd_jax.rewards.scoring import check_scorer
@@ -37,9 +34,7 @@ def check_alignment(config: ConfigDict) -> None:
     if config.generate.engine == "external":
         check_engine(config.model.source, config.lora.rank)
     base = base_model(config)
-    check_weights(base.source)
-    check_attention(base.config.attention, base.config.dtype, base.config.head_dim)
-    check_sizes(base.mesh, logical_sizes(base.config))
+    check_base_model(base)
     rows = {"batch": config.train.batch_size // config.train.num_microbatches}
     words = {"batch": "config.train.batch_size over config.train.num_microbatches"}
     check_sizes(base.mesh, rows, words)

@@ -13,11 +13,18 @@ import jax
 from jax.sharding import Mesh
 
 from paretohqd_jax.data.chat import format_prompt
-from paretohqd_jax.models.llama import Llama, LlamaConfig, logical_axes, param_shapes
+from paretohqd_jax.models.attention import check_attention
+from paretohqd_jax.models.llama import (
+    Llama,
+    LlamaConfig,
+    logical_axes,
+    logical_sizes,
+    param_shapes,
+)
 from paretohqd_jax.models.lora import LoraConfig
 from paretohqd_jax.models.tokenizer import eos_token_ids, load_tokenizer
-from paretohqd_jax.models.weights import load_config, load_pretrained
-from paretohqd_jax.training.mesh import make_mesh, named_shardings
+from paretohqd_jax.models.weights import check_weights, load_config, load_pretrained
+from paretohqd_jax.training.mesh import check_sizes, make_mesh, named_shardings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -65,6 +72,13 @@ class BaseModel:
     def format(self, prompts: Sequence[str]) -> list[str]:
         """The texts that responses to these prompts follow."""
         return [format_prompt(self.tokenizer, prompt, self.prompt_format) for prompt in prompts]
+
+
+def check_base_model(base: BaseModel) -> None:
+    """Raises InputError for weights, attention or a mesh that will not do; loads nothing."""
+    check_weights(base.source)
+    check_attention(base.config.attention, base.config.dtype, base.config.head_dim)
+    check_sizes(base.mesh, logical_sizes(base.config))
 
 
 def step_seed(seed: int, name: str) -> int:

@@ -26,14 +26,11 @@ from paretohqd_jax.data.sources import check_source, read_source
 from paretohqd_jax.distributed import is_main_process, on_main_process
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.files import write_json
-from paretohqd_jax.methods.base import BaseModel
+from paretohqd_jax.methods.base import BaseModel, check_base_model
 from paretohqd_jax.methods.capacity import check_training_memory
 from paretohqd_jax.methods.measuring import measure_groups
-from paretohqd_jax.models.attention import check_attention
-from paretohqd_jax.models.llama import logical_sizes
 from paretohqd_jax.models.lora import LoraConfig
 from paretohqd_jax.models.reward_head import write_adapter
-from paretohqd_jax.models.weights import check_weights
 from paretohqd_jax.pipeline import Output, Run, source_digest
 from paretohqd_jax.reward_config import check_config
 from paretohqd_jax.rewards.registry import CARD, Entry
@@ -45,7 +42,7 @@ from paretohqd_jax.training.comparisons import (
     regression_objective,
 )
 from paretohqd_jax.training.loop import fine_tune
-from paretohqd_jax.training.mesh import DECODING_RULES, check_sizes, make_mesh, sharded
+from paretohqd_jax.training.mesh import DECODING_RULES, make_mesh, sharded
 from paretohqd_jax.training.placement import fresh_adapters
 from paretohqd_jax.training.step import OptimizerConfig
 
@@ -97,9 +94,7 @@ def check(config: ConfigDict) -> None:
     check_config(config)
     check_source(config.data.source)
     base = base_model(config)
-    check_weights(base.source)
-    check_attention(base.config.attention, base.config.dtype, base.config.head_dim)
-    check_sizes(base.mesh, logical_sizes(base.config))
+    check_base_model(base)
     context = base.config.max_position_embeddings
     if config.text.max_tokens > context:
         raise InputError(
