@@ -7,6 +7,7 @@ paretohqd select scores.parquet --objectives helpful,harmless -k 100 --out selec
 from __future__ import annotations
 
 import errno
+import importlib
 import logging
 import os
 import re
@@ -19,7 +20,7 @@ from ml_collections import ConfigDict, config_flags
 
 from paretohqd_jax import distributed
 from paretohqd_jax.channel import NotJoined
-from paretohqd_jax.commands import COMMANDS
+from paretohqd_jax.commands import COMMANDS, summaries
 from paretohqd_jax.commands import run as run_command
 from paretohqd_jax.errors import InputError, Paused
 
@@ -37,18 +38,14 @@ def main(argv: Sequence[str]) -> int:
     _log_to_stderr()  # by now it is known whether this is the process that tells
     config, workdir, stage = parse_flags(argv)
 
-    from paretohqd_jax.methods import paretohqd, reward_model, selection_study, sft
+    from paretohqd_jax.methods import METHODS
     from paretohqd_jax.pipeline import Run, StageDone
+    from paretohqd_jax.studies import STUDIES
 
-    methods = {
-        "paretohqd": paretohqd,
-        "sft": sft,
-        "reward_model": reward_model,
-        "selection_study": selection_study,
-    }
-    if config.method not in methods:
-        raise InputError(f"config.method={config.method!r}: use one of {', '.join(methods)}")
-    method = methods[config.method]
+    modules = METHODS | STUDIES
+    if config.method not in modules:
+        raise InputError(f"config.method={config.method!r}: use one of {', '.join(modules)}")
+    method = importlib.import_module(modules[config.method])
     method.check(config)
     if stage not in ("", *method.STEPS):
         raise InputError(f"--stage={stage!r} does not exist; use one of {', '.join(method.STEPS)}")
@@ -63,7 +60,7 @@ def main(argv: Sequence[str]) -> int:
             print(pause)
         return distributed.PAUSED
     if distributed.is_main_process():
-        print(f"report: {report.path / method.RESULT}")
+        print(f"report: {report}")
     return 0
 
 
@@ -149,7 +146,8 @@ def console(argv: Sequence[str] | None = None) -> None:
     sys.path.insert(0, "")  # as `python -m` does: package.module:function of the current directory
     try:
         if len(argv) < 2 or argv[1] in ("-h", "--help"):
-            print(f"{__doc__}\nCommands on files: {', '.join(COMMANDS)}; each has --help.")
+            print(f"{__doc__}\nCommands, each with --help:")
+            print(*(f"  {name:12} {what}" for name, what in summaries().items()), sep="\n")
         elif argv[1] in COMMANDS:
             run_command(argv[1:])
         elif status := main(argv):

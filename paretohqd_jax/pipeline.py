@@ -39,6 +39,8 @@ from paretohqd_jax.files import write_json
 logger = logging.getLogger(__name__)
 SECONDS_TO_APPEAR = 60.0  # that a file of one host may take to be seen by the others
 SECONDS_TO_UNLOCK = 120.0  # that a file server may keep the lock of a host that was lost
+MANIFEST = "manifest.json"
+LAYOUT = 2  # of run directories; what wrote another one is another version of this package
 RECORDED_PACKAGES = ("paretohqd_jax", "jax", "jaxlib", "flax", "optax", "numpy")
 
 
@@ -48,10 +50,17 @@ class StageDone(Exception):
 
 @dataclass(frozen=True)
 class Output:
-    """What a finished step left: a file or directory, and the fingerprint of what made it."""
+    """What a finished step left.
+
+    Attributes:
+      path: of the file or directory.
+      fingerprint: of what made it.
+      options: the step's, JSON-able.
+    """
 
     path: Path
     fingerprint: str
+    options: dict[str, Any]
 
 
 class Run:
@@ -71,8 +80,8 @@ class Run:
         """
         self.workdir = workdir
         self.only_stage = only_stage
-        self._manifest_path = workdir / "manifest.json"
         self._manifest: dict[str, Any] = {}  # stays empty in all processes but the first
+        self._passed: list[str] = []  # names of steps, up to date or done now
         mark = on_main_process(lambda: self._open(config))
         if not is_main_process():
             _check_shared(workdir, mark)
@@ -87,7 +96,7 @@ class Run:
         self._lock.truncate(0)
         self._lock.write(mark)
         self._lock.flush()
-        self._manifest = self._read_manifest()
+        self._manifest = read_manifest(self.workdir)
         write_json(self.workdir / "config.json", config)
         return mark
 
@@ -105,20 +114,9 @@ class Run:
             check_preemption()
             time.sleep(0.5)
 
-    def _read_manifest(self) -> dict[str, Any]:
-        if not self._manifest_path.exists():
-            return {}
-        try:
-            manifest = json.loads(self._manifest_path.read_text())
-            return {name: dict(record) for name, record in manifest.items()}
-        except (AttributeError, TypeError, ValueError) as error:
-            raise InputError(
-                f"{self._manifest_path}: damaged ({error}); delete this file to run all steps again"
-            ) from error
-
     def seconds(self) -> dict[str, float]:
-        """Wall seconds each finished step took in the process that finished it."""
-        return {name: record["seconds"] for name, record in self._manifest.items()}
+        """Wall seconds of each step that this run has passed, in order, when it was done."""
+        return {name: self._manifest[name]["seconds"] for name in self._passed}
 
     def step(
         self,
@@ -151,11 +149,12 @@ class Run:
           Preempted: SIGTERM was received.
         """
         check_preemption()
-        options_json = json.loads(json.dumps(options | (also or {})))
+        told = json.loads(json.dumps(options | (also or {})))
         depends_on = [given.fingerprint for given in inputs]
-        key = json.dumps([name, options_json, depends_on], sort_keys=True)
-        output = Output(self.workdir / path, hashlib.sha256(key.encode()).hexdigest())
-        why = on_main_process(lambda: self._reason(name, output, options_json))
+        key = json.dumps([name, told, depends_on], sort_keys=True)
+        fingerprint = hashlib.sha256(key.encode()).hexdigest()
+        output = Output(self.workdir / path, fingerprint, told)
+        why = on_main_process(lambda: self._reason(name, output))
         if why is None:
             logger.info("%s: up to date, skipped", name)
         else:
@@ -173,17 +172,18 @@ class Run:
                 barrier()
             else:
                 on_main_process(lambda: function(made, scratch, *inputs, **options))
-            on_main_process(lambda: self._finish(name, made, output, options_json, start))
+            on_main_process(lambda: self._finish(name, made, output, depends_on, start))
+        self._passed.append(name)
         if self.only_stage == name:
             raise StageDone(name)
         return output
 
-    def _reason(self, name: str, output: Output, options: dict[str, Any]) -> str | None:
+    def _reason(self, name: str, output: Output) -> str | None:
         """Why a step has to run, in words, or None if it is up to date."""
         record = self._manifest.get(name, {})
         if record.get("fingerprint") == output.fingerprint and output.path.exists():
             return None
-        return _what_changed(record, options, output)
+        return _what_changed(record, output)
 
     def _partial(self, name: str, output: Output) -> tuple[Path, Path]:
         """Where a step leaves its result, and its shards, until it is whole."""
@@ -191,7 +191,7 @@ class Run:
         return partial / output.path.name, partial / "scratch"
 
     def _finish(
-        self, name: str, made: Path, output: Output, options: dict[str, Any], start: float
+        self, name: str, made: Path, output: Output, inputs: list[str], start: float
     ) -> None:
         """Moves the result of a step into place and records it."""
         output.path.parent.mkdir(parents=True, exist_ok=True)
@@ -201,13 +201,55 @@ class Run:
         seconds = time.monotonic() - start
         self._manifest[name] = {
             "fingerprint": output.fingerprint,
-            "options": options,
+            "inputs": inputs,
+            "options": output.options,
             "seconds": round(seconds, 3),
             "versions": {name: importlib.metadata.version(name) for name in RECORDED_PACKAGES},
         }
-        write_json(self._manifest_path, self._manifest)
+        manifest = {"layout": LAYOUT, "steps": self._manifest}
+        write_json(self.workdir / MANIFEST, manifest)
         _remove(made.parent)
         logger.info("%s: done in %.1f s", name, seconds)
+
+
+def read_manifest(workdir: Path) -> dict[str, dict[str, Any]]:
+    """What is recorded of each finished step in a run directory, in the order they finished.
+
+    Raises:
+      InputError: the file is damaged, or the directory is that of another version.
+    """
+    path = workdir / MANIFEST
+    try:
+        manifest = json.loads(path.read_text())
+        layout = manifest.get("layout", 1)
+        steps = {name: dict(record) for name, record in manifest.get("steps", {}).items()}
+    except FileNotFoundError:
+        return {}
+    except (AttributeError, OSError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{path}: damaged ({error}); delete this file to run all steps again"
+        ) from error
+    if layout != LAYOUT:
+        raise InputError(
+            f"{workdir}: is a run directory of layout {layout}, made by another version of "
+            f"paretohqd_jax, and this one reads layout {LAYOUT}; give another --workdir"
+        )
+    return steps
+
+
+def is_current(workdir: Path, manifest: dict[str, dict[str, Any]], step: str) -> bool:
+    """Whether what a step left goes with what is there of the steps before it.
+
+    It does not while another run is at work, or has stopped, in the directory.
+    """
+    made = {record["fingerprint"]: record for record in manifest.values()}
+
+    def goes_together(record: dict[str, Any]) -> bool:
+        return all(given in made and goes_together(made[given]) for given in record["inputs"])
+
+    partial = workdir / "partial"
+    at_work = partial.is_dir() and any(partial.iterdir())
+    return step in manifest and not at_work and goes_together(manifest[step])
 
 
 def _check_shared(workdir: Path, mark: str) -> None:
@@ -242,13 +284,13 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _what_changed(record: dict[str, Any], options: dict[str, Any], output: Output) -> str:
+def _what_changed(record: dict[str, Any], output: Output) -> str:
     """Why a step that is not up to date has to run, in words."""
     if not record:
         return "not done yet"
     if record["fingerprint"] == output.fingerprint:
         return f"{output.path} is gone"
-    old, new = _flat(record["options"]), _flat(options)
+    old, new = _flat(record["options"]), _flat(output.options)
     names = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
     changes = (f"{name} was {old.get(name)!r}, is {new.get(name)!r}" for name in names)
     return "; ".join(changes) or "a step before it changed"

@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
-import functools
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from paretohqd_jax.commands.arguments import add_policy, positive_integer
 from paretohqd_jax.data.chat import format_dialogue, takes_dialogues
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.sampling.sampler import SamplingConfig
@@ -19,13 +19,23 @@ logger = logging.getLogger(__name__)
 Exchanges = Sequence[tuple[str, str]]  # earlier questions and their answers
 
 
-def chat_command(options: argparse.Namespace) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_policy(parser)
+    parser.add_argument("--prompt", help="answer this and end")
+    parser.add_argument("--temperature", type=float, help="default: that of config.evaluate")
+    parser.add_argument(
+        "--max-new-tokens", type=positive_integer, help="default: those of config.evaluate"
+    )
+    parser.add_argument("--seed", type=int, default=0)
+
+
+def run(options: argparse.Namespace) -> None:
     """Answers questions in the terminal with the model of one preference.
 
     Without --interpolate a preference that was not trained has the model of the nearest one.
     """
-    from paretohqd_jax.methods.alignment import sampling_options
-    from paretohqd_jax.methods.serving import model_for, read_run_config
+    from paretohqd_jax.steps.serving import read_run_config, served_model
+    from paretohqd_jax.steps.task import sampling_options
 
     workdir = Path(options.workdir)
     config = read_run_config(workdir)
@@ -33,10 +43,16 @@ def chat_command(options: argparse.Namespace) -> None:
     for name in ("max_new_tokens", "temperature"):
         if getattr(options, name) is not None:
             sampling = dataclasses.replace(sampling, **{name: getattr(options, name)})
-    base, adapter = model_for(
-        workdir, config, options.preference, options.interpolate, options.model
+    policy, base, adapter = served_model(
+        workdir, options.preference, options.policy, options.interpolate, options.model
     )
-    answer = functools.partial(_answer, base, adapter, sampling, config.data.format, options.seed)
+
+    def answer(number: int, question: str, exchanges: Exchanges) -> str:
+        return _answer(
+            base, adapter, sampling, config.data.format, options.seed, number,
+            policy.ask(question), exchanges,
+        )  # fmt: skip
+
     if options.prompt is not None:
         answer(0, options.prompt, [])
     else:
@@ -87,8 +103,8 @@ def _answer(
     """Prints the answer while it is decoded, and returns it; `number` is that of the question."""
     import jax
 
-    from paretohqd_jax.methods.base import step_seed
     from paretohqd_jax.sampling.streaming import stream_response
+    from paretohqd_jax.steps.base_model import step_seed
 
     key = jax.random.key(step_seed(seed, f"chat {number}"))
     text = ""

@@ -16,12 +16,24 @@ from paretohqd_jax.errors import InputError
 from paretohqd_jax.evaluation.comparison import Contender, compare_fronts
 from paretohqd_jax.evaluation.comparison_plot import plot_comparison
 from paretohqd_jax.files import atomic_path, write_json
-from paretohqd_jax.methods.results import Results, read_results
+from paretohqd_jax.steps.results import Results, read_results
 
 logger = logging.getLogger(__name__)
 
 
-def compare_command(options: argparse.Namespace) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("runs", nargs="+", help="[NAME=]DIR, or [NAME=]DIR,DIR,... for seeds")
+    parser.add_argument("--family", default="", help="of policies (default: the last)")
+    parser.add_argument(
+        "--intersect", action="store_true", help="on the test prompts that all runs share"
+    )
+    parser.add_argument(
+        "--base", action="store_true", help="begin with the base model, so that gains are above it"
+    )
+    parser.add_argument("--out", required=True, help="directory for the table and the plot")
+
+
+def run(options: argparse.Namespace) -> None:
     """Compares the fronts of finished runs: hypervolume, gains, intervals, a table and a plot.
 
     Each argument is [NAME=]DIR, or [NAME=]DIR,DIR,... for one method run under several seeds.
@@ -30,18 +42,17 @@ def compare_command(options: argparse.Namespace) -> None:
     check_writable(out / "comparison.json", (".json",))
     directories = _parse_runs(options.runs)
     results = {
-        name: [read_results(Path(directory), options.stage) for directory in group]
+        name: [read_results(Path(directory), options.family) for directory in group]
         for name, group in directories.items()
     }
     every = [one for group in results.values() for one in group]
     _check_same(every)
     for name, group in results.items():
-        if any(one.preferences != group[0].preferences for one in group):
+        if any(_trade_offs(one) != _trade_offs(group[0]) for one in group):
             raise InputError(f"{name}: its runs have different preferences; name them apart")
     prompts = _shared_prompts(every, options.intersect)
     contenders = {
         name: Contender(
-            np.array(group[0].preferences),
             [one.on(prompts).front for one in group],
             [one.on(prompts).base for one in group],
         )
@@ -50,8 +61,7 @@ def compare_command(options: argparse.Namespace) -> None:
     first = every[0]
     if options.base:
         bases = contenders[next(iter(results))].bases
-        nowhere = np.full((1, len(first.objectives)), 1 / len(first.objectives))
-        base = Contender(nowhere, [[base] for base in bases], bases)
+        base = Contender([[base] for base in bases], bases)
         contenders = {"base model": base} | contenders
     frame = dataclasses.replace(first.frame, source=f"{first.frame.source} of {first.workdir}")
     comparison = compare_fronts(first.objectives, contenders, frame)
@@ -62,6 +72,10 @@ def compare_command(options: argparse.Namespace) -> None:
         temporary.write_text(table)
     print(table, end="")
     print(f"\n{out}: comparison.md, comparison.png, comparison.json")
+
+
+def _trade_offs(one: Results) -> list[tuple[str, tuple[float, ...] | None]]:
+    return [(policy.label, policy.preference) for policy in one.policies]
 
 
 def _parse_runs(arguments: Sequence[str]) -> dict[str, list[str]]:
@@ -130,10 +144,9 @@ def comparison_table(comparison: Mapping[str, Any]) -> str:
             row.append(_with_interval(front, "hypervolume", frame))
             row.append(_with_interval(front, "gain", frame) if "gain" in front else "")
         num_tokens = np.mean([model["num_tokens"] for model in front["models"]])
-        alone = len(front["models"]) == 1  # has nothing to be steered between
         row += [
             f"{front['igd_plus']:.3f}",
-            "" if alone else ", ".join(f"{value:.2f}" for value in front["steerability"]),
+            ", ".join(f"{value:.2f}" for value in front["steerability"] or ()),
             f"{front['dominated_share']:.0%}",
             f"{front['collapse']['total']:.1%}",
             f"{num_tokens:.0f}",
@@ -144,7 +157,8 @@ def comparison_table(comparison: Mapping[str, Any]) -> str:
     notes = [
         f"{comparison['num_prompts']} prompts. In brackets, {percent} intervals by the bootstrap "
         "over prompts, and over runs where there are several; gains are above the first row. "
-        f"Steerability is by objective ({', '.join(comparison['objectives'])})."
+        f"Steerability is by objective ({', '.join(comparison['objectives'])}), of several models "
+        "with preferences."
     ]
     for frame in frames:
         reference = ", ".join(f"{value:.4g}" for value in frame["reference_in_rewards"])

@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow.compute as pc
 
 from paretohqd_jax.data.groups import group_responses
+from paretohqd_jax.data.rows import check_writable
 from paretohqd_jax.data.sources import read_source
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.files import write_json
@@ -17,16 +18,25 @@ READING = ("format", "columns", "split", "revision")
 GROUPING = ("score", "log_odds", "group_size", "groups_per_prompt", "test_share", "test_size")
 
 
-def measure_command(options: argparse.Namespace) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", help="name or folder of a reward model trained here")
+    parser.add_argument("data", help="as config.data.source: what it was trained on, or new data")
+    parser.add_argument("--all", action="store_true", help="all prompts, not those held out alone")
+    parser.add_argument("--json", help="json to write")
+
+
+def run(options: argparse.Namespace) -> None:
     """Measures a reward model trained here on preference data, beside the figures of its card.
 
     The data are read, grouped and split as the card says; what it held out is measured, or
     everything, for data that it has never seen.
     """
-    from paretohqd_jax.methods.measuring import measure_groups
     from paretohqd_jax.rewards.registry import CARD, find_entry
+    from paretohqd_jax.steps.measuring import measure_groups
     from paretohqd_jax.training.mesh import DECODING_RULES, make_mesh, sharded
 
+    if options.json:
+        check_writable(options.json, (".json",))
     entry = find_entry(options.model)
     if entry is None or not entry.adapter:
         raise InputError(f"{options.model}: no reward model that was trained here; give its folder")

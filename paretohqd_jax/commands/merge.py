@@ -3,30 +3,44 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 from pathlib import Path
 
+from paretohqd_jax.commands.arguments import add_policy
 from paretohqd_jax.data.rows import check_writable
 from paretohqd_jax.errors import InputError
 
+logger = logging.getLogger(__name__)
 
-def merge_command(options: argparse.Namespace) -> None:
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_policy(parser)
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="default: the run's")
+    parser.add_argument("--out", required=True, help="directory to write")
+
+
+def run(options: argparse.Namespace) -> None:
     """Writes the model of one preference whole, as a checkpoint that transformers loads.
 
     Without --interpolate a preference that was not trained has the model of the nearest one.
     """
-    from paretohqd_jax.methods.serving import model_for, read_run_config
     from paretohqd_jax.models.merging import export_merged
+    from paretohqd_jax.steps.serving import served_model
 
     out = Path(options.out)
     if os.path.lexists(out):
         raise InputError(f"{out}: is there already; give the name of a new directory")
     check_writable(out / "config.json", (".json",))
-    workdir = Path(options.workdir)
-    config = read_run_config(workdir)
-    base, adapter = model_for(
-        workdir, config, options.preference, options.interpolate, options.model
-    )
+    policy, base, adapter = served_model(
+        Path(options.workdir), options.preference, options.policy, options.interpolate,
+        options.model,
+    )  # fmt: skip
+    if policy.prompt is not None:
+        logger.warning(
+            "policy %s asks in words of its own, which a merged model does not know: %r",
+            policy.label, policy.prompt,
+        )  # fmt: skip
     dtype = options.dtype or base.dtype
     export_merged(out, base.source, adapter, base.lora, dtype)
     print(f"{out}: {base.source} with its adapter merged, in {dtype}")

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from paretohqd_jax.data.rows import drop_duplicates, write_table
+from paretohqd_jax.commands.arguments import positive_integer
+from paretohqd_jax.data.rows import check_writable, drop_duplicates, write_table
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.pipeline import source_digest
 from paretohqd_jax.sampling.sampler import SamplingConfig
@@ -27,16 +28,27 @@ class Instruction(NamedTuple):
     sampling: SamplingConfig
 
 
-def sample_command(options: argparse.Namespace) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", required=True, help="as config.model.source")
+    parser.add_argument("--prompts", required=True, help="text file, one prompt per line")
+    parser.add_argument("--instructions", required=True, help="jsonl of instructions and sampling")
+    parser.add_argument("--out", required=True, help="parquet, jsonl or csv to write")
+    parser.add_argument("--batch-size", type=positive_integer, default=32, help="prompts at a time")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--seed", type=int, default=0)
+
+
+def run(options: argparse.Namespace) -> None:
     """Samples responses to a file of prompts, one per prompt under each of several instructions.
 
     The instructions are not kept: they only make the responses differ. Responses cut at the token
     limit are trimmed to their last whole sentence; collapsed ones are left out.
     """
     from paretohqd_jax.evaluation.collapse import collapse_causes
-    from paretohqd_jax.methods.base import BaseModel
     from paretohqd_jax.models.lora import LoraConfig
+    from paretohqd_jax.steps.base_model import BaseModel
 
+    check_writable(options.out)
     line_numbers, prompts = zip(*_read_lines(options.prompts), strict=True)
     instructions = [
         _parse_instruction(line, f"{options.instructions}: line {number}")
@@ -81,9 +93,9 @@ def _sample_under(
     import jax
 
     from paretohqd_jax.data.chat import format_prompt
-    from paretohqd_jax.methods.base import step_seed
     from paretohqd_jax.models.lora import init_adapters
     from paretohqd_jax.sampling.generation import encode_prompts, generate_responses
+    from paretohqd_jax.steps.base_model import step_seed
 
     texts = [
         format_prompt(base.tokenizer, prompt, "chat", instruction.text, instruction.examples)
@@ -92,7 +104,7 @@ def _sample_under(
     context = base.config.max_position_embeddings
     rows = generate_responses(
         base.model, base.params, init_adapters(jax.random.key(0), base.config, base.lora, 1),
-        base.tokenizer, encode_prompts(base.tokenizer, texts, context, instruction.sampling),
+        base.tokenizer, [encode_prompts(base.tokenizer, texts, context, instruction.sampling)],
         jax.random.key(step_seed(options.seed, f"sample {number}")), instruction.sampling,
         eos_token_ids=base.eos_token_ids, batch_size=options.batch_size, directory=scratch,
         description=f"instruction {number}",

@@ -8,20 +8,31 @@ import json
 import shutil
 from pathlib import Path
 
+from paretohqd_jax.commands.arguments import positive_integer
 from paretohqd_jax.config import objective_names
-from paretohqd_jax.data.rows import check_texts, read_table, write_table
+from paretohqd_jax.data.rows import check_texts, check_writable, read_table, write_table
 from paretohqd_jax.errors import InputError
 
 
-def score_command(options: argparse.Namespace) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", help="rows with prompt and response: parquet, jsonl or csv")
+    parser.add_argument("--models", required=True, help="as config.rewards.models: a,COLUMN=b,...")
+    parser.add_argument("--backend", choices=("jax", "torch"), default="jax")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--batch-size", type=positive_integer, default=64, help="rows at a time")
+    parser.add_argument("--out", required=True, help="parquet, jsonl or csv to write")
+
+
+def run(options: argparse.Namespace) -> None:
     """Adds one column of rewards per model to a file of prompts and responses.
 
     All devices of this machine take part. A killed command goes on where it was.
     """
-    from paretohqd_jax.methods.alignment import checkpoints
-    from paretohqd_jax.methods.scoring import rewards_of, with_rewards, with_statistics
+    from paretohqd_jax.steps.scoring import rewards_of, with_rewards, with_statistics
+    from paretohqd_jax.steps.task import checkpoints
     from paretohqd_jax.training.mesh import make_mesh
 
+    check_writable(options.out)
     models = options.models.split(",")
     names = objective_names(models)
     if len(set(names)) < len(names):

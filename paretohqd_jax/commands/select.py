@@ -1,4 +1,4 @@
-"""The commands on a file of scored rows: `paretohqd select`, `rank`, `hypervolume`, `inspect`."""
+"""The command `paretohqd select`: k rows per preference out of a file of scored rows."""
 
 from __future__ import annotations
 
@@ -7,71 +7,44 @@ import argparse
 import numpy as np
 import pyarrow as pa
 
+from paretohqd_jax.commands.arguments import positive_integer
+from paretohqd_jax.commands.rewards_file import add_rewards, read_rewards
 from paretohqd_jax.config import parse_preferences
-from paretohqd_jax.data.rows import check_ranges, read_table, rewards_matrix, write_table
+from paretohqd_jax.data.rows import check_ranges, check_writable, write_table
 from paretohqd_jax.errors import InputError
 
 
-def read_rewards(options: argparse.Namespace) -> tuple[pa.Table, np.ndarray, list[str]]:
-    """The table of `options.file`, its rewards `[num_rows, num_objectives]`, and their names."""
-    objectives = options.objectives.split(",")
-    if len(set(objectives)) < len(objectives):
-        raise InputError(f"--objectives {options.objectives}: name each column once")
-    table = read_table(options.file)
-    return table, rewards_matrix(table, objectives, options.file), objectives
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_rewards(parser)
+    parser.add_argument(
+        "--preferences", default="11", help="grid points, a list's name, or '0.8,0.2;0.5,0.5'"
+    )
+    parser.add_argument("-k", type=positive_integer, default=100, help="rows per preference")
+    parser.add_argument(
+        "--pool", type=positive_integer, help="least pool size N_p (default: k times preferences)"
+    )
+    parser.add_argument(
+        "--range-scope", choices=("data", "pareto", "quantile"), default="data",
+        help="rows whose lowest and highest rewards set the directions",
+    )  # fmt: skip
+    parser.add_argument(
+        "--rule", choices=("ray", "weighted_sum"), default="ray",
+        help="pooled rows nearest to the ray, or of the largest weighted sum",
+    )  # fmt: skip
+    parser.add_argument("--raw", action="store_true", help="distances without normalisation")
+    parser.add_argument("--out", required=True, help="parquet, jsonl or csv to write")
+    parser.add_argument("--plot", help="png to write")
 
 
-def rank_command(options: argparse.Namespace) -> None:
-    """Adds each row's non-dominated layer, counted from 0, as the column `rank`."""
-    from paretohqd_jax.pareto import non_dominated_rank
-
-    table, rewards, _ = read_rewards(options)
-    ranks = np.asarray(non_dominated_rank(rewards))
-    if "rank" in table.column_names:
-        table = table.drop_columns(["rank"])
-    write_table(options.out, table.append_column("rank", pa.array(ranks)))
-    print(f"{options.out}: {len(ranks)} rows in {ranks.max() + 1} non-dominated layers")
-
-
-def hypervolume_command(options: argparse.Namespace) -> None:
-    """Prints the volume between the reference point and the rows that are above it."""
-    from paretohqd_jax.pareto import hypervolume
-
-    _, rewards, objectives = read_rewards(options)
-    try:
-        reference = np.array([float(value) for value in options.reference.split(",")])
-    except ValueError as error:
-        raise InputError(f"--reference {options.reference}: {error}; write it like 0,0") from error
-    if len(reference) != len(objectives):
-        raise InputError(
-            f"--reference has {len(reference)} values for {len(objectives)} objectives"
-        )
-    print(f"{float(hypervolume(rewards, reference)):.10g}")
-
-
-def inspect_command(options: argparse.Namespace) -> None:
-    """Prints what the objectives look like and warns of what would make a poor selection."""
-    from paretohqd_jax.evaluation.inspection import plot_rewards, reward_warnings, summary_lines
-
-    table, rewards, objectives = read_rewards(options)
-    print(f"{options.file}: {len(rewards)} rows")
-    print(*summary_lines(rewards, objectives), sep="\n")
-    texts = None
-    if {"prompt", "response"} <= set(table.column_names):
-        rows = table.select(["prompt", "response"]).to_pylist()
-        texts = [repr(row) for row in rows]  # a prompt may be a list of messages
-    for warning in reward_warnings(rewards, objectives, texts):
-        print(f"warning: {warning}")
-    if options.plot:
-        plot_rewards(options.plot, rewards, objectives)
-
-
-def select_command(options: argparse.Namespace) -> None:
+def run(options: argparse.Namespace) -> None:
     """Selects k rows per preference from a file of scored rows."""
-    from paretohqd_jax.evaluation.plots import plot_front
-    from paretohqd_jax.methods.selection import selection_columns
+    from paretohqd_jax.evaluation.plots import plot_panels, selection_panels
     from paretohqd_jax.pareto import select
+    from paretohqd_jax.steps.selection import selection_columns
 
+    check_writable(options.out)
+    if options.plot:
+        check_writable(options.plot, (".png",))
     table, rewards, objectives = read_rewards(options)
     if len(objectives) < 2:
         raise InputError("--objectives needs two or more column names, such as helpful,harmless")
@@ -99,4 +72,5 @@ def select_command(options: argparse.Namespace) -> None:
         f"in {ranks.max() + 1} layers"
     )
     if options.plot:
-        plot_front(options.plot, objectives, preferences, rewards, selection)
+        panels = selection_panels(objectives, preferences, rewards, selection)
+        plot_panels(options.plot, panels, len(objectives))

@@ -26,12 +26,10 @@ class Contender:
     """A method's front on the held-out prompts.
 
     Attributes:
-      preferences: `[num_models, num_objectives]`.
-      runs: one per seed, each with one entry per preference.
+      runs: one per seed, each with one entry per policy.
       bases: `[num_runs]`, the model each run started from.
     """
 
-    preferences: np.ndarray
     runs: Sequence[Sequence[ModelResponses]]
     bases: Sequence[ModelResponses]
 
@@ -50,7 +48,7 @@ def compare_fronts(
 
     Returns:
       A JSON-able dict with `objectives`, `num_prompts`, `collapse_detector`, `frames`, `bootstrap`
-      and `fronts`. Each front has `preferences`, `num_runs`, `base` (as its models) and all that
+      and `fronts`. Each front has `num_runs`, `base` (as its models) and all that
       `front_summary` says; each but the first has `gain` by frame name, how much its hypervolume
       is above the first one's, with `gain_interval`.
     """
@@ -72,12 +70,9 @@ def compare_fronts(
         draws = resample(len(first.bases[0].rewards), len(contender.runs))
         [base] = model_summaries([[base] for base in contender.bases], contender.bases, draws)
         fronts[name] = {
-            "preferences": np.asarray(contender.preferences, np.float64).tolist(),
             "num_runs": len(contender.runs),
             "base": base,
-        } | front_summary(
-            contender.preferences, contender.runs, contender.bases, frames, compared, draws
-        )
+        } | front_summary(contender.runs, contender.bases, frames, compared, draws)
         if contender is not first:
             fronts[name] |= _gain(frames, contender, first)
     return {

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from paretohqd_jax.evaluation.plots import preference_colours, title
+from paretohqd_jax.evaluation.plots import title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -16,22 +16,23 @@ if TYPE_CHECKING:
     from paretohqd_jax.evaluation.plots import Panel
 
 
-def loss_panels(losses: Mapping[str, np.ndarray], preferences: np.ndarray) -> list[Panel]:
-    """One panel per stage: the loss of every model over the steps, in its preference's colour.
+def loss_panels(losses: Mapping[str, np.ndarray], colours: Mapping[str, np.ndarray]) -> list[Panel]:
+    """One panel per stack of adapters: the loss of each over the steps, in its colour.
 
     Args:
-      losses: `[num_models, num_steps]` by stage.
-      preferences: `[num_models, num_objectives]`.
+      losses: `[num_adapters, num_steps]` by stack.
+      colours: RGB `[num_adapters, 3]` by stack.
     """
-    colours = preference_colours(preferences)
-    return [partial(_draw_losses, stage, values, colours) for stage, values in losses.items()]
+    return [
+        partial(_draw_losses, stack, values, colours[stack]) for stack, values in losses.items()
+    ]
 
 
-def _draw_losses(stage: str, losses: np.ndarray, colours: np.ndarray, axes: Axes) -> None:
+def _draw_losses(stack: str, losses: np.ndarray, colours: np.ndarray, axes: Axes) -> None:
     steps = np.arange(1, losses.shape[1] + 1)
     for values, colour in zip(losses, colours, strict=True):
         axes.plot(steps, values, color=colour, lw=1.1)
-    axes.set_title(f"Training loss, {title(stage)}")
+    axes.set_title(f"Training loss, {title(stack)}")
     axes.set_xlabel("step")
     axes.set_ylabel("loss per response token")
     axes.grid(True, color="#eceff3", lw=0.7)

@@ -1,6 +1,6 @@
 """How good a front is: mean rewards, hypervolume, distance to the best front, steerability.
 
-A model is one point: its mean rewards over the held-out prompts. The N models of a stage form its
+A model is one point: its mean rewards over the held-out prompts. The models of a family form its
 front.
 """
 
@@ -23,6 +23,7 @@ from paretohqd_jax.evaluation.collapse import DETECTOR, collapse_rates
 from paretohqd_jax.evaluation.diversity import distinct_share
 from paretohqd_jax.evaluation.frames import Frame, min_max_frame, z_score_frame
 from paretohqd_jax.pareto import igd_plus, non_dominated_mask
+from paretohqd_jax.policies import Policy, preferences_of
 
 
 @dataclass(frozen=True)
@@ -30,12 +31,14 @@ class ModelResponses:
     """What one model answered to the held-out prompts, scored.
 
     Attributes:
+      policy: the model.
       rewards: `[num_prompts, num_objectives]`.
       causes: `[num_prompts]`, from `collapse_causes`.
       responses: `[num_prompts]` texts.
       num_tokens: `[num_prompts]`, of each response.
     """
 
+    policy: Policy
     rewards: np.ndarray
     causes: Sequence[str]
     responses: Sequence[str]
@@ -44,7 +47,6 @@ class ModelResponses:
 
 def evaluate_fronts(
     objectives: Sequence[str],
-    preferences: np.ndarray,
     fronts: Mapping[str, Sequence[ModelResponses]],
     base: ModelResponses,
     training_rewards: np.ndarray,
@@ -53,17 +55,16 @@ def evaluate_fronts(
 
     Args:
       objectives: `[num_objectives]` names.
-      preferences: `[num_preferences, num_objectives]`.
-      fronts: for each stage, in order, one entry per preference.
+      fronts: for each family, in order, one entry per policy.
       base: the model that all started from.
       training_rewards: `[num_rows, num_objectives]` of training rows, by the same reward models,
         for the z-score frame.
 
     Returns:
-      A JSON-able dict with `objectives`, `preferences`, `num_prompts`, `collapse_detector`,
-      `frames` (how each hypervolume is normalised, and its reference point), `bootstrap`, `base`
-      and `fronts`. The base model is described as each of the `models` of a front, see
-      `model_summaries`, and has a `hypervolume` of its own; a front has what `front_summary` says.
+      A JSON-able dict with `objectives`, `num_prompts`, `collapse_detector`, `frames` (how each
+      hypervolume is normalised, and its reference point), `bootstrap`, `base` and `fronts`. The
+      base model is described as each of the `models` of a front, see `model_summaries`, and has a
+      `hypervolume` of its own; a front has what `front_summary` says.
     """
     training_rewards = np.asarray(training_rewards, dtype=np.float64)
     every = [*fronts.values(), [base]]
@@ -85,7 +86,6 @@ def evaluate_fronts(
     base_point = mean_points([[base]])
     return {
         "objectives": list(objectives),
-        "preferences": np.asarray(preferences, dtype=np.float64).tolist(),
         "num_prompts": len(base.rewards),
         "collapse_detector": DETECTOR,
         "frames": [frame.to_dict() for frame in frames],
@@ -93,8 +93,8 @@ def evaluate_fronts(
         "base": base_summary
         | {"hypervolume": {frame.name: frame.hypervolume(base_point) for frame in frames}},
         "fronts": {
-            stage: front_summary(preferences, [models], [base], frames, compared, draws)
-            for stage, models in fronts.items()
+            family: front_summary([models], [base], frames, compared, draws)
+            for family, models in fronts.items()
         },
     }
 
@@ -110,7 +110,6 @@ def _rewards(runs: Sequence[Sequence[ModelResponses]]) -> np.ndarray:
 
 
 def front_summary(
-    preferences: np.ndarray,
     runs: Sequence[Sequence[ModelResponses]],
     bases: Sequence[ModelResponses],
     frames: Sequence[Frame],
@@ -120,8 +119,7 @@ def front_summary(
     """What is measured of one front.
 
     Args:
-      preferences: `[num_models, num_objectives]`.
-      runs: one per seed the front was trained under, each with one entry per preference.
+      runs: one per seed the front was trained under, each with one entry per policy.
       bases: the model each run started from.
       frames: of the hypervolumes.
       compared: `[num_points, num_objectives]` mean rewards whose best ones are the union front.
@@ -130,10 +128,12 @@ def front_summary(
     Returns:
       `models` (see `model_summaries`); `hypervolume` and `hypervolume_interval` by frame name, of
       the mean over runs; `igd_plus`, the distance to the union front in units of the last frame;
-      `steerability`, one per objective; `dominated_share`; `collapse` (shares by cause).
+      `steerability`, one per objective, or None of a single policy or of policies without
+      preferences; `dominated_share`; `collapse` (shares by cause).
     """
     points, drawn = run_points(runs, draws)
-    preferences = np.asarray(preferences, dtype=np.float64)
+    preferences = preferences_of([model.policy for model in runs[0]])
+    steered = preferences is not None and len(preferences) > 1
     best = frames[-1].normalised(np.unique(compared[non_dominated_mask(compared)], axis=0))
     mean = points.mean(axis=0)
     return {
@@ -143,7 +143,7 @@ def front_summary(
             frame.name: interval(frame.mean_hypervolumes(drawn)) for frame in frames
         },
         "igd_plus": float(igd_plus(frames[-1].normalised(mean), best)),
-        "steerability": steerability(preferences, mean),
+        "steerability": steerability(preferences, mean) if steered else None,
         "dominated_share": dominated_share(mean),
         "collapse": collapse_rates([c for run in runs for model in run for c in model.causes]),
     }
@@ -168,17 +168,21 @@ def model_summaries(
     """What is measured of each model of a front; arguments as of `front_summary`.
 
     Returns:
-      `[num_models]` of `mean_rewards`, their `standard_errors` over prompts and `interval` ([low,
-      high]), and `win_rate` with `win_rate_interval`, the share of prompts on which the reward is
-      greater than the base model's (ties count half), each with one value per objective; mean
-      `num_tokens`, `distinct_1`, `distinct_2` and `collapse` (shares by cause).
+      `[num_models]` of `label`, `preference` (or None), `mean_rewards`, their `standard_errors`
+      over prompts and `interval` ([low, high]), and `win_rate` with `win_rate_interval`, the share
+      of prompts on which the reward is greater than the base model's (ties count half), each with
+      one value per objective; mean `num_tokens`, `distinct_1`, `distinct_2` and `collapse` (shares
+      by cause).
     """
     rewards = _rewards(runs)
     base_rewards = _rewards([[base] for base in bases])
     wins = (rewards > base_rewards) + (rewards == base_rewards) / 2
     drawn_rewards, drawn_wins = (draws.means(values).mean(axis=1) for values in (rewards, wins))
+    policies = [model.policy for model in runs[0]]
     return [
         {
+            "label": policies[index].label,
+            "preference": policies[index].preference,
             "mean_rewards": rewards[:, index].mean(axis=(0, 1)).tolist(),
             "standard_errors": standard_errors(rewards[:, index].mean(axis=0)).tolist(),
             "interval": interval(drawn_rewards[:, index]),
@@ -193,7 +197,7 @@ def model_summaries(
             for n in (1, 2)
         }
         | {"collapse": collapse_rates([cause for run in runs for cause in run[index].causes])}
-        for index in range(len(runs[0]))
+        for index in range(len(policies))
     ]
 
 

@@ -51,30 +51,9 @@ STYLE = {
 }
 
 
-def plot_front(
-    path: str | os.PathLike[str],
-    objectives: Sequence[str],
-    preferences: np.ndarray,
-    rewards: np.ndarray,
-    selection: Selection,
-    evaluation: Mapping[str, Any] | None = None,
-    cloud: np.ndarray | None = None,
-) -> None:
-    """Writes a PNG of the selection and, once there is an evaluation, of the models beside it.
-
-    Args:
-      path: of the image.
-      objectives: `[num_objectives]` names.
-      preferences: `[num_preferences, num_objectives]`.
-      rewards: `[num_rows, num_objectives]` that `selection` was made from.
-      selection: what `paretohqd_jax.pareto.select` returned.
-      evaluation: what `evaluate_fronts` returned.
-      cloud: `[num_rows, num_objectives]` to draw behind the models, by default `rewards`.
-    """
-    panels = selection_panels(objectives, preferences, rewards, selection)
-    if evaluation:
-        panels += model_panels(evaluation, rewards if cloud is None else cloud)
-    num_columns = len(panels) if len(objectives) == 2 else min(len(panels), 3)
+def plot_panels(path: str | os.PathLike[str], panels: Sequence[Panel], num_objectives: int) -> None:
+    """Writes a PNG: side by side for two objectives, else three in a row."""
+    num_columns = len(panels) if num_objectives == 2 else min(len(panels), 3)
     with atomic_path(path) as temporary:
         temporary.write_bytes(draw(panels, num_columns))
 
@@ -116,10 +95,30 @@ def preference_colours(preferences: np.ndarray) -> np.ndarray:
     return np.clip(mixed, 0, 1)
 
 
+def model_colours(preferences: Sequence[Sequence[float] | None]) -> np.ndarray:
+    """One colour per model, RGB `[num_models, 3]` in [0, 1]: that of its preference.
+
+    Where one has none, all have colours of their own in place of it.
+    """
+    from matplotlib.colors import to_rgb
+
+    if any(preference is None for preference in preferences):
+        hues = itertools.cycle([to_rgb(colour) for colour in OBJECTIVE_COLOURS])
+        return np.array(list(itertools.islice(hues, len(preferences))))
+    return preference_colours(np.array(preferences))
+
+
 def selection_panels(
     objectives: Sequence[str], preferences: np.ndarray, rewards: np.ndarray, selection: Selection
 ) -> list[Panel]:
-    """Data, pool, rays from the ideal point and selected rows; arguments as in `plot_front`."""
+    """Data, pool, rays from the ideal point and selected rows.
+
+    Args:
+      objectives: `[num_objectives]` names.
+      preferences: `[num_preferences, num_objectives]`.
+      rewards: `[num_rows, num_objectives]` that `selection` was made from.
+      selection: what `paretohqd_jax.pareto.select` returned.
+    """
     selection = Selection(*(np.asarray(part) for part in selection))
     preferences, rewards = np.asarray(preferences), np.asarray(rewards)
     return [
@@ -129,7 +128,12 @@ def selection_panels(
 
 
 def model_panels(evaluation: Mapping[str, Any], rewards: np.ndarray) -> list[Panel]:
-    """Mean rewards of each front and of the base model, with the data behind them."""
+    """Mean rewards of each front and of the base model, with the data behind them.
+
+    Args:
+      evaluation: what `evaluate_fronts` returned.
+      rewards: `[num_rows, num_objectives]` of the data.
+    """
     return [
         partial(_draw_models, evaluation, np.asarray(rewards), pair)
         for pair in itertools.combinations(range(len(evaluation["objectives"])), 2)
@@ -157,7 +161,8 @@ def _draw_selection(
     axes.plot([], [], "o-", ms=4.6, lw=1.1, color=colours[len(colours) // 2], label="ray and rows")
     ideal = selection.high[list(pair)]
     axes.plot(*ideal, "P", ms=9, color=INK, mec="white", mew=0.8, label="ideal point", zorder=5)
-    _finish(axes, objectives, preferences, pair, "Rows selected for each preference")
+    _finish(axes, objectives, pair, "Rows selected for each preference")
+    _draw_key(axes, objectives, pair)
 
 
 def _rays(preferences: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
@@ -171,18 +176,23 @@ def _rays(preferences: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndar
 def _draw_models(
     evaluation: Mapping[str, Any], rewards: np.ndarray, pair: tuple[int, int], axes: Axes
 ) -> None:
-    preferences = np.array(evaluation["preferences"])
-    colours = preference_colours(preferences)
+    objectives, fronts = evaluation["objectives"], evaluation["fronts"]
     _draw_cloud(axes, rewards[:, pair], "scored rows")
     spans = []
-    for index, (stage, front) in enumerate(evaluation["fronts"].items()):
-        last = index == len(evaluation["fronts"]) - 1
+    keyed = False
+    for index, (family, front) in enumerate(fronts.items()):
+        last = index == len(fronts) - 1
+        preferences = [model["preference"] for model in front["models"]]
+        with_preferences = None not in preferences
+        keyed |= with_preferences
+        colours = model_colours(preferences)
         points, bars = points_with_bars(front["models"], pair)
         spans += [points - bars[0], points + bars[1]]
         line = "none"
-        if preferences.shape[1] == 2:  # only then do the models lie on one curve
+        if len(objectives) == 2 and with_preferences:  # only then do the models lie on one curve
             line = "-" if last else (0, (4, 2.5))
-            axes.plot(*points[preferences[:, 0].argsort()].T, ls=line, color=SOFT_INK, lw=1.3)
+            order = np.array(preferences)[:, 0].argsort()
+            axes.plot(*points[order].T, ls=line, color=SOFT_INK, lw=1.3)
         for point, bar, colour in zip(points, bars.swapaxes(0, 1), colours, strict=True):
             face = colour if last else "white"
             marker = {"marker": "o", "ms": 8.5 if last else 7, "mfc": face, "mec": colour}
@@ -190,10 +200,12 @@ def _draw_models(
             axes.errorbar(*point, **span, color=colour, elinewidth=0.9, mew=1.5, zorder=4, **marker)
         face = INK if last else "white"
         axes.plot(
-            [], [], marker="o", ls=line, color=SOFT_INK, mfc=face, mec=INK, label=title(stage)
+            [], [], marker="o", ls=line, color=SOFT_INK, mfc=face, mec=INK, label=title(family)
         )
-        if last:
-            _number(axes, points)
+        numbers = [str(number) for number in range(1, 1 + len(points))]
+        if last or not with_preferences:
+            labels = [model["label"] for model in front["models"]]
+            _annotate(axes, points, numbers if with_preferences else labels)
     base, bars = points_with_bars([evaluation["base"]], pair)
     spans += [base - bars[0], base + bars[1]]
     axes.errorbar(
@@ -201,8 +213,9 @@ def _draw_models(
     )
     axes.plot(*base.T, "*", ms=15, color=INK, mec="white", mew=0.9, label="base model", zorder=6)
     _zoom(axes, np.concatenate(spans))
-    heading = "Mean rewards on held-out prompts"
-    _finish(axes, evaluation["objectives"], preferences, pair, heading)
+    _finish(axes, objectives, pair, "Mean rewards on held-out prompts")
+    if keyed:
+        _draw_key(axes, objectives, pair)
 
 
 def points_with_bars(
@@ -215,13 +228,13 @@ def points_with_bars(
     return means, np.maximum([means - low, high - means], 0)
 
 
-def _number(axes: Axes, points: np.ndarray) -> None:
-    """Writes each model's number beside it, as in the tables of the report."""
+def _annotate(axes: Axes, points: np.ndarray, texts: Sequence[str]) -> None:
+    """Writes beside each model its number in the tables of the report, or its label."""
     from matplotlib.patheffects import withStroke
 
-    for number, point in enumerate(points, start=1):
+    for text, point in zip(texts, points, strict=True):
         axes.annotate(
-            str(number),
+            text,
             point,
             (7, 6),
             textcoords="offset points",
@@ -244,13 +257,7 @@ def _zoom(axes: Axes, points: np.ndarray) -> None:
     axes.set_ylim(low[1] - margin[1], high[1] + margin[1])
 
 
-def _finish(
-    axes: Axes,
-    objectives: Sequence[str],
-    preferences: np.ndarray,
-    pair: tuple[int, int],
-    heading: str,
-) -> None:
+def _finish(axes: Axes, objectives: Sequence[str], pair: tuple[int, int], heading: str) -> None:
     x, y = (short_name(objectives[index]) for index in pair)
     axes.set_xlabel(f"{x} (reward) \u2192 better")
     axes.set_ylabel(f"{y} (reward) \u2192 better")
@@ -261,8 +268,12 @@ def _finish(
     legend.set_in_layout(False)  # it may reach over the colour scale
     axes.grid(True, color="#eceff3", lw=0.7)
     axes.set_axisbelow(True)
-    if preferences.shape[1] == 2:
-        _draw_colour_scale(axes, f"weight of {x}")
+
+
+def _draw_key(axes: Axes, objectives: Sequence[str], pair: tuple[int, int]) -> None:
+    """What the colours of preferences mean."""
+    if len(objectives) == 2:
+        _draw_colour_scale(axes, f"weight of {short_name(objectives[pair[0]])}")
     else:
         for spine, index in zip(("bottom", "left"), pair, strict=True):
             colour = OBJECTIVE_COLOURS[index % len(OBJECTIVE_COLOURS)]
@@ -288,7 +299,7 @@ def short_name(objective: str) -> str:
     return name if len(name) <= 24 else f"{name[:23]}\u2026"
 
 
-def title(stage: str) -> str:
-    """ "stage1" as a reader sees it: "stage 1"."""
-    name = stage.rstrip("0123456789")
-    return f"{name} {stage[len(name) :]}".strip()
+def title(family: str) -> str:
+    """The name as a reader sees it: "stage 1" for "stage1"."""
+    name = family.rstrip("0123456789")
+    return f"{name} {family[len(name) :]}".strip()

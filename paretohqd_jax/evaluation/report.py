@@ -16,8 +16,8 @@ from paretohqd_jax.evaluation.collapse import CAUSES
 from paretohqd_jax.evaluation.curves import loss_panels
 from paretohqd_jax.evaluation.plots import (
     draw,
+    model_colours,
     model_panels,
-    preference_colours,
     selection_panels,
     title,
 )
@@ -33,84 +33,101 @@ class Effort:
     """What a run took.
 
     Attributes:
-      losses: by stage, `[num_models, num_steps]`.
+      losses: by stack of adapters, `[num_adapters, num_steps]`.
+      colours: by stack, RGB `[num_adapters, 3]`.
       seconds: by step, in the order they ran.
       num_devices: of the run.
       devices: what kind they are.
     """
 
     losses: Mapping[str, np.ndarray]
+    colours: Mapping[str, np.ndarray]
     seconds: Mapping[str, float]
     num_devices: int
     devices: str
 
 
+@dataclass(frozen=True)
+class SelectedRows:
+    """Rows that models were trained on.
+
+    Attributes:
+      preferences: `[num_preferences, num_objectives]`.
+      rewards: `[num_rows, num_objectives]` of the rows that were selected from.
+      selection: from `paretohqd_jax.pareto.select` on `rewards`.
+    """
+
+    preferences: np.ndarray
+    rewards: np.ndarray
+    selection: Selection
+
+
 def write_report(
     path: str | os.PathLike[str],
     evaluation: Mapping[str, Any],
-    rewards: np.ndarray,
-    selection: Selection,
+    cloud: np.ndarray,
     samples: Sequence[Sample],
     facts: Mapping[str, Any],
+    selected: SelectedRows | None = None,
     effort: Effort | None = None,
-    heading: str = "One model per preference",
-    cloud: np.ndarray | None = None,
 ) -> None:
     """Writes the report as HTML; the same input gives the same bytes.
 
     Args:
       path: of the file.
       evaluation: what `evaluate_fronts` returned.
-      rewards: `[num_rows, num_objectives]` of the scored rows.
-      selection: the rows of stage 1, from `paretohqd_jax.pareto.select` on `rewards`.
+      cloud: `[num_rows, num_objectives]` to draw behind the models.
       samples: prompts to show with every model's answer.
-      facts: name and value of what else a reader should know of the run: model, data, options.
+      facts: name and value of what else a reader should know of the run, its `method` first.
+      selected: the rows that models were trained on, where a selection chose them.
       effort: training curves and times, where they are known.
-      heading: of the page.
-      cloud: `[num_rows, num_objectives]` to draw behind the models, by default `rewards`.
     """
-    objectives, preferences = evaluation["objectives"], np.array(evaluation["preferences"])
     page = _environment().get_template("report.html.jinja")
     html = page.render(
-        heading=heading,
+        heading=_heading(evaluation),
         style=_resource("report.css"),
-        objectives=objectives,
+        objectives=evaluation["objectives"],
         num_prompts=evaluation["num_prompts"],
         collapse_detector=evaluation["collapse_detector"],
         confidence=percent(evaluation["bootstrap"]["confidence"], 0),
         causes=[*CAUSES, "total"],
         frames=evaluation["frames"],
         tiles=_tiles(evaluation),
-        figures=_figures(
-            evaluation, preferences, rewards, selection, rewards if cloud is None else cloud
-        ),
-        stages=[
-            front | {"name": stage, "title": title(stage)}
-            for stage, front in evaluation["fronts"].items()
+        figures=_figures(evaluation, cloud, selected),
+        families=[
+            front | {"name": name, "title": title(name)}
+            for name, front in evaluation["fronts"].items()
         ],
-        **_models(evaluation, preferences),
+        **_models(evaluation),
         samples=samples,
-        slider=slider(objectives, preferences, samples) if samples else None,
+        slider=slider(evaluation, samples) if samples else None,
         script=_resource("report.js"),
         facts=facts,
-        effort=_effort(effort, preferences) if effort else None,
+        effort=_effort(effort) if effort else None,
     )
     with atomic_path(path) as temporary:
         temporary.write_text(html, encoding="utf-8")
 
 
+def _heading(evaluation: Mapping[str, Any]) -> str:
+    *_, last = evaluation["fronts"].values()
+    if len(last["models"]) == 1:
+        return "One model"
+    with_preferences = all(model["preference"] for model in last["models"])
+    return "One model per preference" if with_preferences else "The models of a run"
+
+
 def _tiles(evaluation: Mapping[str, Any]) -> list[dict[str, str]]:
-    """The numbers at the top, of the last stage."""
-    stage, front = list(evaluation["fronts"].items())[-1]
+    """The numbers at the top, of the last family."""
+    family, front = list(evaluation["fronts"].items())[-1]
     base = evaluation["base"]
     frame = evaluation["frames"][0]["name"]
     before = [
         f"{title(other)}: {number(other_front['hypervolume'][frame])}"
         for other, other_front in evaluation["fronts"].items()
-        if other != stage
+        if other != family
     ]
     before.append(f"base model alone: {number(base['hypervolume'][frame])}")
-    named = zip(evaluation["objectives"], front["steerability"], strict=True)
     num_models = len(front["models"])
     num_dominated = round(front["dominated_share"] * num_models)
     return [
@@ -119,11 +136,7 @@ def _tiles(evaluation: Mapping[str, Any]) -> list[dict[str, str]]:
             "value": number(front["hypervolume"][frame]),
             "note": ", ".join(before),
         },
-        {
-            "name": "Steerability (lowest)",
-            "value": number(min(front["steerability"])),
-            "note": ", ".join(f"{objective}: {number(value)}" for objective, value in named),
-        },
+        _steerability_tile(evaluation["objectives"], front),
         {
             "name": "Collapsed responses",
             "value": percent(front["collapse"]["total"]),
@@ -132,44 +145,60 @@ def _tiles(evaluation: Mapping[str, Any]) -> list[dict[str, str]]:
         {
             "name": "Dominated models",
             "value": f"{num_dominated} of {num_models}",
-            "note": "beaten by another model of the same stage",
+            "note": "beaten by another model of the same family",
         },
     ]
 
 
+def _steerability_tile(objectives: Sequence[str], front: Mapping[str, Any]) -> dict[str, str]:
+    values = front["steerability"]
+    if values is None:
+        alone = len(front["models"]) == 1
+        why = "one model is not steered" if alone else "these models have no preferences"
+        return {"name": "Steerability", "value": "\u2013", "note": why}
+    named = zip(objectives, values, strict=True)
+    return {
+        "name": "Steerability (lowest)",
+        "value": number(min(values)),
+        "note": ", ".join(f"{objective}: {number(value)}" for objective, value in named),
+    }
+
+
 def _figures(
-    evaluation: Mapping[str, Any],
-    preferences: np.ndarray,
-    rewards: np.ndarray,
-    selection: Selection,
-    cloud: np.ndarray,
+    evaluation: Mapping[str, Any], cloud: np.ndarray, selected: SelectedRows | None
 ) -> list[dict[str, Any]]:
-    """The two figures: one PNG in base64 per pair of objectives, and a caption."""
-    objectives = evaluation["objectives"]
-    num_pool = int((np.asarray(selection.ranks) >= 0).sum())
-    k = np.shape(selection.row_ids)[1]
-    if len(objectives) == 2:
-        colour = f"Colour is the weight of {objectives[0]}."
-    else:
-        colour = "Colour mixes one hue per objective by weight; the axes bear the hues."
-    chosen = (
-        f"Of {len(rewards):,} scored rows, {num_pool:,} in the first non-dominated layers form the "
-        f"Pareto pool. Each preference trains on {k} of them: those nearest to its ray from the "
-        f"ideal point, unless another rule was set. A row taken by several shows as rings. {colour}"
-    )
+    """What was selected, where it was, and what models do: PNGs in base64, and a caption."""
     reached = (
         "Mean rewards on held-out prompts, one point per model, numbered as in the tables. "
         f"Bars are {percent(evaluation['bootstrap']['confidence'], 0)} intervals. The scored rows "
         "lie behind."
     )
-    pictures = [
-        (selection_panels(objectives, preferences, rewards, selection), chosen),
-        (model_panels(evaluation, cloud), reached),
-    ]
+    pictures = [(model_panels(evaluation, cloud), reached)]
+    if selected is not None:
+        pictures.insert(0, _selection_figure(evaluation["objectives"], selected))
     return [
         {"images": [_image(panel) for panel in panels], "caption": text}
         for panels, text in pictures
     ]
+
+
+def _selection_figure(objectives: Sequence[str], selected: SelectedRows) -> tuple[list[Panel], str]:
+    num_pool = int((np.asarray(selected.selection.ranks) >= 0).sum())
+    k = np.shape(selected.selection.row_ids)[1]
+    if len(objectives) == 2:
+        colour = f"Colour is the weight of {objectives[0]}."
+    else:
+        colour = "Colour mixes one hue per objective by weight; the axes bear the hues."
+    caption = (
+        f"Of {len(selected.rewards):,} scored rows, {num_pool:,} in the first non-dominated layers "
+        f"form the Pareto pool. Each preference trains on {k} of them: those nearest to its ray "
+        f"from the ideal point, unless another rule was set. A row taken by several shows as rings."
+        f" {colour}"
+    )
+    panels = selection_panels(
+        objectives, selected.preferences, selected.rewards, selected.selection
+    )
+    return panels, caption
 
 
 def _image(panel: Panel) -> str:
@@ -177,12 +206,12 @@ def _image(panel: Panel) -> str:
     return base64.b64encode(draw([panel])).decode()
 
 
-def _effort(effort: Effort, preferences: np.ndarray) -> dict[str, Any]:
+def _effort(effort: Effort) -> dict[str, Any]:
     """Training curves, and each step's seconds, share of all and device-hours."""
     total = sum(effort.seconds.values())
     steps = {**effort.seconds, "all steps": total}
     return {
-        "images": [_image(panel) for panel in loss_panels(effort.losses, preferences)],
+        "images": [_image(panel) for panel in loss_panels(effort.losses, effort.colours)],
         "steps": [
             {
                 "name": name,
@@ -196,10 +225,13 @@ def _effort(effort: Effort, preferences: np.ndarray) -> dict[str, Any]:
     }
 
 
-def _models(evaluation: Mapping[str, Any], preferences: np.ndarray) -> dict[str, Any]:
-    """The models with their colours and, for the tables, the summary of each stage."""
-    fronts = list(evaluation["fronts"].values())
-    summaries = [evaluation["base"], *(model for front in fronts for model in front["models"])]
+def _models(evaluation: Mapping[str, Any]) -> dict[str, Any]:
+    """The rows of the tables: models by label, with their summary in each family that has one.
+
+    Those of the last family come first and are numbered as in the figure.
+    """
+    families = [front["models"] for front in evaluation["fronts"].values()]
+    summaries = [evaluation["base"], *(model for family in families for model in family)]
     means = np.array([summary["mean_rewards"] for summary in summaries])
     low, high = means.min(axis=0), means.max(axis=0)
 
@@ -209,16 +241,27 @@ def _models(evaluation: Mapping[str, Any], preferences: np.ndarray) -> dict[str,
         cells = zip(mean, *summary["interval"], bars.round(1).tolist(), strict=True)
         return {**summary, "cells": list(cells)}
 
-    colours = (255 * preference_colours(preferences)).round().astype(int)
-    models = [
-        {
-            "preference": preference.tolist(),
-            "colour": "#{:02x}{:02x}{:02x}".format(*colour),
-            "summaries": [with_cells(front["models"][index]) for front in fronts],
-        }
-        for index, (preference, colour) in enumerate(zip(preferences, colours, strict=True))
-    ]
-    return {"models": models, "base": with_cells(evaluation["base"])}
+    rows: dict[str, dict[str, Any]] = {}
+    for family in reversed(families):
+        colours = model_colours([model["preference"] for model in family])
+        for number, (model, colour) in enumerate(zip(family, colours, strict=True), start=1):
+            if model["label"] not in rows:
+                rows[model["label"]] = {
+                    "number": number if family is families[-1] else "",
+                    "label": model["label"],
+                    "preference": model["preference"],
+                    "colour": "#{:02x}{:02x}{:02x}".format(*(255 * colour).round().astype(int)),
+                    "summaries": [None] * len(families),
+                }
+    for index, family in enumerate(families):
+        for model in family:
+            rows[model["label"]]["summaries"][index] = with_cells(model)
+    return {
+        "models": list(rows.values()),
+        "num_models": len(families[-1]),
+        "with_preferences": all(row["preference"] for row in rows.values()),
+        "base": with_cells(evaluation["base"]),
+    }
 
 
 def number(value: float, digits: int = 2) -> str:

@@ -6,87 +6,35 @@ or by regression on their scores; preference pairs are groups of two. Measured o
 
 from __future__ import annotations
 
-import dataclasses
-import itertools
-import json
-import logging
-from functools import partial
 from pathlib import Path
-from typing import Any
 
-import jax
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from ml_collections import ConfigDict
 
-from paretohqd_jax.data.groups import group_responses
-from paretohqd_jax.data.rows import read_table, write_table
-from paretohqd_jax.data.sources import check_source, read_source
-from paretohqd_jax.distributed import is_main_process, on_main_process
+from paretohqd_jax.data.sources import check_source
 from paretohqd_jax.errors import InputError
-from paretohqd_jax.files import write_json
-from paretohqd_jax.methods.base import BaseModel, check_base_model
-from paretohqd_jax.methods.capacity import check_training_memory
-from paretohqd_jax.methods.measuring import measure_groups
-from paretohqd_jax.models.lora import LoraConfig
-from paretohqd_jax.models.reward_head import write_adapter
-from paretohqd_jax.pipeline import Output, Run, source_digest
+from paretohqd_jax.pipeline import Run
 from paretohqd_jax.reward_config import check_config
-from paretohqd_jax.rewards.registry import CARD, Entry
-from paretohqd_jax.rewards.reward_model import encode_pairs
-from paretohqd_jax.training.checkpoints import load_adapters
-from paretohqd_jax.training.comparisons import (
-    Groups,
-    bradley_terry_objective,
-    regression_objective,
+from paretohqd_jax.rewards.registry import CARD
+from paretohqd_jax.steps.base_model import check_base_model
+from paretohqd_jax.steps.reward_model import (
+    base_model,
+    export,
+    group,
+    measure,
+    open_reward_task,
+    train,
 )
-from paretohqd_jax.training.loop import fine_tune
-from paretohqd_jax.training.mesh import DECODING_RULES, make_mesh, sharded
-from paretohqd_jax.training.placement import fresh_adapters
-from paretohqd_jax.training.step import OptimizerConfig
 
-logger = logging.getLogger(__name__)
 STEPS = ("group", "train", "measure", "export")
-RESULT = CARD
-WEIGHTS = "reward_model.safetensors"
 
 
-def align(config: ConfigDict, run: Run) -> Output:
-    """Trains and measures, and returns the directory of the reward model."""
-    base = base_model(config)
-    entry = entry_of(config)
-    text = {"texts": list(entry.texts), "cut": entry.cut, "max_tokens": entry.max_tokens}
-    data = config.data.to_dict()
-    network = {
-        "model": source_digest(base.source),
-        "num_layers": base.num_layers,
-        "dtype": base.dtype,
-        "lora": dict(config.lora),
-    }
-    groups = run.step(
-        "group", "groups.parquet", partial(group_data, options=data), seed=config.seed,
-        also={"data": source_digest(config.data.source), "options": data},
-    )  # fmt: skip
-    options = {name: x for name, x in config.train.items() if name != "checkpoint_every"}
-    trained = run.step(
-        "train", "checkpoints",
-        partial(
-            train, base=base, entry=entry, checkpoint_every=config.train.checkpoint_every,
-            log_directory=run.workdir / "logs",
-        ),
-        groups, margin=config.data.margin, seed=config.seed, **options,
-        also=network | text, all_processes=True,
-    )  # fmt: skip
-    measured = run.step(
-        "measure", "metrics.json", partial(measure, base=base, entry=entry), groups, trained,
-        margin=config.data.margin, also=network | text, all_processes=True,
-    )  # fmt: skip
-    return run.step(
-        "export", "reward_model", partial(export, base=base, entry=entry), trained, measured,
-        data=card_of_data(config), training=options | {"seed": config.seed},
-        also={"licence": entry.licence, "note": entry.note},
-    )  # fmt: skip
+def align(config: ConfigDict, run: Run) -> Path:
+    """Trains and measures, and returns the card of the reward model, in its directory."""
+    task = open_reward_task(config, run)
+    groups = group(task)
+    trained = train(task, groups)
+    measured = measure(task, groups, trained)
+    return export(task, trained, measured).path / CARD
 
 
 def check(config: ConfigDict) -> None:
@@ -101,170 +49,3 @@ def check(config: ConfigDict) -> None:
             f"config.text.max_tokens={config.text.max_tokens} is more than the model's context of "
             f"{context}; use {context} or less"
         )
-
-
-def base_model(config: ConfigDict) -> BaseModel:
-    """The language model that the reward model is a part of."""
-    model = config.model
-    return BaseModel(
-        model.source, model.dtype, model.remat, "{prompt}", LoraConfig(**config.lora, head=True),
-        model.attention, make_mesh(**config.mesh), model.num_layers or None,
-    )  # fmt: skip
-
-
-def entry_of(config: ConfigDict) -> Entry:
-    """How the reward model reads texts, and what its card says of it."""
-    return Entry(
-        config.model.source, tuple(config.text.texts), cut=config.text.cut,
-        max_tokens=config.text.max_tokens, licence=config.card.licence, note=config.card.note,
-        adapter=WEIGHTS,
-    )  # fmt: skip
-
-
-def group_data(path: Path, scratch: Path, *, options: dict[str, Any], seed: int) -> None:
-    """Reads pairs or scored rows and splits their groups by prompt."""
-    options = dict(options)
-    margin = options.pop("margin")
-    reading = {name: options.pop(name) for name in ("format", "columns", "split", "revision")}
-    source = options.pop("source")
-    table = read_source(source, **reading)
-    groups = group_responses(table, **options, seed=seed, source=source)
-    for part in ("train", "test"):
-        scores = groups.filter(pc.equal(groups["split"], part))["scores"].to_pylist()
-        if not any(max(group) - min(group) >= margin for group in scores):
-            raise InputError(
-                f"{source}: no pair of responses is left for {part}, with config.data.test_share="
-                f"{options['test_share']} and config.data.margin={margin}; give more "
-                "prompts or lower the margin, which of pairs is 1 at most"
-            )
-    write_table(path, groups)
-
-
-def train(
-    path: Path,
-    scratch: Path,
-    groups: Output,
-    *,
-    base: BaseModel,
-    entry: Entry,
-    loss: str,
-    margin: float,
-    num_steps: int,
-    batch_size: int,
-    num_microbatches: int,
-    learning_rate: float,
-    warmup_steps: int,
-    weight_decay: float,
-    max_grad_norm: float,
-    checkpoint_every: int,
-    log_directory: Path,
-    seed: int,
-) -> None:
-    """Trains adapter and head on the training groups, `batch_size` groups per step."""
-    table = read_table(groups.path)
-    table = table.filter(pc.equal(table["split"], "train"))
-    examples = tokenize_groups(base, entry, table)
-    objective = bradley_terry_objective(margin)
-    if loss == "regression":
-        objective = regression_objective()
-        scores = examples.scores
-        examples = examples._replace(scores=(scores - scores.mean()) / scores.std())
-    num_responses, length = examples.tokens.shape[1:]
-    check_training_memory(base, 1, batch_size * num_responses, length, num_microbatches)
-    fine_tune(
-        base.model, base.params, lambda: fresh_adapters(base.mesh, base.model, seed, 1),
-        jax.tree.map(lambda array: array[None], examples),
-        OptimizerConfig(learning_rate, num_steps, warmup_steps, weight_decay, max_grad_norm),
-        mesh=base.mesh, batch_size=batch_size, num_microbatches=num_microbatches, seed=seed,
-        adapter_names=["reward"], directory=path, checkpoint_every=checkpoint_every,
-        log_directory=log_directory / path.name, meta=checkpoint_meta(base),
-        description="reward model", objective=objective,
-    )  # fmt: skip
-
-
-def tokenize_groups(base: BaseModel, entry: Entry, table: pa.Table) -> Groups:
-    """The groups of a table as arrays `[num_groups, G, length]`, padded on the right."""
-    responses = table["responses"].to_pylist()
-    size = len(responses[0])
-    prompts = [prompt for prompt in table["prompt"].to_pylist() for _ in range(size)]
-    texts = list(itertools.chain.from_iterable(responses))
-    ids, num_cut = encode_pairs(
-        base.tokenizer, entry.texts, entry.cut, entry.max_tokens, prompts, texts
-    )
-    logger.info(
-        "%d of %d texts were cut to config.text.max_tokens=%d", num_cut, len(ids), entry.max_tokens
-    )
-    length = max(map(len, ids))
-    tokens = np.zeros((len(ids), length), np.int32)
-    mask = np.zeros((len(ids), length), bool)
-    for row, its_ids in enumerate(ids):
-        tokens[row, : len(its_ids)] = its_ids
-        mask[row, : len(its_ids)] = True
-    shape = (-1, size, length)
-    scores = np.array(table["scores"].to_pylist(), np.float32)
-    return Groups(tokens.reshape(shape), mask.reshape(shape), scores)
-
-
-def checkpoint_meta(base: BaseModel) -> dict[str, Any]:
-    """What an adapter must share with a run that reads it."""
-    lora = dataclasses.asdict(base.lora) | {"targets": [*base.lora.targets]}
-    return {"model": base.source, "num_layers": base.config.num_layers, "lora": lora}
-
-
-def measure(
-    path: Path,
-    scratch: Path,
-    groups: Output,
-    trained: Output,
-    *,
-    base: BaseModel,
-    entry: Entry,
-    margin: float,
-) -> None:
-    """Measures the reward model, as it will be loaded, on the groups that were held out."""
-    directory = scratch / "reward_model"
-    on_main_process(lambda: write_model(directory, trained, base, entry, {}))
-    table = read_table(groups.path)
-    table = table.filter(pc.equal(table["split"], "test"))
-    with sharded(base.mesh, DECODING_RULES):
-        metrics = measure_groups(str(directory), table, margin, scratch)
-    if is_main_process():
-        write_json(path, metrics)
-
-
-def export(
-    path: Path,
-    scratch: Path,
-    trained: Output,
-    measured: Output,
-    *,
-    base: BaseModel,
-    entry: Entry,
-    data: dict[str, Any],
-    training: dict[str, Any],
-) -> None:
-    """Writes the directory that the reward model is loaded from."""
-    metrics = json.loads(measured.path.read_text())
-    entry = dataclasses.replace(
-        entry, published=f"held-out pair accuracy {metrics['accuracy']:.3f}"
-    )
-    layers = f"the first {base.config.num_layers}" if base.num_layers else "all"
-    facts = {"layers": layers, "data": data, "training": training, "metrics": metrics}
-    write_model(path, trained, base, entry, facts)
-
-
-def write_model(
-    directory: Path, trained: Output, base: BaseModel, entry: Entry, facts: dict[str, Any]
-) -> None:
-    """The trained adapter as safetensors, and the card: entry, adapter's options and `facts`."""
-    stack = load_adapters(trained.path, checkpoint_meta(base))
-    adapter = jax.tree.map(lambda leaf: leaf[0], stack)
-    write_adapter(directory / WEIGHTS, adapter, base.lora, base.config.num_layers)
-    lora = {"lora": dataclasses.asdict(base.lora)}
-    write_json(directory / CARD, dataclasses.asdict(entry) | lora | facts)
-
-
-def card_of_data(config: ConfigDict) -> dict[str, Any]:
-    """What a reader of the card must know to read the same data: options, and the file's name."""
-    options = config.data.to_dict()
-    return options | {"source": Path(options["source"]).name, "about": config.card.data}

@@ -113,6 +113,25 @@ def pad_adapters(adapters: Any, num_slots: int) -> Any:
     return jax.tree.map(padded, adapters)
 
 
+def pad_rank(adapter: dict[str, Any], rank: int) -> dict[str, Any]:
+    """The adapter with zeros up to `rank`, which change no update of the same scale.
+
+    `adapter` has no leading axis.
+    """
+
+    def padded(factor: Any, axis: int) -> np.ndarray:
+        missing = [(0, 0)] * factor.ndim
+        missing[axis] = (0, rank - factor.shape[axis])
+        return np.pad(factor, missing)
+
+    return {
+        "layers": {
+            target: {"a": padded(factors["a"], -1), "b": padded(factors["b"], -2)}
+            for target, factors in adapter["layers"].items()
+        }
+    }
+
+
 def combine_adapters(
     adapters: dict[str, Any], weights: Sequence[float], lora: LoraConfig
 ) -> tuple[dict[str, Any], LoraConfig]:

@@ -59,7 +59,7 @@ def external_responses(
     source: str,
     adapters: dict[str, Any],
     tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[list[int]],
+    prompts: Sequence[Sequence[list[int]]],
     key: jax.Array,
     sampling: SamplingConfig,
     *,
@@ -79,14 +79,13 @@ def external_responses(
     check_finite(adapters)
     key_data = np.asarray(jax.random.key_data(key))
     folder = directory / fingerprint(model, adapters, key_data, sampling, eos_token_ids, prompts)
-    num_adapters = jax.tree.leaves(adapters)[0].shape[0]
-    requests = _requests(prompts, num_adapters, key_data, sampling, eos_token_ids)
+    requests = _requests(prompts, key_data, sampling, eos_token_ids)
     answers = folder / "answers.jsonl"
     if not on_main_process(answers.exists):  # file systems may show it to others later
         # An engine may be reading what an earlier call left.
         if is_main_process() and not (folder / "requests.jsonl").exists():
             _export(folder, requests, model, source, adapters)
-        longest = max(len(ids) for ids in prompts) + sampling.max_new_tokens
+        longest = max(len(ids) for each in prompts for ids in each) + sampling.max_new_tokens
         raise Paused(_what_to_do(folder, description, len(requests), model, source, longest))
     bodies = _read_answers(answers, requests)
     rows = [
@@ -97,14 +96,14 @@ def external_responses(
 
 
 def _requests(
-    prompts: Sequence[list[int]],
-    num_adapters: int,
+    prompts: Sequence[Sequence[list[int]]],
     key_data: np.ndarray,
     sampling: SamplingConfig,
     eos_token_ids: tuple[int, ...],
 ) -> dict[str, dict[str, Any]]:
     """The body of each request by its id, "ADAPTER-PROMPT", each adapter's together."""
-    seeds = np.random.default_rng(key_data).integers(2**31, size=(num_adapters, len(prompts)))
+    size = (len(prompts), len(prompts[0]))
+    seeds = np.random.default_rng(key_data).integers(2**31, size=size)
     return {
         f"{adapter}-{prompt}": {
             "model": f"adapter{adapter}",
@@ -116,8 +115,8 @@ def _requests(
             "seed": int(seeds[adapter, prompt]),
             "stop_token_ids": list(eos_token_ids),
         }
-        for adapter in range(num_adapters)
-        for prompt, ids in enumerate(prompts)
+        for adapter, its_prompts in enumerate(prompts)
+        for prompt, ids in enumerate(its_prompts)
     }
 
 

@@ -46,7 +46,7 @@ def generate_responses(
     params: dict[str, Any],
     adapters: dict[str, Any],
     tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[list[int]],
+    prompts: Sequence[Sequence[list[int]]],
     key: jax.Array,
     sampling: SamplingConfig,
     *,
@@ -55,13 +55,14 @@ def generate_responses(
     directory: Path,
     description: str,
 ) -> pa.Table:
-    """One response of every adapter to every prompt.
+    """One response of every adapter to every one of its prompts.
 
     Args:
       model, params: with its `lora`, and the base weights.
       adapters: a stack, `[num_adapters, ...]` on every leaf.
       tokenizer: decodes the responses.
-      prompts: token ids as `encode_prompts` gives them; prompt i is prompt_id i.
+      prompts: `[num_adapters][num_prompts]` token ids as `encode_prompts` gives them; prompt i of
+        each adapter is prompt_id i.
       key: the response of adapter a to prompt i depends on `key`, a and i, not on what else is
         decoded or when.
       sampling: how tokens are drawn.
@@ -83,13 +84,12 @@ def generate_responses(
     """
     check_finite(adapters)
     adapters = jax.tree.map(np.asarray, adapters)  # equal on all processes, so jit may have them
-    num_adapters = jax.tree.leaves(adapters)[0].shape[0]
     key_data = np.asarray(jax.random.key_data(key))
     shards = directory / fingerprint(model, adapters, key_data, sampling, eos_token_ids, prompts)
     rows = on_main_process(lambda: _kept_rows(shards))
     num_kept = len(rows)
     batch_size = -(-batch_size // num_shards("batch")) * num_shards("batch")
-    pending = _pending(prompts, num_adapters, batch_size, rows)
+    pending = _pending(prompts, batch_size, rows)
     start = written = time.monotonic()
     num_tokens = num_places = 0
 
@@ -101,7 +101,7 @@ def generate_responses(
                 pq.write_table(pa.Table.from_pylist(rows[num_kept:], SCHEMA), temporary)
         num_kept, written = len(rows), time.monotonic()
 
-    total = len(prompts) * num_adapters
+    total = sum(map(len, prompts))
     with progress_bar(total, description, "response", initial=len(rows)) as progress:
         try:
             for ended, places in respond(
@@ -182,15 +182,21 @@ def encode_prompts(
 
 
 def _pending(
-    prompts: Sequence[list[int]], num_adapters: int, batch_size: int, rows: list[dict[str, Any]]
+    prompts: Sequence[Sequence[list[int]]], batch_size: int, rows: list[dict[str, Any]]
 ) -> list[Pending]:
     """What is still to be decoded, in order; decided by all there is, not by what is left."""
-    lengths = padded_lengths([len(ids) for ids in prompts], 8 * batch_size // num_adapters)
+    wanted = [
+        (adapter, prompt, ids)
+        for adapter, its_prompts in enumerate(prompts)
+        for prompt, ids in enumerate(its_prompts)
+    ]
+    # As many requests as fill every slot eight times, of whole rounds of the adapters.
+    worth_a_program = 8 * batch_size // len(prompts) * len(prompts)
+    lengths = padded_lengths([len(ids) for *_, ids in wanted], worth_a_program)
     done = {(row["adapter"], row["prompt_id"]) for row in rows}
     return sorted(
         Pending(length, adapter, prompt, ids)
-        for prompt, (length, ids) in enumerate(zip(lengths, prompts, strict=True))
-        for adapter in range(num_adapters)
+        for length, (adapter, prompt, ids) in zip(lengths, wanted, strict=True)
         if (adapter, prompt) not in done
     )
 
@@ -241,7 +247,7 @@ def fingerprint(
     key_data: np.ndarray,
     sampling: SamplingConfig,
     eos_token_ids: tuple[int, ...],
-    prompts: Sequence[list[int]],
+    prompts: Sequence[Sequence[list[int]]],
 ) -> str:
     """A digest of everything but the base weights that decides the responses."""
     config = dataclasses.replace(model.config, remat="none", attention="xla")  # decide none

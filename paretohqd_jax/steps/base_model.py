@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 import logging
@@ -68,6 +69,12 @@ class BaseModel:
     @property
     def model(self) -> Llama:
         return Llama(self.config, self.lora)
+
+    def with_lora(self, lora: LoraConfig) -> BaseModel:
+        """This model for adapters of another configuration; what has been read is kept."""
+        other = copy.copy(self)
+        object.__setattr__(other, "lora", lora)
+        return other
 
     def format(self, prompts: Sequence[str]) -> list[str]:
         """The texts that responses to these prompts follow."""

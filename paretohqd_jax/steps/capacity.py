@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-import jax
-
-from paretohqd_jax.methods.base import BaseModel
 from paretohqd_jax.sampling.generation import padded_lengths
 from paretohqd_jax.sampling.schedule import num_seats
+from paretohqd_jax.steps.base_model import BaseModel
 from paretohqd_jax.training.memory import check_memory, generation_memory, training_memory
 
 FEWER_ADAPTERS = "lower config.lora.rank, or raise config.mesh.data"
@@ -48,20 +45,18 @@ def check_training_memory(
 
 def check_generation_memory(
     base: BaseModel,
-    adapters: Any,
-    prompts: Sequence[list[int]],
+    prompts: Sequence[Sequence[list[int]]],
     max_new_tokens: int,
     batch_size: int,
     name: str,
 ) -> None:
     """Shows what decoding needs on each device; raises InputError if that is too much.
 
-    `prompts` are token ids; `name` is the step's.
+    `prompts` are token ids, `[num_adapters][num_prompts]`; `name` is the step's.
     """
-    [prompt_length] = padded_lengths([max(map(len, prompts))], 1)
-    num_adapters = jax.tree.leaves(adapters)[0].shape[0]
+    [prompt_length] = padded_lengths([max(len(ids) for each in prompts for ids in each)], 1)
     memory = generation_memory(
-        base.model, base.mesh, num_seats=num_seats(num_adapters, len(prompts), batch_size),
+        base.model, base.mesh, num_seats=num_seats(len(prompts), len(prompts[0]), batch_size),
         batch_size=batch_size, prompt_length=prompt_length, max_new_tokens=max_new_tokens,
     )  # fmt: skip
     group = {"generate": "generate", "respond": "evaluate"}[name]

@@ -1,10 +1,11 @@
-"""The last steps of every method: from the models' scored answers to numbers and a report."""
+"""From the policies' scored answers to numbers and a report."""
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,46 +17,74 @@ import pyarrow.compute as pc
 from paretohqd_jax.data.rows import read_table, rewards_matrix
 from paretohqd_jax.evaluation.answers import Answer, Sample
 from paretohqd_jax.evaluation.front import ModelResponses, evaluate_fronts
-from paretohqd_jax.evaluation.plots import plot_front
-from paretohqd_jax.evaluation.report import Effort, write_report
+from paretohqd_jax.evaluation.plots import (
+    model_colours,
+    model_panels,
+    plot_panels,
+    selection_panels,
+)
+from paretohqd_jax.evaluation.report import Effort, SelectedRows, write_report
 from paretohqd_jax.files import write_json
-from paretohqd_jax.methods.selection import is_candidate, selection_of
 from paretohqd_jax.pipeline import Output
+from paretohqd_jax.policies import Policies, Policy, read_policies
+from paretohqd_jax.steps.selection import is_candidate, selection_of
+from paretohqd_jax.steps.task import Task
 from paretohqd_jax.training.metrics import read_metrics
 
-STAGES = ("stage1", "stage2")
 MAX_RESPONSES = 5000  # that the report holds, so that a browser stays quick with it
 
 logger = logging.getLogger(__name__)
 
 
-def evaluate_models(
-    path: Path,
-    scratch: Path,
-    reference: Output,
-    judged: Output,
-    *,
-    objectives: Sequence[str],
-    preferences: list[list[float]],
-    stages: Sequence[str] = STAGES,
-) -> None:
-    """Measures the base model and the models of all stages on the held-out prompts.
+def evaluate(task: Task, policies: Output, reference: Output, judged: Output) -> Output:
+    """Measures the base model and all policies on their scored answers to the held-out prompts.
 
     `reference` holds training rows whose rewards are in the units of the answers', for the z-score
     frame.
     """
+    return task.run.step(
+        "evaluate", "evaluation/points.json", measure_policies, policies, reference, judged,
+        objectives=task.objectives,
+    )  # fmt: skip
+
+
+def report(
+    task: Task,
+    policies: Output,
+    scored: Output,
+    reference: Output,
+    judged: Output,
+    points: Output,
+    selected: Output | None = None,
+) -> Output:
+    """Draws `front.png` and writes `report.html`; both tell of the selection, if there is one."""
+    work = partial(
+        report_run, seconds=task.run.seconds, log_directory=task.run.workdir / "logs",
+        selection=selected.options if selected else None,
+    )  # fmt: skip
+    return task.run.step(
+        "report", "report", work, policies, scored, reference, judged, points,
+        *filter(None, (selected,)),
+        objectives=task.objectives, facts=facts_of(task),
+    )  # fmt: skip
+
+
+def measure_policies(
+    path: Path,
+    scratch: Path,
+    policies: Output,
+    reference: Output,
+    judged: Output,
+    *,
+    objectives: Sequence[str],
+) -> None:
+    """Leaves what `evaluate_fronts` returns."""
     table = read_table(reference.path)
-    answers = read_table(judged.path)
-    base, *models = [
-        model_responses(rows, objectives, judged.path)
-        for rows in rows_by_model(answers, 1 + len(stages) * len(preferences))
-    ]
+    base, fronts = fronts_of(
+        read_policies(policies.path), read_table(judged.path), objectives, judged.path
+    )
     training_rewards = rewards_matrix(table, objectives, reference.path)[is_candidate(table)]
-    fronts = {
-        stage: models[number * len(preferences) : (number + 1) * len(preferences)]
-        for number, stage in enumerate(stages)
-    }
-    result = evaluate_fronts(objectives, np.array(preferences), fronts, base, training_rewards)
+    result = evaluate_fronts(objectives, fronts, base, training_rewards)
     write_json(path, result)
     for name, front in result["fronts"].items():
         logger.info(
@@ -63,22 +92,45 @@ def evaluate_models(
             name,
             _rounded(front["hypervolume"]),
             _rounded(result["base"]["hypervolume"]),
-            [round(value, 3) for value in front["steerability"]],
+            [round(value, 3) for value in front["steerability"] or []] or "of no preferences",
             100 * front["collapse"]["total"],
         )
 
 
-def model_responses(rows: pa.Table, objectives: Sequence[str], source: Path) -> ModelResponses:
-    """The rows of one model in the table of scored responses, one per held-out prompt."""
+def fronts_of(
+    policies: Policies, answers: pa.Table, objectives: Sequence[str], source: Path
+) -> tuple[ModelResponses, dict[str, list[ModelResponses]]]:
+    """The scored answers of the base model, and those of each family's policies in order.
+
+    Args:
+      policies: of the run.
+      answers: `family`, `policy` and the columns of scored responses.
+      objectives: the columns of rewards.
+      source: of the answers, for messages.
+    """
+    base, *others = [
+        model_responses(policy, answers_of(answers, family, policy), objectives, source)
+        for family, policy in policies.every()
+    ]
+    rest = iter(others)
+    return base, {name: [next(rest) for _ in family] for name, family in policies.families.items()}
+
+
+def answers_of(answers: pa.Table, family: str, policy: Policy) -> pa.Table:
+    """The answers of one policy."""
+    own = pc.and_(pc.equal(answers["family"], family), pc.equal(answers["policy"], policy.label))
+    return answers.filter(own)
+
+
+def model_responses(
+    policy: Policy, rows: pa.Table, objectives: Sequence[str], source: Path
+) -> ModelResponses:
+    """The scored answers of one policy, one per held-out prompt."""
     return ModelResponses(
+        policy,
         rewards_matrix(rows, objectives, source),
         *(rows[name].to_pylist() for name in ("collapsed", "response", "num_tokens")),
     )
-
-
-def rows_by_model(answers: pa.Table, num_models: int) -> list[pa.Table]:
-    """The base model's scored responses, then those of each stage's models in order."""
-    return [answers.filter(pc.equal(answers["adapter"], model)) for model in range(num_models)]
 
 
 def _rounded(values: dict[str, float]) -> str:
@@ -88,52 +140,62 @@ def _rounded(values: dict[str, float]) -> str:
 def report_run(
     path: Path,
     scratch: Path,
+    policies: Output,
     scored: Output,
     reference: Output,
     judged: Output,
     points: Output,
+    selected: Output | None = None,
     *,
     objectives: Sequence[str],
-    preferences: list[list[float]],
-    selection: dict[str, Any],
+    selection: dict[str, Any] | None,
     facts: dict[str, str],
     seconds: Callable[[], dict[str, float]],
-    steps: Sequence[str],
     log_directory: Path,
 ) -> None:
-    """Draws `front.png` and writes `report.html`; both tell of the stage-1 selection.
+    """Draws and writes the report.
 
-    `reference` as of `evaluate_models`; `seconds` gives those of finished steps; `steps` are the
-    ones to show, in order.
+    `reference` as of `evaluate`; `selection` are the options of the step that left `selected`;
+    `seconds` gives those of finished steps.
     """
-    table = read_table(scored.path)
-    _, rewards, selected = selection_of(
-        table, scored.path, objectives=objectives, preferences=preferences, **selection
-    )
+    run = read_policies(policies.path)
+    evaluation = json.loads(points.path.read_text())
     training_rows = read_table(reference.path)
     cloud = rewards_matrix(training_rows, objectives, reference.path)[is_candidate(training_rows)]
-    evaluation = json.loads(points.path.read_text())
-    answers = read_table(judged.path)
-    losses = {
-        stage: curves for stage in STAGES if (curves := losses_of(log_directory / stage)).size
-    }
-    taken = seconds()
-    taken = {step: taken[step] for step in steps if step in taken}
-    effort = Effort(losses, taken, jax.device_count(), jax.devices()[0].device_kind)
+    shown, panels = None, []
+    if selection is not None:
+        _, rewards, result = selection_of(read_table(scored.path), scored.path, **selection)
+        shown = SelectedRows(np.array(selection["preferences"]), rewards, result)
+        panels = selection_panels(objectives, shown.preferences, rewards, result)
+    panels += model_panels(evaluation, cloud)
     path.mkdir(parents=True, exist_ok=True)
-    plot_front(
-        path / "front.png", objectives, np.array(preferences), rewards, selected, evaluation, cloud
-    )
+    plot_panels(path / "front.png", panels, len(objectives))
     write_report(
-        path / "report.html", evaluation, rewards, selected,
-        _samples(answers, objectives, len(preferences)), facts, effort, cloud=cloud,
+        path / "report.html", evaluation, cloud,
+        _samples(run, read_table(judged.path), objectives), facts, shown,
+        _effort(run, seconds(), log_directory),
     )  # fmt: skip
 
 
-def losses_of(log_directory: Path) -> np.ndarray:
-    """The training losses of a stage, `[num_models, num_steps]`; empty where they were not kept.
+def _effort(run: Policies, seconds: Mapping[str, float], log_directory: Path) -> Effort:
+    losses = {stack: losses_of(log_directory / stack) for stack in run.stacks}
+    losses = {stack: curves for stack, curves in losses.items() if curves.size}
+    preference_of = {
+        policy.adapters[0]: policy.preference
+        for _, policy in run.every()
+        if len(policy.adapters) == 1
+    }
+    colours = {
+        stack: model_colours([preference_of.get(f"{stack}/{name}") for name in run.stacks[stack]])
+        for stack in losses
+    }
+    return Effort(losses, colours, seconds, jax.device_count(), jax.devices()[0].device_kind)
 
-    Adapters are in the order they were trained in, which is that of the preferences.
+
+def losses_of(log_directory: Path) -> np.ndarray:
+    """The training losses of a stack, `[num_adapters, num_steps]`; empty where they were not kept.
+
+    Adapters are in the order they were trained in, which is that of the stack.
     """
     curves = [
         [loss for _, loss in sorted(values.items())]
@@ -143,25 +205,34 @@ def losses_of(log_directory: Path) -> np.ndarray:
     return np.array(curves) if len(set(map(len, curves))) == 1 else np.empty((0, 0))
 
 
-def _samples(answers: pa.Table, objectives: Sequence[str], num_preferences: int) -> list[Sample]:
-    """The first held-out prompts, each with the answers of all models."""
-    models = rows_by_model(answers, 1 + len(STAGES) * num_preferences)
-    columns = ["response", "collapsed", *objectives]
-    num_samples = max(MAX_RESPONSES // len(models), 1)
-    base, *others = [model.select(columns).slice(0, num_samples).to_pylist() for model in models]
-    prompts = models[0]["prompt"].slice(0, num_samples).to_pylist()
+def _samples(run: Policies, answers: pa.Table, objectives: Sequence[str]) -> list[Sample]:
+    """The first held-out prompts, each with the answers of all policies."""
+    every = run.every()
+    columns = ["prompt", "response", "collapsed", *objectives]
+    num_samples = max(MAX_RESPONSES // len(every), 1)
+    rows_of = [
+        answers_of(answers, family, policy).select(columns).slice(0, num_samples).to_pylist()
+        for family, policy in every
+    ]
 
-    def answer(row: dict[str, Any]) -> Answer:
+    def answer(row: Mapping[str, Any]) -> Answer:
         return Answer(row["response"], [row[name] for name in objectives], row["collapsed"])
 
-    def fronts(number: int) -> dict[str, list[Answer]]:
-        every = [answer(rows[number]) for rows in others]
-        return {
-            stage: every[index * num_preferences : (index + 1) * num_preferences]
-            for index, stage in enumerate(STAGES)
-        }
+    samples = []
+    for base, *others in zip(*rows_of, strict=True):
+        rest = map(answer, others)
+        fronts = {name: [next(rest) for _ in family] for name, family in run.families.items()}
+        samples.append(Sample(base["prompt"], answer(base), fronts))
+    return samples
 
-    return [
-        Sample(prompt, answer(base[number]), fronts(number))
-        for number, prompt in enumerate(prompts)
-    ]
+
+def facts_of(task: Task) -> dict[str, str]:
+    """What a reader of the report should know of the run's options."""
+    facts = {"method": task.title}
+    for name, group in task.config.to_dict().items():
+        if isinstance(group, dict):
+            options = (f"{option} {value}" for option, value in group.items() if value != "")
+            facts[name] = ", ".join(options)
+        elif name != "method":
+            facts[name] = str(group)
+    return facts

@@ -1,14 +1,11 @@
-"""The steps methods are made of. Each reads the outputs of earlier steps and leaves one of its own.
-
-The first two arguments of every step are the path of its output and a scratch directory for
-shards; then come the outputs it reads, then its options. Steps that use the devices of all hosts
-are called in every process and write files in the first.
-"""
+"""The steps in which policies answer: training prompts, for new rows, or the held-out ones."""
 
 from __future__ import annotations
 
+import dataclasses
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,194 +14,175 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from paretohqd_jax.data.batches import Examples, tokenize
 from paretohqd_jax.data.rows import drop_duplicates, read_table, write_table
 from paretohqd_jax.distributed import is_main_process
-from paretohqd_jax.methods.base import BaseModel, step_seed
-from paretohqd_jax.methods.capacity import check_generation_memory, check_training_memory
-from paretohqd_jax.models.peft import export_peft
 from paretohqd_jax.pipeline import Output
+from paretohqd_jax.policies import Policies, Policy, read_policies
 from paretohqd_jax.sampling.external import external_responses
 from paretohqd_jax.sampling.generation import encode_prompts, generate_responses
 from paretohqd_jax.sampling.sampler import SamplingConfig
-from paretohqd_jax.training.checkpoints import load_adapters
-from paretohqd_jax.training.loop import fine_tune
+from paretohqd_jax.steps.base_model import BaseModel, step_seed
+from paretohqd_jax.steps.capacity import check_generation_memory
+from paretohqd_jax.steps.stacks import adapters_of, stacked
+from paretohqd_jax.steps.task import Task, sampling_options
 from paretohqd_jax.training.mesh import DECODING_RULES, sharded
-from paretohqd_jax.training.placement import fresh_adapters, place_adapters
-from paretohqd_jax.training.step import OptimizerConfig
 
 logger = logging.getLogger(__name__)
 
 
-def fine_tune_selected(
-    path: Path,
-    scratch: Path,
-    scored: Output,
-    selection: Output,
-    start: Output | None = None,
-    *,
-    base: BaseModel,
-    num_steps: int,
-    batch_size: int,
-    learning_rate: float,
-    warmup_steps: int,
-    weight_decay: float,
-    max_grad_norm: float,
-    num_microbatches: int,
-    checkpoint_every: int,
-    adapter_names: Sequence[str],
-    log_directory: Path,
-    seed: int,
-) -> None:
-    """Fine-tunes one adapter per preference on its selected rows (S3, S6 of docs/method.md).
+def generate(
+    task: Task, name: str, path: str, scored: Output, trained: Output, policies: Sequence[Policy]
+) -> Output:
+    """Each policy answers the same random training prompts of the scored rows.
 
-    Starts from the adapters of `start`, or from fresh ones.
+    `trained` is the stack that the policies' adapters lie in.
     """
-    num_adapters = len(adapter_names)
-    examples = _selected_examples(base, scored, selection, num_adapters)
-    length = examples.tokens.shape[-1]
-    check_training_memory(base, num_adapters, batch_size, length, num_microbatches)
-
-    def first_adapters() -> Any:
-        if start is None:
-            return fresh_adapters(base.mesh, base.model, step_seed(seed, "init"), num_adapters)
-        trained = trained_adapters(start, base, adapter_names)
-        return place_adapters(base.mesh, base.model, trained)
-
-    optimizer = OptimizerConfig(learning_rate, num_steps, warmup_steps, weight_decay, max_grad_norm)
-    fine_tune(
-        base.model, base.params, first_adapters, examples, optimizer, mesh=base.mesh,
-        batch_size=batch_size, num_microbatches=num_microbatches, seed=seed,
-        adapter_names=adapter_names, directory=path, checkpoint_every=checkpoint_every,
-        log_directory=log_directory / path.name, meta=checkpoint_meta(base, adapter_names),
-        description=f"{path.name} of {num_adapters} adapters",
+    config = task.config
+    return task.run.step(
+        name, path,
+        partial(
+            answer_training_prompts, base=task.base, workdir=task.run.workdir,
+            batch_size=config.generate.batch_size,
+        ),
+        scored, trained,
+        policies=[dataclasses.asdict(policy) for policy in policies],
+        stacks={trained.path.name: trained.options["adapter_names"]},
+        num_prompts=config.generate.num_prompts, sampling=sampling_options(config.generate),
+        engine=config.generate.engine, seed=config.seed, also=task.network, all_processes=True,
     )  # fmt: skip
 
 
-def checkpoint_meta(base: BaseModel, adapter_names: Sequence[str]) -> dict[str, Any]:
-    """What adapters must share with a run that reads them."""
-    lora = {name: getattr(base.lora, name) for name in ("rank", "alpha", "dropout")}
-    lora["targets"] = [*base.lora.targets]
-    return {"model": base.source, "lora": lora, "adapters": [*adapter_names]}
-
-
-def trained_adapters(stage: Output, base: BaseModel, adapter_names: Sequence[str]) -> Any:
-    """The stack of adapters that a finished stage left, one per preference."""
-    return load_adapters(stage.path, checkpoint_meta(base, adapter_names))
-
-
-def _selected_examples(
-    base: BaseModel, scored: Output, selection: Output, num_adapters: int
-) -> Examples:
-    """The selected rows as `[num_adapters, k, length]` arrays."""
-    row_ids = read_table(selection.path)["row_id"].to_numpy()
-    rows = read_table(scored.path).take(row_ids)
-    prompts = base.format(rows["prompt"].to_pylist())
-    context = base.config.max_position_embeddings
-    truncated = rows["truncated"].to_pylist() if "truncated" in rows.column_names else None
-    examples = tokenize(
-        base.tokenizer, prompts, rows["response"].to_pylist(), context, truncated,
-        source=scored.path, row_ids=row_ids,
+def respond(task: Task, scored: Output, policies: Output) -> Output:
+    """The base model and every policy of a run answer each held-out prompt."""
+    config = task.config
+    return task.run.step(
+        "respond", "evaluation/responses.parquet",
+        partial(
+            answer_test_prompts, base=task.base, workdir=task.run.workdir,
+            batch_size=config.evaluate.batch_size,
+        ),
+        scored, policies,
+        sampling=sampling_options(config.evaluate), engine=config.generate.engine,
+        seed=config.seed, also=task.network, all_processes=True,
     )  # fmt: skip
-    return jax.tree.map(lambda array: array.reshape(num_adapters, -1, array.shape[-1]), examples)
 
 
-def generate_from_representatives(
+def answer_training_prompts(
     path: Path,
     scratch: Path,
     scored: Output,
-    stage1: Output,
+    trained: Output,
     *,
     base: BaseModel,
-    adapter_names: Sequence[str],
-    representatives: Sequence[int],
+    workdir: Path,
+    policies: Sequence[Mapping[str, Any]],
+    stacks: dict[str, list[str]],
     num_prompts: int,
     batch_size: int,
     engine: str,
-    sampling: dict[str, Any],
+    sampling: Mapping[str, Any],
     seed: int,
 ) -> None:
-    """Each representative answers the same random training prompts (S4 of docs/method.md)."""
-    table = read_table(scored.path)
-    prompts = pc.unique(table.filter(pc.equal(table["split"], "train"))["prompt"]).to_pylist()
+    """Leaves the responses, no two alike to one prompt, with the `policy` of each by its label."""
+    prompts = prompts_of(scored, "train")
     if num_prompts > len(prompts):
         logger.info("generating for all %d training prompts", len(prompts))
     order = np.random.default_rng(step_seed(seed, "prompts")).permutation(len(prompts))
     prompts = [prompts[i] for i in order[:num_prompts]]
-    adapters = trained_adapters(stage1, base, adapter_names)
-    adapters = jax.tree.map(lambda leaf: leaf[np.array(representatives)], adapters)
-    responses = _respond(
-        base, adapters, prompts, engine, sampling, batch_size, scratch, seed, "generate"
-    )
-    chosen = np.array(representatives, np.int32)[responses["adapter"].to_numpy()]
-    responses = drop_duplicates(responses.append_column("representative", pa.array(chosen)))
+    answering = [Policy(**values) for values in policies]
+    responses = answers_of(
+        answering, stacks, workdir, base, prompts, engine, sampling, batch_size, scratch, seed,
+        "generate",
+    )  # fmt: skip
+    labels = pa.array([policy.label for policy in answering])
+    responses = responses.append_column("policy", labels.take(responses["answerer"]))
     if is_main_process():
-        write_table(path, responses)
+        write_table(path, drop_duplicates(responses.drop_columns(["answerer"])))
 
 
-def respond_to_test_prompts(
+def answer_test_prompts(
     path: Path,
     scratch: Path,
     scored: Output,
-    *stages: Output,
+    policies: Output,
+    *,
     base: BaseModel,
-    adapter_names: Sequence[str],
+    workdir: Path,
     batch_size: int,
     engine: str,
-    sampling: dict[str, Any],
+    sampling: Mapping[str, Any],
     seed: int,
 ) -> None:
-    """The base model and the models of all stages answer every held-out prompt.
+    """Leaves one response of each policy to each prompt, with its `family` and `policy` by label.
 
-    Adapter 0 is the base model (an adapter of zeros changes nothing), then come those of each stage
-    in the order of the preferences.
+    The base model, of no family, comes first, then the families in their order.
     """
-    table = read_table(scored.path)
-    prompts = pc.unique(table.filter(pc.equal(table["split"], "test"))["prompt"]).to_pylist()
-    trained = [trained_adapters(stage, base, adapter_names) for stage in stages]
-    zeros = jax.tree.map(lambda leaf: np.zeros_like(leaf[:1]), trained[0])
-    adapters = jax.tree.map(lambda *leaves: np.concatenate(leaves), zeros, *trained)
-    responses = _respond(
-        base, adapters, prompts, engine, sampling, batch_size, scratch, seed, "respond"
-    )
+    run: Policies = read_policies(policies.path)
+    families, answering = zip(*run.every(), strict=True)
+    responses = answers_of(
+        answering, run.stacks, workdir, base, prompts_of(scored, "test"), engine, sampling,
+        batch_size, scratch, seed, "respond",
+    )  # fmt: skip
+    for name, values in (("family", families), ("policy", [each.label for each in answering])):
+        responses = responses.append_column(name, pa.array(values).take(responses["answerer"]))
     if is_main_process():
-        write_table(path, responses)
+        write_table(path, responses.drop_columns(["answerer"]))
 
 
-def _respond(
+def prompts_of(scored: Output, split: str) -> list[str]:
+    """The different prompts of a split, in the order of the rows."""
+    table = read_table(scored.path)
+    return pc.unique(table.filter(pc.equal(table["split"], split))["prompt"]).to_pylist()
+
+
+def answers_of(
+    policies: Sequence[Policy],
+    stacks: dict[str, list[str]],
+    workdir: Path,
     base: BaseModel,
-    adapters: Any,
-    prompts: list[str],
+    prompts: Sequence[str],
     engine: str,
-    sampling: dict[str, Any],
+    sampling: Mapping[str, Any],
     batch_size: int,
     scratch: Path,
     seed: int,
     name: str,
 ) -> pa.Table:
+    """One response of every policy to every prompt, policy by policy.
+
+    Columns are those of `generate_responses`, but `answerer` counts the policies, and `prompt`.
+    """
+    adapters, lora = stacked(adapters_of(policies, stacks, workdir, base), base.lora)
+    base = base.with_lora(lora)
     how = SamplingConfig(**sampling)
-    context = base.config.max_position_embeddings
-    encoded = encode_prompts(base.tokenizer, base.format(prompts), context, how)
+    encoded = _encoded(policies, base, prompts, how)
     key = jax.random.key(step_seed(seed, name))
     request = (adapters, base.tokenizer, encoded, key, how)
     options = {"eos_token_ids": base.eos_token_ids, "directory": scratch, "description": name}
     if engine == "external":
         responses = external_responses(base.model, base.source, *request, **options)
     else:
-        check_generation_memory(base, adapters, encoded, how.max_new_tokens, batch_size, name)
+        check_generation_memory(base, encoded, how.max_new_tokens, batch_size, name)
         with sharded(base.mesh, DECODING_RULES):
             responses = generate_responses(
                 base.model, base.params, *request, batch_size=batch_size, **options
             )
-    column = pa.array(prompts).take(responses["prompt_id"].combine_chunks())
-    return responses.append_column("prompt", column)
+    asked = pa.array(prompts).take(responses["prompt_id"].combine_chunks())
+    names = ["answerer" if name == "adapter" else name for name in responses.column_names]
+    return responses.rename_columns(names).append_column("prompt", asked)
 
 
-def export_adapters(
-    path: Path, scratch: Path, trained: Output, *, base: BaseModel, adapter_names: Sequence[str]
-) -> None:
-    """Writes each preference's adapter in PEFT's format."""
-    adapters = trained_adapters(trained, base, adapter_names)
-    for index, name in enumerate(adapter_names):
-        adapter = jax.tree.map(lambda leaf, index=index: leaf[index], adapters)
-        export_peft(path / name, adapter, base.lora, base.config, base.source)
+def _encoded(
+    policies: Sequence[Policy], base: BaseModel, prompts: Sequence[str], how: SamplingConfig
+) -> list[list[list[int]]]:
+    """The token ids with which each policy is asked each prompt, `[num_policies][num_prompts]`.
+
+    Policies without words of their own share one encoding.
+    """
+    context = base.config.max_position_embeddings
+    shared: dict[str | None, list[list[int]]] = {}
+    for policy in policies:
+        if policy.prompt not in shared:
+            texts = base.format([policy.ask(prompt) for prompt in prompts])
+            shared[policy.prompt] = encode_prompts(base.tokenizer, texts, context, how)
+    return [shared[policy.prompt] for policy in policies]

@@ -13,22 +13,28 @@ from paretohqd_jax.data.rows import check_columns, read_table
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.evaluation.frames import Frame
 from paretohqd_jax.evaluation.front import ModelResponses
-from paretohqd_jax.methods.evaluation import model_responses, rows_by_model
+from paretohqd_jax.pipeline import read_manifest
+from paretohqd_jax.policies import FILE, Policy, read_policies
+from paretohqd_jax.steps.evaluation import answers_of, fronts_of
 
 
 @dataclasses.dataclass(frozen=True)
 class Results:
-    """The models of one stage of a run, and the base model, on its held-out prompts."""
+    """The models of one family of a run, and the base model, on its held-out prompts."""
 
     workdir: Path
     models: list[str]  # config.rewards.models, what the objectives were scored with
     sampling: dict[str, float]  # config.evaluate
     objectives: list[str]
-    preferences: list[list[float]]
     prompts: list[str]
     base: ModelResponses
     front: list[ModelResponses]
     frame: Frame  # of the scored training rows, z-score
+
+    @property
+    def policies(self) -> list[Policy]:
+        """Of the family."""
+        return [model.policy for model in self.front]
 
     def on(self, prompts: Sequence[str]) -> Results:
         """These results on some of the prompts alone, in the given order."""
@@ -37,56 +43,53 @@ class Results:
 
         def some(model: ModelResponses) -> ModelResponses:
             texts = (model.causes, model.responses, model.num_tokens)
-            return ModelResponses(
-                model.rewards[rows], *([values[row] for row in rows] for values in texts)
-            )
+            columns = ([values[row] for row in rows] for values in texts)
+            return ModelResponses(model.policy, model.rewards[rows], *columns)
 
         front = [some(model) for model in self.front]
         return dataclasses.replace(self, prompts=list(prompts), base=some(self.base), front=front)
 
 
-def read_results(workdir: Path, stage: str = "") -> Results:
+def read_results(workdir: Path, family: str = "") -> Results:
     """Reads a run directory whose evaluation is done.
 
     Args:
       workdir: the run directory.
-      stage: "stage1" or "stage2"; "" takes the last one, and so do runs of one stage.
+      family: of policies; "" takes the last one, and so do runs of one family.
 
     Raises:
-      InputError: the directory holds no finished evaluation, or has no such stage.
+      InputError: the directory holds no finished evaluation, or has no such family.
     """
-    names = ("objectives", "preferences", "fronts", "frames")
-    points = _read_json(workdir / "evaluation" / "points.json", names)
+    read_manifest(workdir)
+    policies = read_policies(workdir / FILE)
+    points = _read_json(workdir / "evaluation" / "points.json", ("objectives", "frames"))
     config = _read_json(workdir / "config.json", ("rewards", "evaluate"))
-    objectives, fronts = points["objectives"], points["fronts"]
-    if not stage or len(fronts) == 1:
-        stage = list(fronts)[-1]
-    if stage not in fronts:
-        raise InputError(f"{workdir}: has no {stage!r}; use one of {', '.join(fronts)}")
+    objectives, families = points["objectives"], list(policies.families)
+    if not family or len(families) == 1:
+        family = families[-1]
+    if family not in families:
+        raise InputError(f"{workdir}: has no {family!r}; use one of {', '.join(families)}")
     path = workdir / "evaluation" / "scores.parquet"
     answers = read_table(path)
-    columns = ("adapter", "prompt", "response", "num_tokens", "collapsed")
+    columns = ("family", "policy", "prompt", "response", "num_tokens", "collapsed")
     check_columns(answers, (*columns, *objectives), path)
-    sizes = [len(front["models"]) for front in fronts.values()]
-    tables = rows_by_model(answers, 1 + sum(sizes))
-    prompts = tables[0]["prompt"].to_pylist()
-    if not prompts or any(rows["prompt"].to_pylist() != prompts for rows in tables):
+    asked = [answers_of(answers, *each)["prompt"].to_pylist() for each in policies.every()]
+    prompts = asked[0]
+    if not prompts or any(each != prompts for each in asked):
         raise InputError(
-            f"{path}: holds no answer of each of {len(tables)} models to the same prompts; "
+            f"{path}: holds no answer of each of {len(asked)} models to the same prompts; "
             "remove the file and run again"
         )
-    base, *models = [model_responses(rows, objectives, path) for rows in tables]
-    first = sum(sizes[: list(fronts).index(stage)])
+    base, fronts = fronts_of(policies, answers, objectives, path)
     return Results(
         workdir=workdir,
         models=list(config["rewards"]["models"]),
         sampling={name: config["evaluate"][name] for name in sorted(config["evaluate"])
                   if name != "batch_size"},
         objectives=objectives,
-        preferences=points["preferences"],
         prompts=prompts,
         base=base,
-        front=models[first : first + len(fronts[stage]["models"])],
+        front=fronts[family],
         frame=Frame.from_dict(points["frames"][0]),
     )  # fmt: skip
 

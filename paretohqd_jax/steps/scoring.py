@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +22,63 @@ from paretohqd_jax.data.sources import load_rows, split_by_prompt
 from paretohqd_jax.distributed import is_main_process, on_main_process
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.evaluation.collapse import collapse_causes
-from paretohqd_jax.methods.base import BaseModel, step_seed
-from paretohqd_jax.methods.selection import is_candidate
-from paretohqd_jax.pipeline import Output
+from paretohqd_jax.pipeline import Output, source_digest
 from paretohqd_jax.rewards.scoring import score
+from paretohqd_jax.steps.base_model import BaseModel, step_seed
+from paretohqd_jax.steps.selection import is_candidate
+from paretohqd_jax.steps.task import Task, checkpoints, reward_options
 from paretohqd_jax.training.mesh import DECODING_RULES, sharded
 
 NUM_REFERENCE_ROWS = 1000  # their mean is known to 3 % of the spread
 
 logger = logging.getLogger(__name__)
+
+
+def score_rows(task: Task) -> Output:
+    """Scores every response of the data with the reward models, and holds out the test prompts."""
+    config, base = task.config, task.base
+    names = ("source", "format", "columns", "split", "revision", "scores")
+    return task.run.step(
+        "score", "scores.parquet",
+        partial(
+            score_data, base=base, batch_size=config.rewards.batch_size,
+            max_new_tokens=max(config.generate.max_new_tokens, config.evaluate.max_new_tokens),
+        ),
+        data={name: config.data[name] for name in names},
+        num_test_prompts=config.data.num_test_prompts, min_tokens=config.data.min_tokens,
+        max_tokens=config.data.max_tokens, **reward_options(config),
+        also={
+            "tokenizer": base.source, "prompt_format": base.prompt_format,
+            "data_digest": source_digest(config.data.source),
+        } | checkpoints(config.rewards.models),
+        all_processes=True,
+    )  # fmt: skip
+
+
+def score_responses(task: Task, name: str, path: str, responses: Output) -> Output:
+    """Scores generated responses with the reward models, and notes which have collapsed."""
+    return _scored_by_models(task, name, path, add_rewards, responses)
+
+
+def reference_rows(task: Task, scored: Output) -> Output:
+    """Training rows whose rewards are in the units of the models' answers.
+
+    They are the scored rows themselves, or where these brought scores along, a sample of them that
+    the reward models have scored.
+    """
+    if not parse_scores(task.config.data.scores):
+        return scored
+    return _scored_by_models(task, "reference", "reference.parquet", score_reference, scored)
+
+
+def _scored_by_models(
+    task: Task, name: str, path: str, work: Callable[..., None], rows: Output
+) -> Output:
+    config = task.config
+    return task.run.step(
+        name, path, partial(work, base=task.base, batch_size=config.rewards.batch_size), rows,
+        **reward_options(config), also=checkpoints(config.rewards.models), all_processes=True,
+    )  # fmt: skip
 
 
 def score_data(
@@ -175,7 +224,7 @@ def with_statistics(table: pa.Table, objectives: Sequence[str]) -> pa.Table:
     return table.replace_schema_metadata(metadata)
 
 
-def score_responses(
+def add_rewards(
     path: Path,
     scratch: Path,
     responses: Output,

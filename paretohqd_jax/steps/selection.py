@@ -16,13 +16,33 @@ from paretohqd_jax.data.rows import check_ranges, read_table, rewards_matrix, wr
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.pareto import Selection, select
 from paretohqd_jax.pipeline import Output
+from paretohqd_jax.steps.base_model import step_seed
+from paretohqd_jax.steps.task import Task
 
 RANGE_RATIO_WARNING = 3.0  # beyond it one low outlier tilts every direction
 
 logger = logging.getLogger(__name__)
 
 
-def select_rows(
+def select_rows(task: Task, name: str, stage: str, scored: Output, share: float = 1.0) -> Output:
+    """The rows that each preference's model is trained on, out of the Pareto pool of scored rows.
+
+    Args:
+      task: its `config.select` says how.
+      name: of the step.
+      stage: that trains on them.
+      scored: rows with their rewards.
+      share: of `config.select.k` and of `min_pool_size` that is taken.
+    """
+    options = task.config.select.to_dict()
+    sizes = {size: int(options.pop(size) * share) for size in ("k", "min_pool_size")}
+    return task.run.step(
+        name, f"selection/{stage}.parquet", write_selection, scored,
+        objectives=task.objectives, preferences=task.preferences.tolist(), **sizes, **options,
+    )  # fmt: skip
+
+
+def write_selection(
     path: Path,
     scratch: Path,
     scored: Output,
@@ -109,6 +129,32 @@ def selection_of(
         range_scope=range_scope, normalize=normalize, rule=rule,
     )  # fmt: skip
     return candidates, rewards, result
+
+
+def draw_rows(task: Task, scored: Output) -> Output:
+    """Training rows without regard to their rewards, by `config.select.rule`.
+
+    "random" draws `config.select.k` of the rows that may be trained on, "all" takes them all.
+    """
+    select = task.config.select
+    return task.run.step(
+        "draw", "selection/sft.parquet", write_drawn_rows, scored,
+        rule=select.rule, k=select.k, min_words=select.min_words,
+        seed=step_seed(task.config.seed, "draw"),
+    )  # fmt: skip
+
+
+def write_drawn_rows(
+    path: Path, scratch: Path, scored: Output, *, rule: str, k: int, min_words: int, seed: int
+) -> None:
+    """Leaves `row_id`: k random rows of those that may be trained on, or all ("all")."""
+    rows = np.flatnonzero(is_candidate(read_table(scored.path), min_words))
+    if rule == "random":
+        if rows.size < k:
+            raise InputError(f"{scored.path}: {rows.size} rows to draw from; lower config.select.k")
+        rows = np.random.default_rng(seed).permutation(rows)[:k]
+    logger.info("%d rows to train on", rows.size)
+    write_table(path, pa.table({"row_id": rows}))
 
 
 def is_candidate(table: pa.Table, min_words: int = 0) -> np.ndarray:

@@ -1,28 +1,82 @@
-"""What all methods that align a model share: their options, and the steps at both ends of a run."""
+"""A run as its steps see it: its options, its directory, its base model; nothing that is computed.
+
+The steps in this room are what methods are made of. Each is a function of the task and of what
+earlier steps left, and returns what it leaves itself. It owns its plumbing: the options it reads,
+what its result depends on besides, its files, its devices. The work of a step is a function of its
+own: the first two arguments are the path of its output and a scratch directory for shards, then
+come the outputs it reads and its options. Work that uses the devices of all hosts is done in every
+process and writes files in the first.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
 
-from paretohqd_jax.config import check_config, objective_names, split_model
-from paretohqd_jax.data.scores import parse_scores
+from paretohqd_jax.config import check_config, objective_names, parse_preferences, split_model
 from paretohqd_jax.data.sources import check_source
-from paretohqd_jax.methods import steps
-from paretohqd_jax.methods.base import BaseModel, check_base_model
-from paretohqd_jax.methods.evaluation import evaluate_models
-from paretohqd_jax.methods.scoring import score_data, score_reference, score_responses
 from paretohqd_jax.models.lora import LoraConfig
-from paretohqd_jax.pipeline import Output, Run, source_digest
+from paretohqd_jax.pipeline import Run, source_digest
 from paretohqd_jax.rewards.registry import find_entry
 from paretohqd_jax.rewards.scoring import check_scorer
 from paretohqd_jax.sampling.external import check_engine
+from paretohqd_jax.steps.base_model import BaseModel, check_base_model
 from paretohqd_jax.training.mesh import check_sizes, make_mesh
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What the steps of a run share.
+
+    Attributes:
+      config: its options.
+      run: its directory.
+      base: the model that all adapters of the run belong to.
+      title: what the report calls the method.
+    """
+
+    config: ConfigDict
+    run: Run
+    base: BaseModel
+    title: str
+
+    @property
+    def objectives(self) -> list[str]:
+        return objective_names(self.config.rewards.models)
+
+    @property
+    def preferences(self) -> np.ndarray:
+        """`config.preferences`, float64 `[num_preferences, num_objectives]`."""
+        return parse_preferences(self.config.preferences, len(self.objectives))
+
+    @property
+    def network(self) -> dict[str, Any]:
+        """What a model's weights and answers depend on besides the options of a step."""
+        return {
+            "tokenizer": self.base.source,
+            "prompt_format": self.base.prompt_format,
+            "model": source_digest(self.base.source),
+            "dtype": self.base.dtype,
+            "lora": dict(self.config.lora),
+        }
+
+
+def open_task(config: ConfigDict, run: Run, title: str) -> Task:
+    """The task of a run that aligns a language model."""
+    return Task(config, run, base_model(config), title)
+
+
+def base_model(config: ConfigDict) -> BaseModel:
+    """The model of `config.model`, with adapters of `config.lora`, on the mesh of `config.mesh`."""
+    return BaseModel(
+        config.model.source, config.model.dtype, config.model.remat,
+        config.data.prompt_format, LoraConfig(**config.lora), config.model.attention,
+        make_mesh(**config.mesh),
+    )  # fmt: skip
 
 
 def check_alignment(config: ConfigDict) -> None:
@@ -40,141 +94,6 @@ def check_alignment(config: ConfigDict) -> None:
     check_sizes(base.mesh, rows, words)
 
 
-def base_model(config: ConfigDict) -> BaseModel:
-    """The model that all adapters of the run belong to."""
-    return BaseModel(
-        config.model.source, config.model.dtype, config.model.remat,
-        config.data.prompt_format, LoraConfig(**config.lora), config.model.attention,
-        make_mesh(**config.mesh),
-    )  # fmt: skip
-
-
-def score_rows(config: ConfigDict, run: Run, base: BaseModel) -> Output:
-    """Scores every response, and holds out the test prompts."""
-    return run.step(
-        "score", "scores.parquet",
-        partial(
-            score_data, base=base, batch_size=config.rewards.batch_size,
-            max_new_tokens=max(config.generate.max_new_tokens, config.evaluate.max_new_tokens),
-        ),
-        data=data_options(config),
-        num_test_prompts=config.data.num_test_prompts, min_tokens=config.data.min_tokens,
-        max_tokens=config.data.max_tokens, **reward_options(config),
-        also={
-            "tokenizer": base.source, "prompt_format": base.prompt_format,
-            "data_digest": source_digest(config.data.source),
-        } | checkpoints(config.rewards.models),
-        all_processes=True,
-    )  # fmt: skip
-
-
-def judge(
-    config: ConfigDict, run: Run, base: BaseModel, name: str, path: str, responses: Output
-) -> Output:
-    """Scores generated responses by the reward models."""
-    return run.step(
-        name, path,
-        partial(score_responses, base=base, batch_size=config.rewards.batch_size), responses,
-        **reward_options(config), also=checkpoints(config.rewards.models), all_processes=True,
-    )  # fmt: skip
-
-
-def measure(
-    config: ConfigDict,
-    run: Run,
-    base: BaseModel,
-    scored: Output,
-    stages: dict[str, Output],
-    preferences: np.ndarray,
-) -> tuple[Output, Output, Output]:
-    """All models of each stage and the base model answer the held-out prompts, and are measured.
-
-    `preferences` are `[num_preferences, num_objectives]`, one per model of a stage. Returns the
-    scored answers, training rows whose rewards are in the same units, and the measured points.
-    """
-    answered = run.step(
-        "respond", "evaluation/responses.parquet",
-        partial(steps.respond_to_test_prompts, base=base, batch_size=config.evaluate.batch_size),
-        scored, *stages.values(),
-        adapter_names=adapter_names(preferences), sampling=sampling_options(config.evaluate),
-        seed=config.seed, engine=config.generate.engine, also=network_options(config, base),
-        all_processes=True,
-    )  # fmt: skip
-    judged = judge(config, run, base, "judge", "evaluation/scores.parquet", answered)
-    reference = reference_rows(config, run, base, scored)
-    points = run.step(
-        "evaluate", "evaluation/points.json", partial(evaluate_models, stages=list(stages)),
-        reference, judged, **goal_options(config, preferences),
-    )  # fmt: skip
-    return judged, reference, points
-
-
-def reference_rows(config: ConfigDict, run: Run, base: BaseModel, scored: Output) -> Output:
-    """Training rows whose rewards are in the units of the models' answers.
-
-    They are the scored rows themselves, or where these brought scores along, a sample of them that
-    the reward models have scored.
-    """
-    if not parse_scores(config.data.scores):
-        return scored
-    return run.step(
-        "reference", "reference.parquet",
-        partial(score_reference, base=base, batch_size=config.rewards.batch_size), scored,
-        **reward_options(config), also=checkpoints(config.rewards.models), all_processes=True,
-    )  # fmt: skip
-
-
-def export(
-    config: ConfigDict, run: Run, base: BaseModel, trained: Output, preferences: np.ndarray
-) -> Output:
-    """Writes the adapters, one per row of `preferences [num_preferences, M]`, in PEFT's format."""
-    return run.step(
-        "export", "adapters", partial(steps.export_adapters, base=base), trained,
-        adapter_names=adapter_names(preferences), also=network_options(config, base),
-    )  # fmt: skip
-
-
-def tuner(config: ConfigDict, run: Run, base: BaseModel) -> partial[None]:
-    """`fine_tune_selected` with what no result depends on."""
-    return partial(
-        steps.fine_tune_selected, base=base, log_directory=run.workdir / "logs",
-        checkpoint_every=config.train.checkpoint_every,
-    )  # fmt: skip
-
-
-def training_options(config: ConfigDict, preferences: np.ndarray) -> dict[str, Any]:
-    """Options of `fine_tune_selected` that no stage changes."""
-    names = (
-        "batch_size",
-        "num_microbatches",  # each draws its own dropout
-        "learning_rate",
-        "warmup_steps",
-        "weight_decay",
-        "max_grad_norm",
-    )
-    options = {name: config.train[name] for name in names}
-    return options | {"adapter_names": adapter_names(preferences)}
-
-
-def network_options(config: ConfigDict, base: BaseModel) -> dict[str, Any]:
-    """What a model's weights and answers depend on besides the options of the step."""
-    return {
-        "tokenizer": base.source,
-        "prompt_format": base.prompt_format,
-        "model": source_digest(base.source),
-        "dtype": base.dtype,
-        "lora": dict(config.lora),
-    }
-
-
-def goal_options(config: ConfigDict, preferences: np.ndarray) -> dict[str, Any]:
-    """The names of the objectives, and the preferences `[num_preferences, num_objectives]`."""
-    return {
-        "objectives": objective_names(config.rewards.models),
-        "preferences": preferences.tolist(),
-    }
-
-
 def reward_options(config: ConfigDict) -> dict[str, Any]:
     """The reward models, and how they run."""
     return {
@@ -182,6 +101,11 @@ def reward_options(config: ConfigDict) -> dict[str, Any]:
         "backend": config.rewards.backend,
         "dtype": config.rewards.dtype,
     }
+
+
+def sampling_options(options: ConfigDict) -> dict[str, float]:
+    """The part of `config.generate` or `config.evaluate` that goes to the sampler."""
+    return {name: options[name] for name in ("max_new_tokens", "temperature", "top_p", "top_k")}
 
 
 def checkpoints(models: Sequence[str]) -> dict[str, Any]:
@@ -196,31 +120,3 @@ def checkpoints(models: Sequence[str]) -> dict[str, Any]:
             digests = [source_digest(place) for place in (entry.checkpoint, entry.adapter)]
             identities[model] = [reading, *digests]
     return {"checkpoints": identities}
-
-
-def data_options(config: ConfigDict) -> dict[str, str]:
-    """The part of `config.data` that says where the rows come from."""
-    names = ("source", "format", "columns", "split", "revision", "scores")
-    return {name: config.data[name] for name in names}
-
-
-def sampling_options(options: ConfigDict) -> dict[str, float]:
-    """The part of `config.generate` or `config.evaluate` that goes to the sampler."""
-    return {name: options[name] for name in ("max_new_tokens", "temperature", "top_p", "top_k")}
-
-
-def adapter_names(preferences: np.ndarray) -> list[str]:
-    """A name for each of `preferences [num_preferences, M]`, safe in file names: `w0.50_0.50`."""
-    names = ["w" + "_".join(f"{weight:.2f}" for weight in row) for row in preferences]
-    if len(set(names)) < len(names):  # preferences closer than a hundredth
-        names = [f"{name}_{index}" for index, name in enumerate(names)]
-    return names
-
-
-def facts_of(config: ConfigDict, method: str) -> dict[str, str]:
-    """What a reader of the report should know of the run's options."""
-    facts = {"method": method, "rewards": ", ".join(config.rewards.models)}
-    for group in ("model", "data", "select", "lora", "train", "generate", "evaluate"):
-        options = (f"{name} {value}" for name, value in config[group].items() if value != "")
-        facts[group] = ", ".join(options)
-    return facts | {"seed": str(config.seed)}

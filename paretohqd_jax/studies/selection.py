@@ -23,23 +23,23 @@ from paretohqd_jax.data.sources import check_source, load_rows
 from paretohqd_jax.distributed import check_preemption, is_main_process
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.evaluation.frames import z_score_frame
-from paretohqd_jax.evaluation.selections import measure_selection, summarise_draws
-from paretohqd_jax.evaluation.study_report import Study, csv_table, markdown, plot_study
 from paretohqd_jax.files import write_json
-from paretohqd_jax.methods.alignment import checkpoints
-from paretohqd_jax.methods.scoring import models_without_scores, rewards_of, with_rewards
-from paretohqd_jax.methods.selection import is_candidate
 from paretohqd_jax.pareto import Selection, largest_weighted_sum, reward_range, select
 from paretohqd_jax.pareto.selection import RULES
 from paretohqd_jax.pipeline import Output, Run, source_digest
 from paretohqd_jax.progress import progress_bar
 from paretohqd_jax.rewards.scoring import check_scorer
+from paretohqd_jax.steps.scoring import models_without_scores, rewards_of, with_rewards
+from paretohqd_jax.steps.selection import is_candidate
+from paretohqd_jax.steps.task import checkpoints
+from paretohqd_jax.studies.measures import measure_selection, summarise_draws
+from paretohqd_jax.studies.tables import Study, csv_table, markdown, plot_study
 from paretohqd_jax.study_config import DATA, check_config, settings_of
 from paretohqd_jax.training.mesh import make_mesh
 from paretohqd_jax.user_functions import find_function
 
 STEPS = ("score", "measure", "report")
-RESULT = "table.md"
+TABLE = "table.md"
 
 
 class Rows(NamedTuple):
@@ -49,8 +49,8 @@ class Rows(NamedTuple):
     prompt_ids: np.ndarray
 
 
-def align(config: ConfigDict, run: Run) -> Output:
-    """Runs the study and returns the directory of its tables and its plot."""
+def align(config: ConfigDict, run: Run) -> Path:
+    """Runs the study and returns its table, which other tables and a plot lie beside."""
     objectives = objective_names(config.rewards.models)
     preferences = parse_preferences(config.preferences, len(objectives)).tolist()
     populations, settings = list(config.populations), settings_of(config)
@@ -71,10 +71,11 @@ def align(config: ConfigDict, run: Run) -> Output:
         preferences=preferences, populations=populations, settings=settings, share=share,
         num_draws=config.num_draws, seed=config.seed,
     )  # fmt: skip
-    return run.step(
+    reported = run.step(
         "report", "study", report, measured, objectives=objectives, preferences=preferences,
         populations=populations, settings=list(settings),
     )  # fmt: skip
+    return reported.path / TABLE
 
 
 def check(config: ConfigDict) -> None:
@@ -275,5 +276,5 @@ def report(
         name = population.rpartition(":")[2]
         studies.append(Study(name, names, np.array(preferences), num_rows, summarise_draws(draws)))
     write_table(path / "table.csv", csv_table(studies))
-    (path / RESULT).write_text(markdown(studies))
+    (path / TABLE).write_text(markdown(studies))
     plot_study(path / "front.png", studies)

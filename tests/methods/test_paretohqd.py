@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from paretohqd_jax.methods.alignment import adapter_names
 from safetensors.numpy import load_file
 
 from paretohqd_jax.data.rows import read_table
 from paretohqd_jax.main import console
-from paretohqd_jax.methods.alignment import adapter_names
 from paretohqd_jax.methods.paretohqd import STEPS
 from paretohqd_jax.pareto import preference_grid, representatives, select
 from paretohqd_jax.training.checkpoints import load_adapters

@@ -8,13 +8,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+from paretohqd_jax.steps.base_model import BaseModel, step_seed
+from paretohqd_jax.steps.scoring import score_data
+from paretohqd_jax.steps.selection import select_rows
+from paretohqd_jax.methods.steps import _selected_examples
 
 from paretohqd_jax.data.rows import read_table, write_table
 from paretohqd_jax.errors import InputError
-from paretohqd_jax.methods.base import BaseModel, step_seed
-from paretohqd_jax.methods.scoring import score_data
-from paretohqd_jax.methods.selection import select_rows
-from paretohqd_jax.methods.steps import _selected_examples
 from paretohqd_jax.models.lora import LoraConfig
 from paretohqd_jax.pipeline import Output
 

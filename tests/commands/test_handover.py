@@ -11,16 +11,16 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from paretohqd_jax.methods.alignment import adapter_names
+from paretohqd_jax.steps.base_model import BaseModel
+from paretohqd_jax.methods.steps import checkpoint_meta
 
 from configs.toy import get_config
 from paretohqd_jax import chat_command
 from paretohqd_jax.files import write_json
 from paretohqd_jax.main import console
 from paretohqd_jax.methods import base
-from paretohqd_jax.methods.alignment import adapter_names
-from paretohqd_jax.methods.base import BaseModel
 from paretohqd_jax.methods.paretohqd import STEPS
-from paretohqd_jax.methods.steps import checkpoint_meta
 from paretohqd_jax.models.llama import Llama
 from paretohqd_jax.models.lora import LoraConfig, init_adapters
 from paretohqd_jax.models.tokenizer import load_tokenizer

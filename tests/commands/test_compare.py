@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from paretohqd_jax.steps.evaluation import evaluate_models
 from PIL import Image
 
 from paretohqd_jax.commands import run
 from paretohqd_jax.data.rows import read_table, write_table
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.files import write_json
-from paretohqd_jax.methods.evaluation import evaluate_models
 from paretohqd_jax.pipeline import Output
 
 OBJECTIVES = ["helpful", "brief"]
@@ -155,7 +155,7 @@ def test_different_test_prompts_are_refused_or_intersected(caplog):
 def test_an_intersection_takes_the_same_prompts_of_every_model(runs):
     answers = json.loads((runs / "plain/evaluation/points.json").read_text())
     assert answers["num_prompts"] == 10
-    from paretohqd_jax.methods.results import read_results
+    from paretohqd_jax.steps.results import read_results
 
     whole = read_results(runs / "plain")
     part = whole.on(["prompt 7", "prompt 2"])

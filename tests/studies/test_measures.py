@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from paretohqd_jax.studies.measures import measure_selection, neighbours, summarise_draws
 
 from configs.studies import populations
 from paretohqd_jax.evaluation.frames import Frame
-from paretohqd_jax.evaluation.selections import measure_selection, neighbours, summarise_draws
 from paretohqd_jax.pareto import preference_grid, select
 
 GRID = preference_grid(11)

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from paretohqd_jax.studies.selection import Rows, measure_draw, select_with, with_outlier
 
 from paretohqd_jax.data.rows import read_table, write_table
 from paretohqd_jax.main import console, parse_flags
 from paretohqd_jax.methods import selection_study
-from paretohqd_jax.methods.selection_study import Rows, measure_draw, select_with, with_outlier
 from paretohqd_jax.pareto import preference_grid, select
 
 STUDIES = Path(__file__).parents[2] / "configs" / "studies"

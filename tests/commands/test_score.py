@@ -47,7 +47,7 @@ def test_shards_of_a_model_that_has_changed_since_are_not_taken(rows, gpt2, tmp_
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("paretohqd_jax.score_command.write_table", killed)
+        patch.setattr("paretohqd_jax.commands.score.write_table", killed)
         with pytest.raises(SystemExit):
             console(command)
     kept = list((tmp_path / "scores.parquet.partial").glob("*/*.json"))

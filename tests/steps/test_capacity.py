@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import jax
 import pytest
+from paretohqd_jax.steps.base_model import BaseModel
 
 from paretohqd_jax.methods import capacity
-from paretohqd_jax.methods.base import BaseModel
 from paretohqd_jax.models.lora import LoraConfig, init_adapters
 from paretohqd_jax.sampling import generation, schedule
 from paretohqd_jax.sampling.sampler import SamplingConfig

@@ -1,0 +1,31 @@
+"""The command `paretohqd hypervolume`: the volume that scored rows dominate."""
+
+from __future__ import annotations
+
+import argparse
+
+import numpy as np
+
+from paretohqd_jax.commands.rewards_file import add_rewards, read_rewards
+from paretohqd_jax.errors import InputError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_rewards(parser)
+    parser.add_argument("--reference", required=True, help="the reference point: 0,0,...")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Prints the volume between the reference point and the rows that are above it."""
+    from paretohqd_jax.pareto import hypervolume
+
+    _, rewards, objectives = read_rewards(options)
+    try:
+        reference = np.array([float(value) for value in options.reference.split(",")])
+    except ValueError as error:
+        raise InputError(f"--reference {options.reference}: {error}; write it like 0,0") from error
+    if len(reference) != len(objectives):
+        raise InputError(
+            f"--reference has {len(reference)} values for {len(objectives)} objectives"
+        )
+    print(f"{float(hypervolume(rewards, reference)):.10g}")

@@ -1,0 +1,269 @@
+"""What a method leaves: families of policies. A policy says how the model of one trade-off answers.
+
+It is data, not code: everything after training reads policies alone and never asks which method
+made them. A family is a front of policies that are compared with each other; of several, the last
+is what the method leaves and the others are what it went through.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from paretohqd_jax.data.conversations import as_prompt, messages_of
+from paretohqd_jax.errors import InputError
+from paretohqd_jax.files import write_json
+from paretohqd_jax.pareto.neighbours import format_preference, mixture_weights, nearest_preference
+
+FILE = "policies.json"
+BASE_FIELDS = ("source", "dtype", "prompt_format", "lora")
+COMBINATIONS = ("update", "logits")
+LABEL = re.compile(r"[\w.,=+-]+")  # also the name of files
+SUM_TOLERANCE = 1e-6
+ROUNDING = 0.005  # of a weight as people write it: 0.33 for a third
+
+
+@dataclasses.dataclass(frozen=True)
+class Policy:
+    """How one model answers.
+
+    Attributes:
+      label: what tables and file names say, such as `w0.50_0.50`.
+      preference: `[num_objectives]` on the simplex, or None for a model that stands for none.
+      adapters: the adapters that answer, as STACK/NAME; the base model has none.
+      weights: how much each of them counts; they sum to one.
+      combine: "update", the exact weighted sum of the adapters' updates (soups), or "logits", the
+        weighted product of their next-token distributions.
+      prompt: what is asked in place of the user's words, a text with `{prompt}` in it once; None
+        asks these as they are.
+    """
+
+    label: str
+    preference: tuple[float, ...] | None = None
+    adapters: tuple[str, ...] = ()
+    weights: tuple[float, ...] = ()
+    combine: str = "update"
+    prompt: str | None = None
+
+    def ask(self, prompt: str) -> str:
+        """The prompt that this policy is given for a user's prompt, a conversation or a text."""
+        if self.prompt is None:
+            return prompt
+        *earlier, last = messages_of(prompt)
+        content = self.prompt.replace("{prompt}", last["content"])
+        return as_prompt([*earlier, {**last, "content": content}])
+
+
+BASE = Policy("base model")
+
+
+@dataclasses.dataclass(frozen=True)
+class Policies:
+    """The families of a run.
+
+    Attributes:
+      objectives: `[num_objectives]` names.
+      base: the base model of all: `source`, `dtype`, `prompt_format`, and `lora`, the options of
+        the adapters.
+      stacks: the names of the adapters in each stack of the run directory, in its order.
+      families: by name, in the order they came about.
+    """
+
+    objectives: list[str]
+    base: dict[str, Any]
+    stacks: dict[str, list[str]]
+    families: dict[str, list[Policy]]
+
+    @property
+    def served(self) -> list[Policy]:
+        """The last family, which the method leaves."""
+        return list(self.families.values())[-1]
+
+    def every(self) -> list[tuple[str, Policy]]:
+        """All policies with the names of their families, the base model, of none, first."""
+        named = ([(name, policy) for policy in family] for name, family in self.families.items())
+        return [("", BASE), *itertools.chain.from_iterable(named)]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        return dataclasses.asdict(self)
+
+
+def preference_labels(preferences: np.ndarray) -> list[str]:
+    """A label for each of `preferences [num_preferences, num_objectives]`: `w0.50_0.50`."""
+    labels = ["w" + "_".join(f"{weight:.2f}" for weight in row) for row in preferences]
+    if len(set(labels)) < len(labels):  # preferences closer than a hundredth
+        labels = [f"{label}_{index}" for index, label in enumerate(labels)]
+    return labels
+
+
+def one_adapter_each(stack: str, preferences: np.ndarray) -> list[Policy]:
+    """A family in which the adapters of a stack serve `preferences [num_adapters, M]` in order."""
+    labels = preference_labels(preferences)
+    return [
+        Policy(label, tuple(preference), (f"{stack}/{label}",), (1.0,))
+        for label, preference in zip(labels, preferences.tolist(), strict=True)
+    ]
+
+
+def write_policies(path: Path, policies: Policies) -> None:
+    """Writes them as JSON, checked."""
+    check_policies(policies, path)
+    write_json(path, policies.to_dict())
+
+
+def read_policies(path: Path) -> Policies:
+    """Reads what `write_policies` wrote.
+
+    Raises:
+      InputError: the file is not there, damaged, or says what cannot be.
+    """
+    try:
+        values = json.loads(path.read_text("utf-8"))
+        families = {
+            name: [_policy(entry) for entry in family]
+            for name, family in values["families"].items()
+        }
+        stacks = {stack: list(names) for stack, names in values["stacks"].items()}
+        base = {name: values["base"][name] for name in BASE_FIELDS}
+        policies = Policies(list(values["objectives"]), base, stacks, families)
+        check_policies(policies, path)
+    except FileNotFoundError:
+        raise InputError(
+            f"{path}: no such file; the run's models are not trained yet, or it is not a run"
+        ) from None
+    except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            f"{path}: damaged ({str(error) or type(error).__name__:.120}); delete it and run again"
+        ) from error
+    return policies
+
+
+def _policy(entry: Mapping[str, Any]) -> Policy:
+    known = [field.name for field in dataclasses.fields(Policy)]
+    unknown = entry.keys() - set(known)
+    if unknown:
+        raise ValueError(f"unknown field {min(unknown)!r}")
+    values = {name: tuple(value) if isinstance(value, list) else value
+              for name, value in entry.items()}  # fmt: skip
+    return Policy(**values)
+
+
+def check_policies(policies: Policies, source: Path) -> None:
+    """Raises InputError, naming the policy, for one that no run can have."""
+    if not policies.families or not all(policies.families.values()):
+        raise InputError(f"{source}: holds no policies; run again")
+    adapters = {f"{stack}/{name}" for stack, names in policies.stacks.items() for name in names}
+    for family, members in policies.families.items():
+        labels = [policy.label for policy in members]
+        if len(set(labels)) < len(labels):
+            raise InputError(f"{source}: two policies of {family!r} have one label; run again")
+        for policy in members:
+            wrong = _what_is_wrong(policy, len(policies.objectives), adapters)
+            if wrong:
+                raise InputError(f"{source}: policy {family}/{policy.label}: {wrong}")
+
+
+def _what_is_wrong(policy: Policy, num_objectives: int, adapters: set[str]) -> str:
+    if not isinstance(policy.label, str) or not LABEL.fullmatch(policy.label):
+        return f"its label must match {LABEL.pattern}"
+    missing = [name for name in policy.adapters if name not in adapters]
+    if missing:
+        return f"there is no adapter {missing[0]!r}; there are {', '.join(sorted(adapters))}"
+    if len(policy.weights) != len(policy.adapters):
+        return f"has {len(policy.weights)} weights for {len(policy.adapters)} adapters"
+    if policy.adapters and not _sum_to_one(policy.weights):
+        return f"its weights {policy.weights} do not sum to 1"
+    if policy.combine not in COMBINATIONS:
+        return f"combine is {policy.combine!r}; it must be one of {', '.join(COMBINATIONS)}"
+    if policy.prompt is not None and str(policy.prompt).count("{prompt}") != 1:
+        return f"its prompt {policy.prompt!r} must have {{prompt}} in it once"
+    preference = policy.preference
+    if preference is not None and (
+        len(preference) != num_objectives or min(preference) < 0 or not _sum_to_one(preference)
+    ):
+        return f"its preference {preference} is not {num_objectives} shares that sum to 1"
+    return ""
+
+
+def _sum_to_one(weights: Sequence[float]) -> bool:
+    return math.isclose(math.fsum(weights), 1.0, abs_tol=SUM_TOLERANCE)
+
+
+def labelled(policies: Policies, label: str) -> Policy:
+    """The policy of that label in the served family; FAMILY/LABEL names one of another.
+
+    Raises:
+      InputError: there is none.
+    """
+    for family, policy in policies.every():
+        if label == f"{family}/{policy.label}" or (
+            label == policy.label and policy in policies.served
+        ):
+            return policy
+    labels = ", ".join(policy.label for policy in policies.served)
+    raise InputError(f"--policy {label}: there is no such policy; use one of {labels}")
+
+
+def policy_for(family: Sequence[Policy], wanted: np.ndarray, interpolate: bool) -> Policy:
+    """The policy that serves a preference: its own, or the nearest, or a mixture of its neighbours.
+
+    Args:
+      family: of policies.
+      wanted: `[num_objectives]` on the simplex.
+      interpolate: one that no policy has is served by the exact mixture of its neighbours' updates
+        (`mixture_weights`), not by the nearest.
+
+    Raises:
+      InputError: a policy has no preference, or mixtures are wanted of policies that mix logits or
+        ask with words of their own.
+    """
+    preferences = preferences_of(family)
+    if preferences is None:
+        labels = ", ".join(policy.label for policy in family)
+        raise InputError(f"these policies have no preferences; choose one by --policy: {labels}")
+    nearest = family[nearest_preference(preferences, wanted)]
+    if not interpolate or np.abs(np.array(nearest.preference) - wanted).max() < ROUNDING:
+        return nearest
+    shares = mixture_weights(preferences, wanted)
+    parts = [(policy, share) for policy, share in zip(family, shares, strict=True) if share]
+    for policy, _ in parts:
+        if policy.combine != "update" or policy.prompt is not None:
+            raise InputError(f"policy {policy.label} cannot be mixed with others; use its own")
+    weights: dict[str, float] = {}
+    for policy, share in parts:
+        for adapter, weight in zip(policy.adapters, policy.weights, strict=True):
+            weights[adapter] = weights.get(adapter, 0.0) + share * weight
+    [label] = preference_labels(wanted[None])
+    return Policy(label, tuple(wanted.tolist()), tuple(weights), tuple(weights.values()))
+
+
+def describe(policy: Policy, asked: np.ndarray | None = None) -> str:
+    """Which adapters answer; `asked` is the preference that somebody wanted."""
+    parts = [
+        f"{weight:.3g} of {adapter}" if len(policy.adapters) > 1 else adapter
+        for adapter, weight in zip(policy.adapters, policy.weights, strict=True)
+    ]
+    text = f"{policy.label}: {' + '.join(parts) or 'the base model'}"
+    if asked is None or policy.preference is None:
+        return text
+    if np.abs(np.array(policy.preference) - asked).max() < ROUNDING:
+        return text
+    return f"{format_preference(asked)} was not trained, served by the nearest, {text}"
+
+
+def preferences_of(family: Sequence[Policy]) -> np.ndarray | None:
+    """The preferences `[num_policies, num_objectives]`, or None where a policy has none."""
+    if any(policy.preference is None for policy in family):
+        return None
+    return np.array([policy.preference for policy in family])

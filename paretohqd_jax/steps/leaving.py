@@ -1,0 +1,81 @@
+"""The last steps of every method: its policies, what they answer, how good that is, a report."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+from paretohqd_jax.models.peft import export_peft
+from paretohqd_jax.pipeline import Output
+from paretohqd_jax.policies import FILE, Policies, Policy, read_policies, write_policies
+from paretohqd_jax.steps.base_model import BaseModel
+from paretohqd_jax.steps.evaluation import evaluate, report
+from paretohqd_jax.steps.generation import respond
+from paretohqd_jax.steps.scoring import reference_rows, score_responses
+from paretohqd_jax.steps.stacks import adapters_of
+from paretohqd_jax.steps.task import Task
+
+LAST_STEPS = ("policies", "respond", "judge", "reference", "evaluate", "export", "report")
+
+
+def leave(
+    task: Task,
+    scored: Output,
+    families: Mapping[str, Sequence[Policy]],
+    stacks: Sequence[Output],
+    selected: Output | None = None,
+) -> Path:
+    """Leaves the policies of a method, measured on the held-out prompts; returns the report's path.
+
+    Args:
+      task: of the run.
+      scored: the data.
+      families: by name, in the order they came about.
+      stacks: of adapters, that the policies' lie in.
+      selected: a selection from `scored`, for the report to show.
+    """
+    policies = name_policies(task, families, stacks)
+    answers = respond(task, scored, policies)
+    judged = score_responses(task, "judge", "evaluation/scores.parquet", answers)
+    reference = reference_rows(task, scored)
+    points = evaluate(task, policies, reference, judged)
+    export(task, policies)
+    page = report(task, policies, scored, reference, judged, points, selected)
+    return page.path / "report.html"
+
+
+def name_policies(
+    task: Task, families: Mapping[str, Sequence[Policy]], stacks: Sequence[Output]
+) -> Output:
+    """Writes policies.json, beside the stacks of adapters."""
+    base = task.base
+    policies = Policies(
+        task.objectives,
+        {"source": base.source, "dtype": base.dtype, "prompt_format": base.prompt_format,
+         "lora": dataclasses.asdict(base.lora)},
+        {stack.path.name: stack.options["adapter_names"] for stack in stacks},
+        {name: list(family) for name, family in families.items()},
+    )  # fmt: skip
+    return task.run.step(
+        "policies", FILE,
+        lambda path, scratch, *stacks, **told: write_policies(path, policies),
+        *stacks, **policies.to_dict(),
+    )  # fmt: skip
+
+
+def export(task: Task, policies: Output) -> Output:
+    """Writes the adapter of each policy of the last family in PEFT's format."""
+    work = partial(export_adapters, base=task.base, workdir=task.run.workdir)
+    return task.run.step("export", "adapters", work, policies, also=task.network)
+
+
+def export_adapters(
+    path: Path, scratch: Path, policies: Output, *, base: BaseModel, workdir: Path
+) -> None:
+    """Writes one folder for each policy, by its label."""
+    run = read_policies(policies.path)
+    adapters = adapters_of(run.served, run.stacks, workdir, base)
+    for policy, (adapter, lora) in zip(run.served, adapters, strict=True):
+        export_peft(path / policy.label, adapter, lora, base.config, base.source)

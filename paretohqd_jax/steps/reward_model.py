@@ -1,0 +1,288 @@
+"""The steps that train a reward model: groups of responses, training, measuring, the checkpoint."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import logging
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from ml_collections import ConfigDict
+
+from paretohqd_jax.data.groups import group_responses
+from paretohqd_jax.data.rows import read_table, write_table
+from paretohqd_jax.data.sources import read_source
+from paretohqd_jax.distributed import is_main_process, on_main_process
+from paretohqd_jax.errors import InputError
+from paretohqd_jax.files import write_json
+from paretohqd_jax.models.lora import LoraConfig
+from paretohqd_jax.models.reward_head import write_adapter
+from paretohqd_jax.pipeline import Output, Run, source_digest
+from paretohqd_jax.rewards.registry import CARD, Entry
+from paretohqd_jax.rewards.reward_model import encode_pairs
+from paretohqd_jax.steps.base_model import BaseModel
+from paretohqd_jax.steps.capacity import check_training_memory
+from paretohqd_jax.steps.measuring import measure_groups
+from paretohqd_jax.training.checkpoints import load_adapters
+from paretohqd_jax.training.comparisons import (
+    Groups,
+    bradley_terry_objective,
+    regression_objective,
+)
+from paretohqd_jax.training.loop import fine_tune
+from paretohqd_jax.training.mesh import DECODING_RULES, make_mesh, sharded
+from paretohqd_jax.training.placement import fresh_adapters
+from paretohqd_jax.training.step import OptimizerConfig
+
+logger = logging.getLogger(__name__)
+WEIGHTS = "reward_model.safetensors"
+
+
+@dataclasses.dataclass(frozen=True)
+class RewardTask:
+    """What these steps share: options, run directory, the language model, how it reads texts."""
+
+    config: ConfigDict
+    run: Run
+    base: BaseModel
+    entry: Entry
+
+    @property
+    def network(self) -> dict[str, Any]:
+        """What rewards depend on besides the options of a step."""
+        base, entry = self.base, self.entry
+        return {
+            "model": source_digest(base.source),
+            "num_layers": base.num_layers,
+            "dtype": base.dtype,
+            "lora": dict(self.config.lora),
+            "texts": list(entry.texts),
+            "cut": entry.cut,
+            "max_tokens": entry.max_tokens,
+        }
+
+    @property
+    def training(self) -> dict[str, Any]:
+        """The options of training that decide its result."""
+        train = self.config.train.items()
+        return {name: value for name, value in train if name != "checkpoint_every"}
+
+
+def open_reward_task(config: ConfigDict, run: Run) -> RewardTask:
+    """The task of a run that trains a reward model."""
+    return RewardTask(config, run, base_model(config), entry_of(config))
+
+
+def group(task: RewardTask) -> Output:
+    """Groups of responses to one prompt, some prompts held out."""
+    data = task.config.data.to_dict()
+    return task.run.step(
+        "group", "groups.parquet", partial(group_data, options=data), seed=task.config.seed,
+        also={"data": source_digest(task.config.data.source), "options": data},
+    )  # fmt: skip
+
+
+def train(task: RewardTask, groups: Output) -> Output:
+    """Adapter and head, trained on the training groups."""
+    work = partial(
+        train_on_groups, base=task.base, entry=task.entry, log_directory=task.run.workdir / "logs",
+        checkpoint_every=task.config.train.checkpoint_every,
+    )  # fmt: skip
+    return task.run.step(
+        "train", "checkpoints", work, groups, margin=task.config.data.margin,
+        seed=task.config.seed, **task.training, also=task.network, all_processes=True,
+    )  # fmt: skip
+
+
+def measure(task: RewardTask, groups: Output, trained: Output) -> Output:
+    """Its agreement with the preferences that were held out."""
+    work = partial(measure_held_out, base=task.base, entry=task.entry)
+    return task.run.step(
+        "measure", "metrics.json", work, groups, trained, margin=task.config.data.margin,
+        also=task.network, all_processes=True,
+    )  # fmt: skip
+
+
+def export(task: RewardTask, trained: Output, measured: Output) -> Output:
+    """The directory that the reward model is loaded from."""
+    entry = task.entry
+    return task.run.step(
+        "export", "reward_model", partial(write_reward_model, base=task.base, entry=entry),
+        trained, measured, data=card_of_data(task.config),
+        training=task.training | {"seed": task.config.seed},
+        also={"licence": entry.licence, "note": entry.note},
+    )  # fmt: skip
+
+
+def base_model(config: ConfigDict) -> BaseModel:
+    """The language model that the reward model is a part of."""
+    model = config.model
+    return BaseModel(
+        model.source, model.dtype, model.remat, "{prompt}", LoraConfig(**config.lora, head=True),
+        model.attention, make_mesh(**config.mesh), model.num_layers or None,
+    )  # fmt: skip
+
+
+def entry_of(config: ConfigDict) -> Entry:
+    """How the reward model reads texts, and what its card says of it."""
+    return Entry(
+        config.model.source, tuple(config.text.texts), cut=config.text.cut,
+        max_tokens=config.text.max_tokens, licence=config.card.licence, note=config.card.note,
+        adapter=WEIGHTS,
+    )  # fmt: skip
+
+
+def group_data(path: Path, scratch: Path, *, options: dict[str, Any], seed: int) -> None:
+    """Reads pairs or scored rows and splits their groups by prompt."""
+    options = dict(options)
+    margin = options.pop("margin")
+    reading = {name: options.pop(name) for name in ("format", "columns", "split", "revision")}
+    source = options.pop("source")
+    table = read_source(source, **reading)
+    groups = group_responses(table, **options, seed=seed, source=source)
+    for part in ("train", "test"):
+        scores = groups.filter(pc.equal(groups["split"], part))["scores"].to_pylist()
+        if not any(max(group) - min(group) >= margin for group in scores):
+            raise InputError(
+                f"{source}: no pair of responses is left for {part}, with config.data.test_share="
+                f"{options['test_share']} and config.data.margin={margin}; give more "
+                "prompts or lower the margin, which of pairs is 1 at most"
+            )
+    write_table(path, groups)
+
+
+def train_on_groups(
+    path: Path,
+    scratch: Path,
+    groups: Output,
+    *,
+    base: BaseModel,
+    entry: Entry,
+    loss: str,
+    margin: float,
+    num_steps: int,
+    batch_size: int,
+    num_microbatches: int,
+    learning_rate: float,
+    warmup_steps: int,
+    weight_decay: float,
+    max_grad_norm: float,
+    checkpoint_every: int,
+    log_directory: Path,
+    seed: int,
+) -> None:
+    """Trains adapter and head on the training groups, `batch_size` groups per step."""
+    table = read_table(groups.path)
+    table = table.filter(pc.equal(table["split"], "train"))
+    examples = tokenize_groups(base, entry, table)
+    objective = bradley_terry_objective(margin)
+    if loss == "regression":
+        objective = regression_objective()
+        scores = examples.scores
+        examples = examples._replace(scores=(scores - scores.mean()) / scores.std())
+    num_responses, length = examples.tokens.shape[1:]
+    check_training_memory(base, 1, batch_size * num_responses, length, num_microbatches)
+    fine_tune(
+        base.model, base.params, lambda: fresh_adapters(base.mesh, base.model, seed, 1),
+        jax.tree.map(lambda array: array[None], examples),
+        OptimizerConfig(learning_rate, num_steps, warmup_steps, weight_decay, max_grad_norm),
+        mesh=base.mesh, batch_size=batch_size, num_microbatches=num_microbatches, seed=seed,
+        adapter_names=["reward"], directory=path, checkpoint_every=checkpoint_every,
+        log_directory=log_directory / path.name, meta=checkpoint_meta(base),
+        description="reward model", objective=objective,
+    )  # fmt: skip
+
+
+def tokenize_groups(base: BaseModel, entry: Entry, table: pa.Table) -> Groups:
+    """The groups of a table as arrays `[num_groups, G, length]`, padded on the right."""
+    responses = table["responses"].to_pylist()
+    size = len(responses[0])
+    prompts = [prompt for prompt in table["prompt"].to_pylist() for _ in range(size)]
+    texts = list(itertools.chain.from_iterable(responses))
+    ids, num_cut = encode_pairs(
+        base.tokenizer, entry.texts, entry.cut, entry.max_tokens, prompts, texts
+    )
+    logger.info(
+        "%d of %d texts were cut to config.text.max_tokens=%d", num_cut, len(ids), entry.max_tokens
+    )
+    length = max(map(len, ids))
+    tokens = np.zeros((len(ids), length), np.int32)
+    mask = np.zeros((len(ids), length), bool)
+    for row, its_ids in enumerate(ids):
+        tokens[row, : len(its_ids)] = its_ids
+        mask[row, : len(its_ids)] = True
+    shape = (-1, size, length)
+    scores = np.array(table["scores"].to_pylist(), np.float32)
+    return Groups(tokens.reshape(shape), mask.reshape(shape), scores)
+
+
+def checkpoint_meta(base: BaseModel) -> dict[str, Any]:
+    """What an adapter must share with a run that reads it."""
+    lora = dataclasses.asdict(base.lora) | {"targets": [*base.lora.targets]}
+    return {"model": base.source, "num_layers": base.config.num_layers, "lora": lora}
+
+
+def measure_held_out(
+    path: Path,
+    scratch: Path,
+    groups: Output,
+    trained: Output,
+    *,
+    base: BaseModel,
+    entry: Entry,
+    margin: float,
+) -> None:
+    """Measures the reward model, as it will be loaded, on the groups that were held out."""
+    directory = scratch / "reward_model"
+    on_main_process(lambda: write_model(directory, trained, base, entry, {}))
+    table = read_table(groups.path)
+    table = table.filter(pc.equal(table["split"], "test"))
+    with sharded(base.mesh, DECODING_RULES):
+        metrics = measure_groups(str(directory), table, margin, scratch)
+    if is_main_process():
+        write_json(path, metrics)
+
+
+def write_reward_model(
+    path: Path,
+    scratch: Path,
+    trained: Output,
+    measured: Output,
+    *,
+    base: BaseModel,
+    entry: Entry,
+    data: dict[str, Any],
+    training: dict[str, Any],
+) -> None:
+    """Writes the directory that the reward model is loaded from."""
+    metrics = json.loads(measured.path.read_text())
+    entry = dataclasses.replace(
+        entry, published=f"held-out pair accuracy {metrics['accuracy']:.3f}"
+    )
+    layers = f"the first {base.config.num_layers}" if base.num_layers else "all"
+    facts = {"layers": layers, "data": data, "training": training, "metrics": metrics}
+    write_model(path, trained, base, entry, facts)
+
+
+def write_model(
+    directory: Path, trained: Output, base: BaseModel, entry: Entry, facts: dict[str, Any]
+) -> None:
+    """The trained adapter as safetensors, and the card: entry, adapter's options and `facts`."""
+    stack = load_adapters(trained.path, checkpoint_meta(base))
+    adapter = jax.tree.map(lambda leaf: leaf[0], stack)
+    write_adapter(directory / WEIGHTS, adapter, base.lora, base.config.num_layers)
+    lora = {"lora": dataclasses.asdict(base.lora)}
+    write_json(directory / CARD, dataclasses.asdict(entry) | lora | facts)
+
+
+def card_of_data(config: ConfigDict) -> dict[str, Any]:
+    """What a reader of the card must know to read the same data: options, and the file's name."""
+    options = config.data.to_dict()
+    return options | {"source": Path(options["source"]).name, "about": config.card.data}

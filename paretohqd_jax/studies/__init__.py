@@ -1,0 +1,3 @@
+"""Studies: runs that train nothing, by the names that `config.method` takes (see `methods`)."""
+
+STUDIES = {"selection_study": "paretohqd_jax.studies.selection"}
