@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from paretohqd_jax import sample_command
+from paretohqd_jax.commands import sample as sample_command
 from paretohqd_jax.data.rows import read_table, write_table
 from paretohqd_jax.main import console
 

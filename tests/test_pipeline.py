@@ -7,7 +7,7 @@ import pytest
 
 from paretohqd_jax import pipeline
 from paretohqd_jax.errors import InputError
-from paretohqd_jax.pipeline import Run, StageDone, source_digest
+from paretohqd_jax.pipeline import Run, StageDone, is_current, read_manifest, source_digest
 
 
 class Method:
@@ -109,8 +109,9 @@ def test_one_stage_runs_alone_and_needs_those_before_it(method):
 def test_the_manifest_tells_what_was_done(method):
     method(b=3)
     manifest = json.loads((method.workdir / "manifest.json").read_text())
-    assert manifest["b"]["options"] == {"value": {"deep": 3}}
-    assert manifest["b"]["seconds"] >= 0 and "jax" in manifest["b"]["versions"]
+    assert manifest["steps"]["b"]["options"] == {"value": {"deep": 3}}
+    assert manifest["steps"]["b"]["seconds"] >= 0
+    assert "jax" in manifest["steps"]["b"]["versions"]
     assert json.loads((method.workdir / "config.json").read_text()) == {"a": 1, "b": 3, "c": 1}
 
 
@@ -132,10 +133,30 @@ def test_a_job_of_several_processes_waits_for_the_lock_of_a_lost_one(method, mon
 
 def test_a_damaged_manifest_is_named(method):
     method()
-    for damaged in ("{", "[]", '{"a": 3}'):
+    for damaged in ("{", "[]", '{"layout": 2, "steps": {"a": 3}}'):
         (method.workdir / "manifest.json").write_text(damaged)
         with pytest.raises(InputError, match="manifest.json: damaged"):
             method()
+
+
+def test_run_directories_of_another_layout_are_refused(method):
+    method()
+    (method.workdir / "manifest.json").write_text('{"score": {"fingerprint": "a"}}')
+    with pytest.raises(InputError, match="run: is a run directory of layout 1, made by another"):
+        method()
+
+
+def test_what_a_step_left_is_current_while_all_before_it_is_what_it_was_made_from(method):
+    def current():
+        return is_current(method.workdir, read_manifest(method.workdir), "b")
+
+    assert not current()
+    method()
+    assert current()
+    manifest = json.loads((method.workdir / "manifest.json").read_text())
+    manifest["steps"]["a"]["fingerprint"] = "made again"
+    (method.workdir / "manifest.json").write_text(json.dumps(manifest))
+    assert not current()
 
 
 def test_a_file_is_known_by_its_bytes_and_a_directory_by_its_files(tmp_path):

@@ -57,7 +57,7 @@ def steps_to_kill(workdir: Path, choose: random.Random) -> tuple[Iterator[str], 
 
     Every step comes once before any comes twice, so that few kills hit different steps.
     """
-    manifest = json.loads((workdir / "manifest.json").read_text())
+    manifest = json.loads((workdir / "manifest.json").read_text())["steps"]
     seconds = {step: manifest[step]["seconds"] for step in STEPS if step in manifest}
     order = sorted(seconds, key=lambda step: choose.expovariate(max(seconds[step], 1e-3)))
     return itertools.cycle(order), seconds

@@ -42,9 +42,10 @@ def _draw_fronts(comparison: Mapping[str, Any], pair: tuple[int, int], axes: Axe
         colour = OBJECTIVE_COLOURS[number % len(OBJECTIVE_COLOURS)]
         points, bars = points_with_bars(front["models"], pair)
         line = "none"
-        if len(comparison["objectives"]) == 2:  # only then do the models lie on one curve
+        preferences = [model["preference"] for model in front["models"]]
+        if len(comparison["objectives"]) == 2 and None not in preferences:  # they lie on one curve
             line = "-"
-            order = np.argsort(np.array(front["preferences"])[:, 0], kind="stable")
+            order = np.argsort(np.array(preferences)[:, 0], kind="stable")
             points, bars = points[order], bars[:, order]
         axes.errorbar(
             *points.T, xerr=bars[..., 0], yerr=bars[..., 1], color=colour, ls=line, lw=1.3,

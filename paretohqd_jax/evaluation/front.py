@@ -182,7 +182,7 @@ def model_summaries(
     return [
         {
             "label": policies[index].label,
-            "preference": policies[index].preference,
+            "preference": policies[index].preference and list(policies[index].preference),
             "mean_rewards": rewards[:, index].mean(axis=(0, 1)).tolist(),
             "standard_errors": standard_errors(rewards[:, index].mean(axis=0)).tolist(),
             "interval": interval(drawn_rewards[:, index]),

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from paretohqd_jax.steps.evaluation import evaluate_models
 from PIL import Image
 
 from paretohqd_jax.commands import run
@@ -18,6 +17,13 @@ from paretohqd_jax.data.rows import read_table, write_table
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.files import write_json
 from paretohqd_jax.pipeline import Output
+from paretohqd_jax.policies import (
+    Policies,
+    one_adapter_each,
+    preference_labels,
+    write_policies,
+)
+from paretohqd_jax.steps.evaluation import measure_policies
 
 OBJECTIVES = ["helpful", "brief"]
 PREFERENCES = [[0.0, 1.0], [0.5, 0.5], [1.0, 0.0]]
@@ -26,15 +32,22 @@ PREFERENCES = [[0.0, 1.0], [0.5, 0.5], [1.0, 0.0]]
 def finished_run(workdir, gain=0.0, prompts=range(10), preferences=PREFERENCES, seed=0):
     """A run whose stage 2 is better by 1 and by `gain` on both objectives."""
     random = np.random.default_rng(seed)
-    num_models = 1 + 2 * len(preferences)
-    strengths = [np.zeros(2)]
-    strengths += [np.array(weights) + stage for stage in (0, 1 + gain) for weights in preferences]
+    stages = ("stage1", "stage2")
+    families = {stage: one_adapter_each(stage, np.array(preferences)) for stage in stages}
+    labels = preference_labels(np.array(preferences))
+    told = {"source": "random:toy", "dtype": "float32", "prompt_format": "", "lora": {}}
+    policies = Policies(OBJECTIVES, told, dict.fromkeys(stages, labels), families)
+    write_policies(workdir / "policies.json", policies)
+    strengths = {"": 0.0, "stage1": 0.0, "stage2": 1 + gain}
     answers = [
-        {"adapter": adapter, "prompt": f"prompt {prompt}", "response": f"answer {adapter}",
-         "num_tokens": 7, "collapsed": "", "helpful": rewards[0], "brief": rewards[1]}
-        for adapter in range(num_models)
+        {"family": family, "policy": policy.label, "prompt": f"prompt {prompt}",
+         "response": f"answer of {policy.label}", "num_tokens": 7, "collapsed": "",
+         "helpful": rewards[0], "brief": rewards[1]}
+        for family, policy in policies.every()
         for prompt in prompts
-        for rewards in [strengths[adapter] + 0.1 * random.normal(size=2)]
+        for rewards in [
+            strengths[family] + np.array(policy.preference or (0, 0)) + 0.1 * random.normal(size=2)
+        ]
     ]  # fmt: skip
     rows = {"prompt": ["p"] * 4, "response": ["r"] * 4, "split": ["train"] * 3 + ["test"],
             "helpful": [0.0, 1.0, 2.0, 99.0], "brief": [2.0, 1.0, 0.0, 99.0]}  # fmt: skip
@@ -42,13 +55,9 @@ def finished_run(workdir, gain=0.0, prompts=range(10), preferences=PREFERENCES, 
     write_table(workdir / "evaluation/scores.parquet", pa.Table.from_pylist(answers))
     config = {"rewards": {"models": OBJECTIVES}, "evaluate": {"temperature": 1.0, "batch_size": 2}}
     write_json(workdir / "config.json", config)
-    outputs = [
-        Output(workdir / name, "") for name in ("scores.parquet", "evaluation/scores.parquet")
-    ]
-    evaluate_models(
-        workdir / "evaluation/points.json", workdir, *outputs,
-        objectives=OBJECTIVES, preferences=preferences,
-    )  # fmt: skip
+    names = ("policies.json", "scores.parquet", "evaluation/scores.parquet")
+    outputs = [Output(workdir / name, "", {}) for name in names]
+    measure_policies(workdir / "evaluation/points.json", workdir, *outputs, objectives=OBJECTIVES)
     return workdir
 
 
@@ -70,7 +79,7 @@ def damaged(runs):
     for name in names:
         shutil.copytree(runs / "plain", runs / name)
     write_json(runs / "no_points/evaluation/points.json", [])
-    write_json(runs / "text/evaluation/points.json", "objectives preferences fronts frames")
+    write_json(runs / "text/evaluation/points.json", "objectives frames")
     write_json(runs / "no_options/config.json", {"evaluate": {}})
     answers = read_table(runs / "plain/evaluation/scores.parquet")
     write_table(runs / "no_lengths/evaluation/scores.parquet", answers.drop_columns(["num_tokens"]))
@@ -131,10 +140,10 @@ def test_gains_above_the_base_model(capsys):
 
 
 def test_an_earlier_stage(runs):
-    first = compare("plain", "seed0", "--stage", "stage1")["fronts"]["seed0"]
+    first = compare("plain", "seed0", "--family", "stage1")["fronts"]["seed0"]
     np.testing.assert_allclose(first["models"][0]["mean_rewards"], [0, 1], atol=0.1)
     with pytest.raises(InputError, match="plain: has no 'stage3'; use one of stage1, stage2"):
-        compare("plain", "--stage", "stage3")
+        compare("plain", "--family", "stage3")
 
 
 def test_a_file_is_no_folder_to_write_to():
@@ -194,8 +203,8 @@ def test_other_sampling_is_told(runs, caplog):
     [
         (["plain", "plain"], "another run is called 'plain'"),
         (["=plain"], "write .NAME=.DIR"),
-        (["nowhere"], "nowhere/evaluation/points.json: cannot be read .*; is that a finished run"),
-        (["no_points"], "no_points/evaluation/points.json: has no objectives, preferences, fronts"),
+        (["nowhere"], "nowhere/policies.json: no such file; the run's models are not trained yet"),
+        (["no_points"], "no_points/evaluation/points.json: has no objectives, frames"),
         (["text"], "text/evaluation/points.json: cannot be read"),
         (["no_options"], "no_options/config.json: has no rewards; is that a finished run"),
         (["no_lengths"], "no_lengths/evaluation/scores.parquet: no column 'num_tokens'"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import re
 import shutil
@@ -11,27 +10,32 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from paretohqd_jax.methods.alignment import adapter_names
-from paretohqd_jax.steps.base_model import BaseModel
-from paretohqd_jax.methods.steps import checkpoint_meta
 
 from configs.toy import get_config
-from paretohqd_jax import chat_command
+from paretohqd_jax.commands import chat as chat_command
 from paretohqd_jax.files import write_json
 from paretohqd_jax.main import console
-from paretohqd_jax.methods import base
-from paretohqd_jax.methods.paretohqd import STEPS
 from paretohqd_jax.models.llama import Llama
 from paretohqd_jax.models.lora import LoraConfig, init_adapters
 from paretohqd_jax.models.tokenizer import load_tokenizer
 from paretohqd_jax.models.weights import RANDOM_TOY, load_config, load_pretrained
 from paretohqd_jax.pareto import preference_grid
+from paretohqd_jax.pipeline import LAYOUT
+from paretohqd_jax.policies import (
+    Policies,
+    one_adapter_each,
+    preference_labels,
+    write_policies,
+)
 from paretohqd_jax.sampling.decoder import decode
 from paretohqd_jax.sampling.sampler import SamplingConfig
 from paretohqd_jax.sampling.streaming import INCOMPLETE, stream_response
+from paretohqd_jax.steps import base_model
+from paretohqd_jax.steps.base_model import BaseModel
+from paretohqd_jax.steps.training import checkpoint_meta
 from paretohqd_jax.training.checkpoints import checkpoint_manager, save
 
-GOLDEN = Path(__file__).parent / "models" / "golden"
+GOLDEN = Path(__file__).parents[1] / "models" / "golden"
 
 
 @pytest.fixture(scope="module")
@@ -54,9 +58,18 @@ def finished(tmp_path_factory, adapters):
     workdir = tmp_path_factory.mktemp("run")
     config = get_config()
     write_json(workdir / "config.json", config.to_dict())
-    write_json(workdir / "manifest.json", {step: {} for step in STEPS})
+    record = {"fingerprint": "stage2", "inputs": []}
+    steps = {"stage2": record, "policies": {"fingerprint": "policies", "inputs": ["stage2"]}}
+    write_json(workdir / "manifest.json", {"layout": LAYOUT, "steps": steps})
     model = BaseModel(RANDOM_TOY, "float32", "none", "", LoraConfig(**config.lora))
-    meta = checkpoint_meta(model, adapter_names(preference_grid(4)))
+    labels = preference_labels(preference_grid(4))
+    family = one_adapter_each("stage2", preference_grid(4))
+    told = {"source": RANDOM_TOY, "dtype": "float32", "prompt_format": config.data.prompt_format,
+            "lora": config.lora.to_dict()}  # fmt: skip
+    objectives = ["brief", "configs.toy:vowels"]
+    policies = Policies(objectives, told, {"stage2": labels}, {"stage2": family})
+    write_policies(workdir / "policies.json", policies)
+    meta = checkpoint_meta(model, labels)
     with checkpoint_manager(workdir / "stage2", 1) as manager:
         save(manager, 1, {"adapters": adapters}, meta, force=True)
     return workdir
@@ -68,12 +81,11 @@ def workdir(tmp_path, finished):
     return shutil.copytree(finished, tmp_path / "run")
 
 
-def edit_config(workdir, **changes):
-    values = json.loads((workdir / "config.json").read_text())
-    for name, value in changes.items():
-        group, option = name.split("__")
-        values[group][option] = value
-    write_json(workdir / "config.json", values)
+def edit_policy(workdir, **changes):
+    """Changes the policy that serves 1,0."""
+    values = json.loads((workdir / "policies.json").read_text())
+    values["families"]["stage2"][-1] |= changes
+    write_json(workdir / "policies.json", values)
 
 
 def run(capsys, *argv):
@@ -91,20 +103,29 @@ def error_line(capsys, *argv):
 
 
 def test_chat_answers_one_prompt(finished, params, capsys, monkeypatch):
-    monkeypatch.setattr(base, "load_pretrained", lambda *_: (None, params))  # each time takes long
+    monkeypatch.setattr(
+        base_model, "load_pretrained", lambda *_: (None, params)
+    )  # each time takes long
 
     def answer(preference, *options):
         chat = ("chat", "--workdir", finished, "--prompt", "sing 3", "--preference", preference)
         return run(capsys, *chat, *options)
 
     trained = answer("0.33,0.67")
-    assert len(trained.out) > 3 and "0.33,0.67 (brief, configs.toy:vowels)" in trained.err
+    assert (
+        len(trained.out) > 3
+        and "w0.33_0.67: stage2/w0.33_0.67 (brief, configs.toy:vowels)" in trained.err
+    )
     assert "nearest" not in trained.err
     nearest = answer("0.4,0.6")
     assert nearest.out == trained.out
-    assert "not trained, served by the nearest, 0.3333,0.6667" in nearest.err
+    assert "0.4,0.6 was not trained, served by the nearest, w0.33_0.67" in nearest.err
     between = answer("0.4,0.6", "--interpolate")
-    assert "0.8 of 0.3333,0.6667 + 0.2 of 0.6667,0.3333" in between.err
+    assert "0.8 of stage2/w0.33_0.67 + 0.2 of stage2/w0.67_0.33" in between.err
+    labelled = run(
+        capsys, "chat", "--workdir", finished, "--prompt", "sing 3", "--policy", "stage2/w0.33_0.67"
+    )
+    assert labelled.out == trained.out
     greedy = answer("0.33,0.67", "--temperature", "0", "--seed", "2")
     again = answer("0.33,0.67", "--temperature", "0", "--max-new-tokens", "24")
     other = answer("0.33,0.67", "--seed", "2")
@@ -166,7 +187,9 @@ def test_a_conversation(finished, capsys, monkeypatch):
 
 
 def test_a_conversation_that_is_remembered(workdir, capsys, monkeypatch):
-    edit_config(workdir, data__prompt_format="chat")
+    values = json.loads((workdir / "policies.json").read_text())
+    values["base"]["prompt_format"] = "chat"
+    write_json(workdir / "policies.json", values)
     told, said, _ = converse(capsys, monkeypatch, workdir, "a", "stop me", "b")
     assert [exchanges for _, _, exchanges in told] == [[], [("a", "A")], [("a", "A")]]
     assert "on its own" not in said.out
@@ -228,23 +251,29 @@ def spoil(workdir, what):
         (workdir / "config.json").unlink()
     elif what == "config.json is damaged":
         (workdir / "config.json").write_text("{")
-    elif what == "an option of another version":
-        values = json.loads((workdir / "config.json").read_text())
-        write_json(workdir / "config.json", values | {"kindness": 1})
-    elif what == "another method":
-        values = json.loads((workdir / "config.json").read_text())
-        write_json(workdir / "config.json", values | {"method": "reward_model"})
-    elif what == "stage 2 is not done":
-        done = itertools.takewhile(lambda step: step != "stage2", STEPS)
-        write_json(workdir / "manifest.json", {step: {} for step in done})
-    elif what == "nothing is done":
-        (workdir / "manifest.json").unlink()
+    elif what == "a run of another kind":
+        write_json(workdir / "config.json", {"method": "reward_model"})
+    elif what == "policies are not named yet":
+        (workdir / "policies.json").unlink()
+    elif what == "another version":
+        write_json(workdir / "manifest.json", {"score": {}, "stage2": {}})
     elif what == "manifest.json is damaged":
         write_json(workdir / "manifest.json", None)
+    elif what == "policies.json is cut off":
+        text = (workdir / "policies.json").read_text()
+        (workdir / "policies.json").write_text(text[: len(text) // 2])
+    elif what == "a policy of no adapter":
+        edit_policy(workdir, adapters=["stage2/w9"])
+    elif what == "weights of 0.7":
+        edit_policy(workdir, weights=[0.7])
+    elif what == "mixed logits":
+        edit_policy(workdir, combine="logits")
     elif what == "the checkpoint is gone":
         shutil.rmtree(workdir / "stage2")
     elif what == "another rank":
-        edit_config(workdir, lora__rank=5)
+        values = json.loads((workdir / "policies.json").read_text())
+        values["base"]["lora"]["rank"] = 5
+        write_json(workdir / "policies.json", values)
 
 
 @pytest.mark.parametrize(
@@ -252,11 +281,14 @@ def spoil(workdir, what):
     [
         ("config.json is gone", "config.json: cannot be read"),
         ("config.json is damaged", "config.json: cannot be read"),
-        ("an option of another version", 'config.json: cannot be read (\'Key "kindness" does not'),
-        ("another method", "is a run of 'reward_model', which has no model per preference"),
-        ("stage 2 is not done", "step stage2 of the run is not done"),
-        ("nothing is done", "step score of the run is not done"),
-        ("manifest.json is damaged", "step score of the run is not done"),
+        ("a run of another kind", "is no run that aligns a language model"),
+        ("policies are not named yet", "policies.json: no such file; the run's models are not"),
+        ("another version", "is a run directory of layout 1, made by another version"),
+        ("manifest.json is damaged", "manifest.json: damaged"),
+        ("policies.json is cut off", "policies.json: damaged"),
+        ("a policy of no adapter", "stage2/w1.00_0.00: there is no adapter 'stage2/w9'; there are"),
+        ("weights of 0.7", "stage2/w1.00_0.00: its weights (0.7,) do not sum to 1"),
+        ("mixed logits", "policy w1.00_0.00 mixes the logits of several adapters"),
         ("the checkpoint is gone", "stage2: holds no checkpoint"),
         ("another rank", "the checkpoint was made with lora="),
     ],
@@ -265,8 +297,6 @@ def test_run_directories_that_cannot_serve(workdir, capsys, what, message):
     spoil(workdir, what)
     line = error_line(capsys, "chat", "--workdir", workdir, "--preference=1,0", "--prompt=a")
     assert message in line and len(line) < 500
-    if "of the run is not done" in message:
-        assert f"python -m paretohqd_jax.main --config=... --workdir={workdir}" in line
 
 
 @pytest.mark.parametrize(
@@ -287,8 +317,9 @@ def test_a_run_that_is_at_work_again_is_noticed(workdir, capsys, monkeypatch):
     assert "a run there is not finished; these are the models before it" in said.err
 
 
-def test_options_that_a_run_had_not_yet_have_their_defaults(workdir, capsys, monkeypatch):
-    values = json.loads((workdir / "config.json").read_text())
-    del values["select"], values["evaluate"]["top_k"]
-    write_json(workdir / "config.json", values)
-    assert converse(capsys, monkeypatch, workdir, "a")[0] == [(0, "a", [])]
+def test_models_of_a_run_that_began_again_are_noticed(workdir, capsys, monkeypatch):
+    manifest = json.loads((workdir / "manifest.json").read_text())
+    manifest["steps"]["stage2"]["fingerprint"] = "trained again"
+    write_json(workdir / "manifest.json", manifest)
+    _, said, _ = converse(capsys, monkeypatch, workdir)
+    assert "a run there is not finished; these are the models before it" in said.err

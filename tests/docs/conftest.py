@@ -14,7 +14,7 @@ from pages import ROOT
 
 from paretohqd_jax.data.rows import write_table
 from paretohqd_jax.main import console
-from paretohqd_jax.methods import alignment
+from paretohqd_jax.steps import task
 from paretohqd_jax.training.mesh import make_mesh
 
 
@@ -51,7 +51,7 @@ def files(tmp_path_factory) -> Path:
     (folder / "instructions.jsonl").write_text(json.dumps(told))
     with pytest.MonkeyPatch.context() as patch:  # more devices compile for longer
         one = make_mesh(devices=jax.devices()[:1])
-        patch.setattr(alignment, "make_mesh", lambda **_: one)
+        patch.setattr(task, "make_mesh", lambda **_: one)
         run_toys(folder / "run")
     return folder
 

@@ -9,6 +9,7 @@ import pytest
 
 from paretohqd_jax.evaluation.front import ModelResponses, evaluate_fronts
 from paretohqd_jax.pareto import preference_grid, select
+from paretohqd_jax.policies import BASE, one_adapter_each
 
 
 def made_up_run(objectives, num_preferences):
@@ -17,18 +18,20 @@ def made_up_run(objectives, num_preferences):
     preferences = np.asarray(preference_grid(num_preferences, num_objectives))
     rewards = random.normal(size=(60, num_objectives))
 
-    def model(mean):
+    def model(policy, mean):
         causes = random.choice(["", "", "short", "loop"], 8).tolist()
         rewards = random.normal(mean, 0.5, size=(8, num_objectives))
-        return ModelResponses(rewards, causes, [f"word {i}" for i in range(8)], [3] * 8)
+        return ModelResponses(policy, rewards, causes, [f"word {i}" for i in range(8)], [3] * 8)
 
     fronts = {
-        f"stage{stage}": [model(stage * (weights - 0.4)) for weights in preferences]
+        f"stage{stage}": [
+            model(policy, stage * (np.array(policy.preference) - 0.4))
+            for policy in one_adapter_each(f"stage{stage}", preferences)
+        ]
         for stage in (1, 2)
     }
-    evaluation = evaluate_fronts(
-        objectives, preferences, fronts, model(np.zeros(num_objectives)), rewards
-    )
+    base = model(BASE, np.zeros(num_objectives))
+    evaluation = evaluate_fronts(objectives, fronts, base, rewards)
     return SimpleNamespace(
         objectives=objectives,
         preferences=preferences,

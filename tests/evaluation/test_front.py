@@ -18,6 +18,7 @@ from paretohqd_jax.evaluation.front import (
     standard_errors,
     steerability,
 )
+from paretohqd_jax.policies import BASE, Policy, one_adapter_each
 
 
 def unit_frame(reference):
@@ -120,18 +121,19 @@ def evaluation():
     preferences = np.array([(0.0, 1.0), (0.5, 0.5), (1.0, 0.0)])
     noise = np.array([(-0.1, 0.3), (0.1, -0.3)])  # two prompts, mean 0
 
-    def model(point, causes=("", "")):
+    def model(policy, point, causes=("", "")):
         rewards = (noise + point).astype(np.float32)
-        return ModelResponses(rewards, causes, ["a b a b", "c"], [5, 2])
+        return ModelResponses(policy, rewards, causes, ["a b a b", "c"], [5, 2])
 
+    points = {"stage1": [(0, 2), (0.5, 1), (1, 1.5)], "stage2": [(0, 4), (2, 3), (3, 0)]}
+    causes = {"stage1": [("", "")] * 3, "stage2": [("short", ""), ("", ""), ("loop", "loop")]}
     fronts = {
-        "stage1": [model((0, 2)), model((0.5, 1)), model((1, 1.5))],
-        "stage2": [model((0, 4), ("short", "")), model((2, 3)), model((3, 0), ("loop", "loop"))],
+        stage: list(map(model, one_adapter_each(stage, preferences), points[stage], causes[stage]))
+        for stage in points
     }
     training_rewards = np.array([(0.0, 0.0), (2.0, 2.0), (0.0, 2.0), (2.0, 0.0)])  # mean 1, std 1
-    return evaluate_fronts(
-        ["short", "kind"], preferences, fronts, model((0, 1), ("loop", "")), training_rewards
-    )
+    base = model(BASE, (0, 1), ("loop", ""))
+    return evaluate_fronts(["short", "kind"], fronts, base, training_rewards)
 
 
 def test_evaluation_of_every_model(evaluation):
@@ -141,7 +143,13 @@ def test_evaluation_of_every_model(evaluation):
     np.testing.assert_allclose(stage1["models"][1]["standard_errors"], [0.1, 0.3], rtol=1e-6)
     np.testing.assert_allclose(evaluation["base"]["mean_rewards"], [0, 1], atol=1e-6)
     assert evaluation["objectives"] == ["short", "kind"]
-    assert evaluation["preferences"] == [[0.0, 1.0], [0.5, 0.5], [1.0, 0.0]]
+    assert [model["label"] for model in stage2["models"]] == [
+        "w0.00_1.00",
+        "w0.50_0.50",
+        "w1.00_0.00",
+    ]
+    preferences = [model["preference"] for model in stage2["models"]]
+    assert preferences == [[0.0, 1.0], [0.5, 0.5], [1.0, 0.0]]
     assert evaluation["num_prompts"] == 2
 
 
@@ -210,3 +218,20 @@ def test_collapse_by_cause(evaluation):
 
 def test_evaluation_is_json_without_nan(evaluation):
     assert json.loads(json.dumps(evaluation, allow_nan=False)) == evaluation
+
+
+def test_policies_without_preferences_are_measured_but_not_steered():
+    rewards = np.array([(0.0, 1.0), (1.0, 0.0)])
+
+    def model(policy, gain):
+        return ModelResponses(policy, rewards + gain, ["", ""], ["a", "b"], [1, 1])
+
+    fronts = {
+        "thresholds": [model(Policy("b=0.5"), 1.0), model(Policy("b=0.9"), 2.0)],
+        "one": [model(Policy("w0.50_0.50", (0.5, 0.5)), 1.0)],
+    }
+    result = evaluate_fronts(["short", "kind"], fronts, model(BASE, 0.0), rewards)
+    for front in result["fronts"].values():
+        assert front["steerability"] is None and front["hypervolume"]["z-score"] > 0
+    assert [m["label"] for m in result["fronts"]["thresholds"]["models"]] == ["b=0.5", "b=0.9"]
+    assert [m["preference"] for m in result["fronts"]["thresholds"]["models"]] == [None, None]

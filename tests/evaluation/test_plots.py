@@ -63,13 +63,24 @@ def test_joined_in_order_of_weight_even_if_preferences_come_in_another(run):
         stage: front | {"models": [front["models"][index] for index in order]}
         for stage, front in run.evaluation["fronts"].items()
     }
-    shuffled = run.evaluation | {
-        "fronts": fronts,
-        "preferences": run.preferences[order].tolist(),
-    }
+    shuffled = run.evaluation | {"fronts": fronts}
     _, drawn = lines(plots.model_panels(shuffled, run.rewards)[0])
     models = run.evaluation["fronts"]["stage2"]["models"]
     assert has(drawn, [model["mean_rewards"] for model in models], color=plots.SOFT_INK)
+
+
+def test_models_without_preferences_bear_their_labels(run):
+    named = [
+        model | {"label": f"b={number}", "preference": None}
+        for number, model in enumerate(run.evaluation["fronts"]["stage2"]["models"])
+    ]
+    front = run.evaluation["fronts"]["stage2"] | {"models": named}
+    evaluation = run.evaluation | {"fronts": {"thresholds": front}}
+    axes, drawn = lines(plots.model_panels(evaluation, run.rewards)[0])
+    assert [text.get_text() for text in axes.texts] == ["b=0", "b=1", "b=2"]
+    assert not has(drawn, [model["mean_rewards"] for model in named])  # no curve through them
+    colours = plots.model_colours([None, (0.5, 0.5), None])
+    assert len(np.unique(colours, axis=0)) == 3
 
 
 def test_the_picture_is_zoomed_to_all_models(run):
@@ -115,9 +126,9 @@ def test_many_rows_are_thinned_but_pool_and_selection_are_not(run):
 
 
 def test_png_is_whole_and_the_same_bytes_every_time(run, tmp_path):
-    arguments = (run.objectives, run.preferences, run.rewards, run.selection, run.evaluation)
     for name in ("a.png", "b.png"):
-        plots.plot_front(tmp_path / name, *arguments)
+        selection, models = panels_of(run)
+        plots.plot_panels(tmp_path / name, selection + models, 2)
     first, second = ((tmp_path / name).read_bytes() for name in ("a.png", "b.png"))
     assert first == second
     assert Image.open(io.BytesIO(first)).size == (1872, 828)
@@ -126,7 +137,8 @@ def test_png_is_whole_and_the_same_bytes_every_time(run, tmp_path):
 
 def test_selection_alone_and_a_name_with_dollars(run, tmp_path):
     names = ["$\\nosuchcommand$", "$x"]
-    plots.plot_front(tmp_path / "a.png", names, run.preferences, run.rewards, run.selection)
+    panels = plots.selection_panels(names, run.preferences, run.rewards, run.selection)
+    plots.plot_panels(tmp_path / "a.png", panels, 2)
     assert Image.open(tmp_path / "a.png").size == (936, 828)
 
 

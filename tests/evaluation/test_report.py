@@ -11,13 +11,15 @@ import pytest
 from PIL import Image
 
 from paretohqd_jax.evaluation.answers import Answer, Sample
-from paretohqd_jax.evaluation.report import Effort, number, percent, write_report
+from paretohqd_jax.evaluation.report import Effort, SelectedRows, number, percent, write_report
 
 VOID = {"meta", "img", "br", "link", "input"}
 LOSSES = np.linspace(2, 1, 30).reshape(3, 10)
+COLOURS = np.linspace(0, 1, 9).reshape(3, 3)
 EFFORT = Effort(
-    {"stage1": LOSSES, "stage2": LOSSES[:, :5]}, {"score": 10.0, "stage1": 90.0}, 4, "TPU v5p"
-)
+    {"stage1": LOSSES, "stage2": LOSSES[:, :5]}, {"stage1": COLOURS, "stage2": COLOURS},
+    {"score": 10.0, "stage1": 90.0}, 4, "TPU v5p",
+)  # fmt: skip
 ATTACK = "<script>alert('&amp;')</script><b>\"bold\""
 
 
@@ -68,11 +70,15 @@ def samples_of(run, response="stage {stage} model {model} says hello"):
     ]
 
 
+def selected(run):
+    return SelectedRows(run.preferences, run.rewards, run.selection)
+
+
 @pytest.fixture(scope="module")
 def report_path(run, tmp_path_factory):
     path = tmp_path_factory.mktemp("report") / "report.html"
     write_report(
-        path, run.evaluation, run.rewards, run.selection, samples_of(run), {"model": "tiny Llama"},
+        path, run.evaluation, run.rewards, samples_of(run), {"model": "tiny Llama"}, selected(run),
         EFFORT,
     )  # fmt: skip
     return path
@@ -136,7 +142,7 @@ def test_the_numbers_at_the_top_are_of_the_last_stage(page, run):
 def test_the_steerability_at_the_top_is_the_lowest(run, tmp_path):
     stage2 = run.evaluation["fronts"]["stage2"] | {"steerability": [0.75, -0.25]}
     evaluation = run.evaluation | {"fronts": {**run.evaluation["fronts"], "stage2": stage2}}
-    write_report(tmp_path / "a.html", evaluation, run.rewards, run.selection, [], {})
+    write_report(tmp_path / "a.html", evaluation, run.rewards, [], {})
     text = Page(tmp_path / "a.html").text
     start = text.index("Steerability (lowest)")
     assert text[start + 1 : start + 3] == ["\u22120.25", "brief: 0.75, positivity: \u22120.25"]
@@ -186,13 +192,14 @@ def answers_of(page):
 
 def test_every_answer_is_there_for_the_slider(page, run):
     data = answers_of(page)
-    assert data["positions"] == [
-        "brief 0.00, positivity 1.00", "brief 0.50, positivity 0.50", "brief 1.00, positivity 0.00"
-    ]  # fmt: skip
     for stage in (1, 2):
+        assert data[f"stage{stage}"]["positions"] == [
+            "brief 0.00, positivity 1.00", "brief 0.50, positivity 0.50",
+            "brief 1.00, positivity 0.00",
+        ]  # fmt: skip
         for model in range(3):
             expected = [f"stage {stage} model {model} says hello", [stage + 0.25] * 2, ""]
-            assert data["stages"][f"stage{stage}"][model] == [expected, expected]
+            assert data[f"stage{stage}"]["answers"][model] == [expected, expected]
     [slider] = [one for one in page.all("input") if one["type"] == "range"]
     assert (slider["min"], slider["max"], slider["value"]) == ("0", "2", "1")
     radios = [one for one in page.all("input") if one["type"] == "radio"]
@@ -214,53 +221,88 @@ def test_without_scripts_the_middle_preference_is_shown_beside_the_base_model(pa
 
 def test_the_slider_runs_by_weight_of_the_first_objective(run, tmp_path):
     order = [2, 0, 1]
-    evaluation = run.evaluation | {"preferences": run.preferences[order].tolist()}
-    arguments = (evaluation, run.rewards, run.selection, samples_of(run), {})
-    write_report(tmp_path / "a.html", *arguments)
-    data = answers_of(Page(tmp_path / "a.html"))
+    stage1 = run.evaluation["fronts"]["stage1"]
+    models = [stage1["models"][model] for model in order]
+    fronts = run.evaluation["fronts"] | {"stage1": stage1 | {"models": models}}
+    write_report(
+        tmp_path / "a.html", run.evaluation | {"fronts": fronts}, run.rewards, samples_of(run), {}
+    )
+    data = answers_of(Page(tmp_path / "a.html"))["stage1"]
     assert data["positions"][0] == "brief 0.00, positivity 1.00"
-    assert data["stages"]["stage1"][0][0][0] == "stage 1 model 1 says hello"
-    assert data["stages"]["stage1"][2][0][0] == "stage 1 model 0 says hello"
+    assert data["answers"][0][0][0] == "stage 1 model 1 says hello"
+    assert data["answers"][2][0][0] == "stage 1 model 0 says hello"
 
 
 def test_texts_of_data_are_escaped(run, tmp_path):
     path = tmp_path / "report.html"
     evaluation = run.evaluation | {"objectives": [ATTACK, "positivity"]}
     samples = [Sample(ATTACK, Answer(ATTACK, [0, 0], ATTACK), samples_of(run, ATTACK)[0].fronts)]
-    arguments = (evaluation, run.rewards, run.selection, samples, {ATTACK: ATTACK})
-    write_report(path, *arguments, heading=ATTACK)
+    facts = {"method": ATTACK, ATTACK: ATTACK}
+    write_report(path, evaluation, run.rewards, samples, facts, selected(run))
     page = Page(path)
     assert len(page.all("script")) == 2  # ours
     assert path.read_text("utf-8").lower().count("<script") == 2
     assert not any("bold" in name for _, attributes in page.tags for name in attributes)
     assert page.text.count(ATTACK) > 10
-    assert answers_of(page)["stages"]["stage1"][0][0][0] == ATTACK
+    assert answers_of(page)["stage1"]["answers"][0][0][0] == ATTACK
 
 
 def test_three_objectives(run_of_three_objectives, tmp_path):
     run, path = run_of_three_objectives, tmp_path / "report.html"
-    write_report(path, run.evaluation, run.rewards, run.selection, samples_of(run), {})
+    write_report(path, run.evaluation, run.rewards, samples_of(run), {}, selected(run))
     page = Page(path)
     assert len(page.all("img")) == 6
     assert page.text.count("0.50 / 0.50 / 0.00") == 3  # in three tables
     names = "helpful 0.50, harmless 0.50, humour 0.00"
-    assert names in answers_of(page)["positions"]
+    assert names in answers_of(page)["stage2"]["positions"]
 
 
 def test_empty_response_no_samples_no_facts(run, tmp_path):
     path = tmp_path / "report.html"
-    arguments = (run.evaluation, run.rewards, run.selection)
-    write_report(path, *arguments, samples_of(run, " \n"), {})
+    write_report(path, run.evaluation, run.rewards, samples_of(run, " \n"), {})
     assert Page(path).text.count("(empty response)") == 2
-    write_report(path, *arguments, [], {})
+    write_report(path, run.evaluation, run.rewards, [], {})
     text = Page(path).text
     assert not {"How the answers change", "The run", "Training and time"} & set(text)
+
+
+def test_families_of_other_models_are_on_the_same_page(run, tmp_path):
+    """Two adapters without preferences that three mixtures were made of."""
+    stage1, stage2 = run.evaluation["fronts"].values()
+    parts = [
+        model | {"label": name, "preference": None}
+        for name, model in zip(("kind", "short"), stage1["models"], strict=False)
+    ]
+    fronts = {
+        "objectives": stage1 | {"models": parts, "steerability": None}, "mixtures": stage2,
+    }  # fmt: skip
+    samples = [
+        Sample(
+            s.prompt, s.base, {"objectives": s.fronts["stage1"][:2], "mixtures": s.fronts["stage2"]}
+        )
+        for s in samples_of(run)
+    ]
+    path = tmp_path / "a.html"
+    write_report(path, run.evaluation | {"fronts": fronts}, run.rewards, samples, {"method": "M"})
+    page = Page(path)
+    assert "M · report of a run" in page.text and len(page.all("img")) == 1
+    shown = " ".join(page.text)
+    for model in (*parts, *stage2["models"]):
+        assert f"{number(model['mean_rewards'][0])} [{number(model['interval'][0][0])}" in shown
+    data = answers_of(page)
+    assert data["objectives"]["positions"] == ["kind", "short"]
+    assert len(data["mixtures"]["positions"]) == 3
+    alone = {"parts": fronts["objectives"]}
+    write_report(path, run.evaluation | {"fronts": alone}, run.rewards, [], {})
+    text = Page(path).text
+    start = text.index("Steerability")
+    assert text[start + 1 : start + 3] == ["\u2013", "these models have no preferences"]
 
 
 def test_same_bytes_every_time(run, report_path, tmp_path):
     path = tmp_path / "again.html"
     write_report(
-        path, run.evaluation, run.rewards, run.selection, samples_of(run), {"model": "tiny Llama"},
+        path, run.evaluation, run.rewards, samples_of(run), {"model": "tiny Llama"}, selected(run),
         EFFORT,
     )  # fmt: skip
     assert path.read_bytes() == report_path.read_bytes()

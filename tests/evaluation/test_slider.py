@@ -42,7 +42,7 @@ def page(run, tmp_path_factory):
         )
         for prompt in range(NUM_PROMPTS)
     ]
-    write_report(path, run.evaluation, run.rewards, run.selection, samples, {})
+    write_report(path, run.evaluation, run.rewards, samples, {})
     return path
 
 

@@ -12,7 +12,7 @@ from test_distributed_run import metrics
 
 from paretohqd_jax.data.rows import read_table
 from paretohqd_jax.main import console
-from paretohqd_jax.methods import alignment
+from paretohqd_jax.steps import task
 from paretohqd_jax.training.mesh import make_mesh
 
 ROOT = Path(__file__).parents[2]
@@ -29,7 +29,7 @@ def on_one_device(tmp_path_factory):
     path = tmp_path_factory.mktemp("one")
     with pytest.MonkeyPatch.context() as patch:
         one = make_mesh(devices=jax.devices()[:1])
-        patch.setattr(alignment, "make_mesh", lambda **_: one)
+        patch.setattr(task, "make_mesh", lambda **_: one)
         run_toy(path, *SHORT)
     return path
 
@@ -45,9 +45,9 @@ def on_eight(tmp_path_factory):
     ("file", "columns"),
     [
         ("selection/stage1.parquet", ("preference_id", "row_id")),
-        ("generated.parquet", ("prompt", "representative", "response")),
+        ("generated.parquet", ("prompt", "policy", "response")),
         ("selection/stage2.parquet", ("preference_id", "row_id")),
-        ("evaluation/responses.parquet", ("prompt", "adapter", "response")),
+        ("evaluation/responses.parquet", ("prompt", "family", "policy", "response")),
     ],
 )
 def test_eight_devices_select_and_say_what_one_does(on_one_device, on_eight, file, columns):

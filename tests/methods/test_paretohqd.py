@@ -9,18 +9,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from paretohqd_jax.methods.alignment import adapter_names
 from safetensors.numpy import load_file
 
 from paretohqd_jax.data.rows import read_table
 from paretohqd_jax.main import console
 from paretohqd_jax.methods.paretohqd import STEPS
 from paretohqd_jax.pareto import preference_grid, representatives, select
+from paretohqd_jax.policies import preference_labels, read_policies
 from paretohqd_jax.training.checkpoints import load_adapters
 
 ROOT = Path(__file__).parents[2]
 OBJECTIVES = ("brief", "configs.toy:vowels")
 PREFERENCES = preference_grid(4)
+LABELS = preference_labels(PREFERENCES)
 K, NUM_TEST_PROMPTS, NUM_MODELS = 12, 6, 9
 
 META = {
@@ -29,7 +30,7 @@ META = {
         "rank": 4, "alpha": 8.0, "dropout": 0.05,
         "targets": ["q_proj", "v_proj", "o_proj", "down_proj"],
     },
-    "adapters": adapter_names(PREFERENCES),
+    "adapters": LABELS,
 }  # fmt: skip
 
 
@@ -54,11 +55,12 @@ def rewards_of(table):
 
 
 def test_the_run_directory_is_what_the_guide_shows(workdir):
-    done = json.loads((workdir / "manifest.json").read_text())
+    done = json.loads((workdir / "manifest.json").read_text())["steps"]
     assert {*done} == {*STEPS} - {"reference"}  # the rows bring no scores along
     files = {str(path.relative_to(workdir)) for path in workdir.rglob("*") if path.is_file()}
     assert files >= {
-        "config.json", "scores.parquet", "selection/stage1.parquet", "selection/stage2.parquet",
+        "config.json", "scores.parquet", "policies.json", "selection/stage1.parquet",
+        "selection/stage2.parquet",
         "generated.parquet", "evaluation/responses.parquet", "evaluation/points.json",
         "report/front.png", "report/report.html", "adapters/w0.33_0.67/adapter_config.json",
         "adapters/w0.33_0.67/adapter_model.safetensors",
@@ -91,7 +93,7 @@ def test_held_out_prompts_are_seen_by_the_evaluation_alone(workdir):
     assert set(column(answers, "prompt")) == held_out
     generated = read_table(workdir / "generated.parquet")
     assert not held_out & set(column(generated, "prompt"))
-    assert set(column(generated, "representative")) == set(representatives(PREFERENCES))
+    assert set(column(generated, "policy")) == {LABELS[i] for i in representatives(PREFERENCES)}
     assert len(representatives(PREFERENCES)) == 3
     pairs = list(zip(column(generated, "prompt"), column(generated, "response"), strict=True))
     assert len(set(pairs)) == len(pairs)
@@ -103,8 +105,11 @@ def test_the_points_are_the_means_of_the_scored_answers(workdir):
     fronts = (points["fronts"][stage]["models"] for stage in ("stage1", "stage2"))
     models = [points["base"], *itertools.chain(*fronts)]
     assert len(models) == NUM_MODELS and points["num_prompts"] == NUM_TEST_PROMPTS
-    for number, model in enumerate(models):
-        rows = column(answers, "adapter") == number
+    every = read_policies(workdir / "policies.json").every()
+    for (family, policy), model in zip(every, models, strict=True):
+        own = (column(answers, "family") == family) & (column(answers, "policy") == policy.label)
+        rows = np.flatnonzero(own)
+        assert (model["label"], rows.size) == (policy.label, NUM_TEST_PROMPTS)
         np.testing.assert_allclose(model["mean_rewards"], rewards_of(answers)[rows].mean(axis=0))
         collapsed = column(answers, "collapsed")[rows] != ""
         np.testing.assert_allclose(model["collapse"]["total"], collapsed.mean())
@@ -125,7 +130,7 @@ def test_stage_2_goes_on_from_stage_1(workdir):
 
 def test_the_exported_adapters_are_those_of_stage_2(workdir):
     adapters = load_adapters(workdir / "stage2", META)
-    for index, name in enumerate(adapter_names(PREFERENCES)):
+    for index, name in enumerate(LABELS):
         tensors = load_file(workdir / "adapters" / name / "adapter_model.safetensors")
         lora_a = tensors["base_model.model.model.layers.1.self_attn.q_proj.lora_A.weight"]
         np.testing.assert_array_equal(lora_a, adapters["layers"]["q_proj"]["a"][index, 1].T)
@@ -179,7 +184,7 @@ def test_adapters_of_another_run_are_refused(workdir, capsys, tmp_path):
     other = tmp_path / "other"
     shutil.copytree(workdir, other)
     manifest = json.loads((other / "manifest.json").read_text())
-    del manifest["generate"]
+    del manifest["steps"]["generate"]
     (other / "manifest.json").write_text(json.dumps(manifest))
     [meta] = (other / "stage1").glob("40/meta/metadata")
     meta.write_text(meta.read_text().replace('"rank": 4', '"rank": 8'))
@@ -195,7 +200,9 @@ def test_adapters_of_another_run_are_refused(workdir, capsys, tmp_path):
     assert "cannot be read" in capsys.readouterr().err
 
 
-def test_names_of_adapters_are_distinct_and_safe():
-    assert adapter_names(PREFERENCES)[:2] == ["w0.00_1.00", "w0.33_0.67"]
-    close = adapter_names(np.array([[0.501, 0.499], [0.502, 0.498]]))
-    assert len(set(close)) == 2
+def test_the_toy_selects_and_answers_what_it_always_did(workdir):
+    """Of a package before policies and steps had rooms of their own; on any CPU."""
+    golden = json.loads((Path(__file__).parent / "toy_run.json").read_text())
+    for stage in ("stage1", "stage2"):
+        selection = read_table(workdir / "selection" / f"{stage}.parquet")
+        assert selection["row_id"].to_pylist() == golden["row_ids"][stage]

@@ -53,7 +53,7 @@ def test_one_model_is_trained_on_random_rows_for_as_many_steps_as_both_stages(wo
     assert len(set(drawn)) == 12
     assert set(scored["split"].take(drawn).to_pylist()) == {"train"}
     assert (workdir / "sft/5").is_dir()
-    assert (workdir / "adapters/w0.50_0.50/adapter_model.safetensors").exists()
+    assert (workdir / "adapters/sft/adapter_model.safetensors").exists()
 
 
 def test_answers_are_measured_in_units_of_the_reward_models(workdir, source):
@@ -73,7 +73,10 @@ def test_a_run_of_one_model_can_be_compared(workdir, tmp_path, capsys):
     comparison = json.loads((tmp_path / "comparison.json").read_text())
     points = json.loads((workdir / "evaluation/points.json").read_text())
     assert comparison["frames"][0]["offset"] == points["frames"][0]["offset"]
-    assert len(comparison["fronts"]["sft"]["models"]) == 1
+    [model] = comparison["fronts"]["sft"]["models"]
+    assert (model["label"], model["preference"]) == ("sft", None)
+    assert comparison["fronts"]["sft"]["steerability"] is None
+    assert "One model" in (workdir / "report/report.html").read_text("utf-8")
     assert "| sft | 1 |" in capsys.readouterr().out
 
 

@@ -6,7 +6,6 @@ import dataclasses
 from pathlib import Path
 from types import SimpleNamespace
 
-import jax
 import pytest
 from jax.sharding import AbstractMesh
 
@@ -14,7 +13,6 @@ from paretohqd_jax.config import check_config, parse_preferences
 from paretohqd_jax.data.sources import check_source
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.main import parse_flags
-from paretohqd_jax.methods import capacity
 from paretohqd_jax.models.attention import check_attention
 from paretohqd_jax.models.huggingface import parse_config
 from paretohqd_jax.models.llama import Llama, logical_sizes
@@ -22,6 +20,7 @@ from paretohqd_jax.models.lora import LoraConfig
 from paretohqd_jax.pareto import representatives
 from paretohqd_jax.rewards.registry import find_entry
 from paretohqd_jax.rewards.scoring import SCORERS
+from paretohqd_jax.steps import capacity
 from paretohqd_jax.training.mesh import AXES, check_sizes
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -120,9 +119,8 @@ def test_a_task_fits_its_hardware(name, hardware, monkeypatch):
     prompts = [[0] * (config.data.max_tokens - 1)] * 1000
     num_adapters = {"generate": num_representatives, "respond": 1 + 2 * num_preferences}
     for step, group in (("generate", config.generate), ("respond", config.evaluate)):
-        adapters = {"a": jax.ShapeDtypeStruct((num_adapters[step],), "float32")}
         capacity.check_generation_memory(
-            base, adapters, prompts, group.max_new_tokens, group.batch_size, step
+            base, [prompts] * num_adapters[step], group.max_new_tokens, group.batch_size, step
         )
     assert len(estimates) == 3
     for memory in estimates:

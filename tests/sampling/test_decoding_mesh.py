@@ -31,7 +31,7 @@ def toy():
 def generate(toy, params, directory, batch_size):
     model, _, adapters, tokenizer = toy
     return generate_responses(
-        model, params, adapters, tokenizer, tokenizer(PROMPTS).input_ids, jax.random.key(0),
+        model, params, adapters, tokenizer, [tokenizer(PROMPTS).input_ids] * 3, jax.random.key(0),
         SamplingConfig(max_new_tokens=12), eos_token_ids=(*range(24), 256),
         batch_size=batch_size, directory=directory, description="test",
     )  # fmt: skip

@@ -16,7 +16,6 @@ from safetensors.numpy import load_file
 
 from paretohqd_jax.errors import InputError, Paused
 from paretohqd_jax.main import console
-from paretohqd_jax.methods import alignment
 from paretohqd_jax.models.llama import Llama
 from paretohqd_jax.models.lora import LoraConfig, init_adapters
 from paretohqd_jax.models.tokenizer import load_tokenizer
@@ -24,6 +23,7 @@ from paretohqd_jax.models.weights import RANDOM_TOY, load_config
 from paretohqd_jax.sampling.external import check_engine, external_responses
 from paretohqd_jax.sampling.generation import SCHEMA
 from paretohqd_jax.sampling.sampler import SamplingConfig
+from paretohqd_jax.steps import task
 from paretohqd_jax.training.mesh import make_mesh
 
 PROMPTS = ["one", "two and more", "three", "four"]
@@ -41,8 +41,9 @@ def toy():
 
 def generate(toy, directory, seed=0):
     model, adapters, tokenizer = toy
+    prompts = [tokenizer(PROMPTS).input_ids] * 2
     return external_responses(
-        model, "org/model", adapters, tokenizer, tokenizer(PROMPTS).input_ids, jax.random.key(seed),
+        model, "org/model", adapters, tokenizer, prompts, jax.random.key(seed),
         SamplingConfig(12, temperature=0.7, top_p=0.9), eos_token_ids=(256,),
         directory=directory, description="generate",
     )  # fmt: skip
@@ -203,9 +204,9 @@ def test_models_no_engine_loads_are_refused(source):
 
 
 def test_a_run_stops_for_the_engine_and_goes_on(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(alignment, "check_engine", lambda *_: None)  # the toy model is no file
+    monkeypatch.setattr(task, "check_engine", lambda *_: None)  # the toy model is no file
     one = make_mesh(devices=jax.devices()[:1])  # more devices compile for longer
-    monkeypatch.setattr(alignment, "make_mesh", lambda **_: one)
+    monkeypatch.setattr(task, "make_mesh", lambda **_: one)
     options = (
         f"--config={TOY}", f"--workdir={tmp_path}", "--config.generate.engine=external",
         "--config.train.stage1_steps=4", "--config.train.stage2_steps=2",

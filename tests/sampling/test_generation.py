@@ -39,8 +39,9 @@ def generate(toy, directory, prompts=PROMPTS, batch_size=3, seed=0, **sampling):
     model, params, adapters, tokenizer = toy
     sampling = SamplingConfig(**{"max_new_tokens": 12, "temperature": 1.0, **sampling})
     encoded = encode_prompts(tokenizer, prompts, model.config.max_position_embeddings, sampling)
+    prompts = [encoded] * jax.tree.leaves(adapters)[0].shape[0]
     return generate_responses(
-        model, params, adapters, tokenizer, encoded, jax.random.key(seed), sampling,
+        model, params, adapters, tokenizer, prompts, jax.random.key(seed), sampling,
         # Some bytes end a response too, so that lengths differ.
         eos_token_ids=(*range(24), 256), batch_size=batch_size, directory=directory,
         description="test",

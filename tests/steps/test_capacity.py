@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import jax
 import pytest
-from paretohqd_jax.steps.base_model import BaseModel
 
-from paretohqd_jax.methods import capacity
 from paretohqd_jax.models.lora import LoraConfig, init_adapters
 from paretohqd_jax.sampling import generation, schedule
 from paretohqd_jax.sampling.sampler import SamplingConfig
+from paretohqd_jax.steps import capacity
+from paretohqd_jax.steps.base_model import BaseModel
 from paretohqd_jax.training.mesh import make_mesh
 
 SAMPLING = SamplingConfig(max_new_tokens=4)
@@ -59,8 +59,8 @@ def test_the_decoder_that_is_estimated_is_the_one_that_runs(checked, monkeypatch
     """Nine adapters, four seats, prompts of 1 and 17 tokens padded to 24."""
     base = toy()
     adapters = init_adapters(jax.random.key(0), base.config, base.lora, 9)
-    prompts = [[7], [7] * 17]
-    capacity.check_generation_memory(base, adapters, prompts, 4, 2, "respond")
+    prompts = [[[7], [7] * 17]] * 9
+    capacity.check_generation_memory(base, prompts, 4, 2, "respond")
     [(memory, _)] = checked
     seen = []
 
@@ -83,8 +83,7 @@ def test_the_decoder_that_is_estimated_is_the_one_that_runs(checked, monkeypatch
 
 
 def test_seats_are_whole_on_every_device(checked):
-    adapters = {"a": jax.ShapeDtypeStruct((9,), "float32")}
     for mesh in ({}, {"data": 2, "fsdp": 2}):
-        capacity.check_generation_memory(toy(**mesh), adapters, [[7]] * 9, 4, 8, "generate")
+        capacity.check_generation_memory(toy(**mesh), [[[7]] * 9] * 9, 4, 8, "generate")
     one, four = (memory.held["adapters"] for memory, _ in checked)
     assert one == four > 0

@@ -8,15 +8,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from paretohqd_jax.steps.base_model import BaseModel, step_seed
-from paretohqd_jax.steps.scoring import score_data
-from paretohqd_jax.steps.selection import select_rows
-from paretohqd_jax.methods.steps import _selected_examples
 
 from paretohqd_jax.data.rows import read_table, write_table
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.models.lora import LoraConfig
 from paretohqd_jax.pipeline import Output
+from paretohqd_jax.steps.base_model import BaseModel, step_seed
+from paretohqd_jax.steps.scoring import score_data
+from paretohqd_jax.steps.selection import write_selection
+from paretohqd_jax.steps.training import selected_examples
 
 
 @pytest.fixture
@@ -79,9 +79,11 @@ def test_a_response_beyond_the_context_is_named_by_row_before_training(tmp_path,
     table = pa.table({"prompt": ["a", "b", "c"], "response": ["x", "y", "z" * 600]})
     write_table(tmp_path / "generated.parquet", table)
     write_table(tmp_path / "selection.parquet", pa.table({"row_id": [0, 2]}))
-    outputs = [Output(tmp_path / name, "") for name in ("generated.parquet", "selection.parquet")]
+    outputs = [
+        Output(tmp_path / name, "", {}) for name in ("generated.parquet", "selection.parquet")
+    ]
     with pytest.raises(InputError, match=r"generated.parquet: row 2: .* context of 512; shorten"):
-        _selected_examples(base, *outputs, num_adapters=1)
+        selected_examples(base, *outputs, num_adapters=1)
 
 
 def test_columns_of_the_users_own_do_not_mix_with_ours(tmp_path, base):
@@ -105,8 +107,8 @@ def test_a_truncated_row_is_trained_without_an_end(tmp_path, base):
     columns = {"prompt": ["p", "p"], "response": ["ab", "ab"], "truncated": [True, False]}
     write_table(tmp_path / "scored.parquet", pa.table(columns))
     write_table(tmp_path / "selection.parquet", pa.table({"row_id": [0, 1]}))
-    outputs = (Output(tmp_path / f"{name}.parquet", "") for name in ("scored", "selection"))
-    examples = _selected_examples(base, *outputs, num_adapters=2)
+    outputs = (Output(tmp_path / f"{name}.parquet", "", {}) for name in ("scored", "selection"))
+    examples = selected_examples(base, *outputs, num_adapters=2)
     ends = (examples.tokens == base.tokenizer.eos_token_id).any(axis=-1)
     assert ends.tolist() == [[False], [True]]
 
@@ -118,8 +120,8 @@ def select_from(tmp_path, columns, k=2, preferences=((0.0, 1.0), (1.0, 0.0)), mi
     write_table(path, pa.table(texts | columns))
     options = {"range_scope": "data", "normalize": True, "min_pool_size": 0}
     out = tmp_path / "selection.parquet"
-    select_rows(
-        out, tmp_path, Output(path, ""), objectives=["a", "b"],
+    write_selection(
+        out, tmp_path, Output(path, "", {}), objectives=["a", "b"],
         preferences=[list(row) for row in preferences], k=k, min_words=min_words, **options,
     )  # fmt: skip
     return read_table(out)

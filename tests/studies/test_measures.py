@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from paretohqd_jax.studies.measures import measure_selection, neighbours, summarise_draws
 
 from configs.studies import populations
 from paretohqd_jax.evaluation.frames import Frame
 from paretohqd_jax.pareto import preference_grid, select
+from paretohqd_jax.studies.measures import measure_selection, neighbours, summarise_draws
 
 GRID = preference_grid(11)
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from paretohqd_jax.studies.selection import Rows, measure_draw, select_with, with_outlier
 
 from paretohqd_jax.data.rows import read_table, write_table
 from paretohqd_jax.main import console, parse_flags
-from paretohqd_jax.methods import selection_study
 from paretohqd_jax.pareto import preference_grid, select
+from paretohqd_jax.studies import selection as selection_study
+from paretohqd_jax.studies.selection import Rows, measure_draw, select_with, with_outlier
 
 STUDIES = Path(__file__).parents[2] / "configs" / "studies"
 SMALL = {"k": 4, "min_pool_size": 8, "rule": "ray", "pool": "layers", "range_scope": "data",

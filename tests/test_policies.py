@@ -1,0 +1,160 @@
+"""Families of policies: in and out of their file, and which of them serves a preference."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from paretohqd_jax.data.conversations import as_prompt, messages_of
+from paretohqd_jax.errors import InputError
+from paretohqd_jax.pareto import preference_grid
+from paretohqd_jax.policies import (
+    BASE,
+    Policies,
+    Policy,
+    describe,
+    labelled,
+    one_adapter_each,
+    policy_for,
+    preference_labels,
+    preferences_of,
+    read_policies,
+    write_policies,
+)
+
+TOLD = {"source": "random:toy", "dtype": "float32", "prompt_format": "{prompt}", "lora": {}}
+SOUP = Policy("w0.30_0.70", (0.3, 0.7), ("dpo/helpful", "dpo/brief"), (0.3, 0.7))
+ASKING = Policy("w0.50_0.50", (0.5, 0.5), ("dpo/helpful",), (1.0,), prompt="<1.5> {prompt}")
+
+
+def families():
+    return Policies(
+        ["helpful", "brief"],
+        TOLD,
+        {"dpo": ["helpful", "brief"]},
+        {
+            "objectives": [Policy(n, None, (f"dpo/{n}",), (1.0,)) for n in ("helpful", "brief")],
+            "soups": [SOUP, ASKING],
+        },
+    )
+
+
+def test_what_is_written_is_read(tmp_path):
+    path = tmp_path / "policies.json"
+    write_policies(path, families())
+    assert read_policies(path) == families()
+    every = read_policies(path).every()
+    assert every[0] == ("", BASE)
+    assert [family for family, _ in every[1:]] == ["objectives"] * 2 + ["soups"] * 2
+    assert read_policies(path).served == [SOUP, ASKING]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"label": "../up"}, "soups/../up: its label must match"),
+        ({"adapters": ["dpo/kind"]}, "there is no adapter 'dpo/kind'; there are dpo/brief, dpo/h"),
+        ({"weights": [0.3, 0.8]}, r"its weights \(0.3, 0.8\) do not sum to 1"),
+        ({"weights": [1.0]}, "has 1 weights for 2 adapters"),
+        ({"combine": "words"}, "combine is 'words'; it must be one of update, logits"),
+        ({"prompt": "no place"}, "must have {prompt} in it once"),
+        ({"preference": [0.5, 0.6]}, "is not 2 shares that sum to 1"),
+        ({"preference": [1.0]}, "is not 2 shares that sum to 1"),
+        ({"preference": ["a", "b"]}, "damaged"),
+        ({"label": "w0.50_0.50"}, "two policies of 'soups' have one label"),
+        ({"kindness": 1}, "damaged .unknown field 'kindness'.; delete it and run again"),
+    ],
+)
+def test_an_edited_file_is_refused_in_one_line(tmp_path, change, message):
+    values = families().to_dict()
+    values["families"]["soups"][0] |= change
+    path = tmp_path / "policies.json"
+    path.write_text(json.dumps(values))
+    with pytest.raises(InputError, match=message) as error:
+        read_policies(path)
+    assert str(error.value).startswith(str(path)) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"families": {}}', "null", '{"families": 3}'])
+def test_a_damaged_file_is_refused(tmp_path, text):
+    path = tmp_path / "policies.json"
+    path.write_text(text)
+    with pytest.raises(InputError, match="policies.json: damaged"):
+        read_policies(path)
+
+
+def test_a_run_that_is_not_that_far(tmp_path):
+    with pytest.raises(InputError, match="policies.json: no such file; the run's models are not"):
+        read_policies(tmp_path / "policies.json")
+
+
+def test_labels_are_distinct_and_safe():
+    assert preference_labels(preference_grid(4))[:2] == ["w0.00_1.00", "w0.33_0.67"]
+    close = preference_labels(np.array([[0.501, 0.499], [0.502, 0.498]]))
+    assert len(set(close)) == 2
+
+
+def test_a_policy_is_found_by_its_label():
+    assert labelled(families(), "w0.30_0.70") == SOUP
+    assert labelled(families(), "soups/w0.30_0.70") == SOUP
+    assert labelled(families(), "objectives/brief").adapters == ("dpo/brief",)
+    with pytest.raises(InputError, match="--policy brief: there is no such policy; use one of w0"):
+        labelled(families(), "brief")
+
+
+def test_the_nearest_serves_or_a_mixture():
+    family = one_adapter_each("stage2", np.asarray(preference_grid(3)))
+    wanted = np.array([0.4, 0.6])
+    assert policy_for(family, wanted, interpolate=False) == family[1]
+    mixed = policy_for(family, wanted, interpolate=True)
+    assert mixed.preference == (0.4, 0.6) and mixed.label == "w0.40_0.60"
+    assert dict(zip(mixed.adapters, mixed.weights, strict=True)) == pytest.approx(
+        {"stage2/w0.00_1.00": 0.2, "stage2/w0.50_0.50": 0.8}
+    )
+    assert "was not trained, served by the nearest, w0.50_0.50" in describe(family[1], wanted)
+    assert "was not trained" not in describe(mixed, wanted)
+
+
+@given(st.floats(0, 1))
+def test_mixtures_of_soups_are_soups(share):
+    """Their weights are the preference itself, between the trained ones too."""
+    names = ("dpo/helpful", "dpo/brief")
+    family = [Policy(f"w{i}", (w, 1 - w), names, (w, 1 - w)) for i, w in enumerate((0.0, 0.4, 1.0))]
+    wanted = np.array([share, 1 - share])
+    mixed = policy_for(family, wanted, interpolate=True)
+    np.testing.assert_allclose(mixed.weights, mixed.preference, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("family", "message"),
+    [
+        (
+            [dataclasses.replace(SOUP, preference=None)],
+            "no preferences; choose one by --policy",
+        ),
+        ([ASKING, Policy("w0", (0.0, 1.0), ("dpo/brief",), (1.0,))], "w0.50_0.50 cannot be mixed"),
+    ],
+)
+def test_what_cannot_serve_is_named(family, message):
+    with pytest.raises(InputError, match=re.escape(message)):
+        policy_for(family, np.array([0.3, 0.7]), interpolate=True)
+
+
+def test_preferences_of_a_family():
+    assert preferences_of([SOUP, Policy("b=0.9")]) is None
+    np.testing.assert_array_equal(preferences_of([SOUP, ASKING]), [(0.3, 0.7), (0.5, 0.5)])
+
+
+def test_a_policy_asks_in_its_own_words():
+    assert BASE.ask("Why?") == "Why?"
+    assert ASKING.ask("Why {prompt}?") == "<1.5> Why {prompt}?"
+    turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"},
+             {"role": "user", "content": "Why?"}]  # fmt: skip
+    asked = messages_of(ASKING.ask(as_prompt(turns)))
+    assert [turn["content"] for turn in asked] == ["Hi", "Hello", "<1.5> Why?"]
