@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import re
+from argparse import Namespace
 from collections.abc import Sequence
 from types import ModuleType
 
@@ -25,10 +26,15 @@ def run(argv: Sequence[str]) -> None:
     Raises:
       InputError: an option is unknown, missing or does not fit.
     """
+    _module(argv[0]).run(parse(argv))
+
+
+def parse(argv: Sequence[str]) -> Namespace:
+    """The options of a command; arguments and errors as of `run`."""
     module = _module(argv[0])
     parser = Parser(prog=f"paretohqd {argv[0]}", description=module.run.__doc__)
     module.add_arguments(parser)
-    module.run(parser.parse_args(_join_negative(argv[1:])))
+    return parser.parse_args(_join_negative(argv[1:]))
 
 
 def summaries() -> dict[str, str]:

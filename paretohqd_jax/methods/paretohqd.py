@@ -44,7 +44,7 @@ def align(config: ConfigDict, run: Run) -> Path:
 
     # M+1 representatives generate new responses, which are scored like the data.
     chosen = [family1[i] for i in representatives(preferences)]
-    generated = generate(task, "generate", "generated_responses.parquet", scored, stage1, chosen)
+    generated = generate(task, "generate", "generated_responses.parquet", scored, chosen, stage1)
     rescored = score_responses(task, "rescore", "generated.parquet", generated)
 
     # Stage 2: the same adapters go on with k/2 of the generated rows, selected the same way.

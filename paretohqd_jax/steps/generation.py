@@ -31,11 +31,17 @@ logger = logging.getLogger(__name__)
 
 
 def generate(
-    task: Task, name: str, path: str, scored: Output, trained: Output, policies: Sequence[Policy]
+    task: Task,
+    name: str,
+    path: str,
+    scored: Output,
+    policies: Sequence[Policy],
+    *stacks: Output,
 ) -> Output:
     """Each policy answers the same random training prompts of the scored rows.
 
-    `trained` is the stack that the policies' adapters lie in.
+    `stacks` are those that the policies' adapters lie in. A policy that is there several times
+    answers as often.
     """
     config = task.config
     return task.run.step(
@@ -44,9 +50,9 @@ def generate(
             answer_training_prompts, base=task.base, workdir=task.run.workdir,
             batch_size=config.generate.batch_size,
         ),
-        scored, trained,
+        scored, *stacks,
         policies=[dataclasses.asdict(policy) for policy in policies],
-        stacks={trained.path.name: trained.options["adapter_names"]},
+        stacks={stack.path.name: stack.options["adapter_names"] for stack in stacks},
         num_prompts=config.generate.num_prompts, sampling=sampling_options(config.generate),
         engine=config.generate.engine, seed=config.seed, also=task.network, all_processes=True,
     )  # fmt: skip
@@ -71,8 +77,7 @@ def answer_training_prompts(
     path: Path,
     scratch: Path,
     scored: Output,
-    trained: Output,
-    *,
+    *_: Output,
     base: BaseModel,
     workdir: Path,
     policies: Sequence[Mapping[str, Any]],

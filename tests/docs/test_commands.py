@@ -52,7 +52,7 @@ def run_command(words: list[str]) -> None:
 
 def parse_command(words: list[str]) -> None:
     """For what takes long: other tests run it."""
-    commands._parser().parse_args(words[1:])
+    commands.parse(words[1:])
 
 
 def open_run(words: list[str]) -> None:
