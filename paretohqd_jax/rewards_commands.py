@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from paretohqd_jax.config import parse_preferences
+from paretohqd_jax.data.messages import with_messages
 from paretohqd_jax.data.rows import check_ranges, read_table, rewards_matrix, write_table
 from paretohqd_jax.errors import InputError
 
@@ -29,7 +30,7 @@ def rank_command(options: argparse.Namespace) -> None:
     ranks = np.asarray(non_dominated_rank(rewards))
     if "rank" in table.column_names:
         table = table.drop_columns(["rank"])
-    write_table(options.out, table.append_column("rank", pa.array(ranks)))
+    write_table(options.out, with_messages(table.append_column("rank", pa.array(ranks))))
     print(f"{options.out}: {len(ranks)} rows in {ranks.max() + 1} non-dominated layers")
 
 
@@ -91,7 +92,7 @@ def select_command(options: argparse.Namespace) -> None:
     columns = selection_columns(selection, np.arange(len(rewards)))
     rows = table.take(columns["row_id"])
     others = {name: rows[name] for name in rows.column_names if name not in columns}
-    write_table(options.out, pa.table(columns | others))
+    write_table(options.out, with_messages(pa.table(columns | others)))
     ranks = np.asarray(selection.ranks)
     print(
         f"{options.out}: {options.k} rows for each of {len(preferences)} preferences, "

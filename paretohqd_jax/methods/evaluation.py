@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from paretohqd_jax.data.conversations import transcript
 from paretohqd_jax.data.rows import read_table, rewards_matrix
 from paretohqd_jax.evaluation.answers import Answer, Sample
 from paretohqd_jax.evaluation.front import ModelResponses, evaluate_fronts
@@ -162,6 +163,6 @@ def _samples(answers: pa.Table, objectives: Sequence[str], num_preferences: int)
         }
 
     return [
-        Sample(prompt, answer(base[number]), fronts(number))
+        Sample(transcript(prompt), answer(base[number]), fronts(number))
         for number, prompt in enumerate(prompts)
     ]
