@@ -163,6 +163,6 @@ def _samples(answers: pa.Table, objectives: Sequence[str], num_preferences: int)
         }
 
     return [
-        Sample(transcript(prompt), answer(base[number]), fronts(number))
+        Sample(transcript(prompt).strip(), answer(base[number]), fronts(number))
         for number, prompt in enumerate(prompts)
     ]
