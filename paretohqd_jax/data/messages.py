@@ -207,7 +207,7 @@ def _message(message: Any, place: str) -> Message:
     if not isinstance(message, dict):
         raise InputError(f"{place} is {message!r:.80}, not a record of role and content")
     role = message.get("role") or message.get("from")
-    role = ALIASES.get(role, role) if isinstance(role, str) else role
+    role = ALIASES.get(role.lower(), role.lower()) if isinstance(role, str) else role
     if role not in ROLES:
         raise InputError(
             f"{place} has the role {role!r}; {', '.join(ROLES)} are read, so leave conversations "

@@ -75,6 +75,7 @@ def test_pairs(table_of, prompt, form):
         {"prompt": LONG, "response": assistant("a")},
         {"prompt": LONG[:2], "completion": [*LONG[2:], assistant("a")]},
         {"prompt": "r", "response": [*LONG, assistant("a")]},
+        {"messages": [m | {"role": m["role"].title()} for m in [*LONG, assistant("a")]]},
         {"messages": [m | {"name": "x", "weight": 1, "tool_calls": None} for m in
                       [*LONG, assistant("a")]]},
         {"conversations": [
