@@ -81,8 +81,10 @@ def default_config() -> ConfigDict:
                 # "quickstart", a parquet, jsonl or csv file, "package.module:function", a directory
                 # or hub name ("Anthropic/hh-rlhf/harmless-base") for the datasets library.
                 "source": "",
-                # "plain" (columns prompt, response or prompt, chosen, rejected), or a public set's
-                # own fields: hh, summarize, safe_rlhf, beavertails, helpsteer, ultrafeedback, ric.
+                # "plain" (columns prompt, response or prompt, chosen, rejected: texts or lists of
+                # messages), or a public set's own fields: hh, summarize, safe_rlhf, beavertails,
+                # helpsteer, helpsteer2_preference, helpsteer3, ultrafeedback,
+                # ultrafeedback_binarized, ric.
                 "format": "plain",
                 "columns": "",  # new names, ours first: "prompt=question,response=answer"
                 "split": "train",  # of a directory or hub name

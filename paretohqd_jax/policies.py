@@ -18,7 +18,12 @@ from typing import Any
 
 import numpy as np
 
-from paretohqd_jax.data.conversations import as_prompt, messages_of
+from paretohqd_jax.data.conversations import (
+    as_conversation,
+    as_prompt,
+    is_conversation,
+    messages_of,
+)
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.files import write_json
 from paretohqd_jax.pareto.neighbours import format_preference, mixture_weights, nearest_preference
@@ -59,7 +64,8 @@ class Policy:
             return prompt
         *earlier, last = messages_of(prompt)
         content = self.prompt.replace("{prompt}", last["content"])
-        return as_prompt([*earlier, {**last, "content": content}])
+        put = as_conversation if is_conversation(prompt) else as_prompt
+        return put([*earlier, {**last, "content": content}])
 
 
 BASE = Policy("base model")

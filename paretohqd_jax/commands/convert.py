@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from paretohqd_jax.data.messages import with_messages
 from paretohqd_jax.data.pairs import check_conflict, rows_of, sample_conflict
 from paretohqd_jax.data.public import PUBLIC_FORMATS
 from paretohqd_jax.data.rows import check_writable, write_table
@@ -24,7 +25,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Writes a data set as scored rows, or as preference pairs with a label per objective."""
+    """Writes a data set as scored rows, or as preference pairs with a label per objective.
+
+    Prompts that are conversations are written as lists of messages.
+    """
     check_writable(options.out)
     if options.conflict is not None:
         if not options.pairs:
@@ -35,5 +39,5 @@ def run(options: argparse.Namespace) -> None:
     table = load_pairs(*where) if options.pairs else rows_of(read_source(*where))
     if options.conflict is not None:
         table = sample_conflict(table, options.conflict, options.seed)
-    write_table(options.out, table)
+    write_table(options.out, with_messages(table))
     print(f"{options.out}: {table.num_rows} rows with {', '.join(table.column_names)}")

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from paretohqd_jax.commands.rewards_file import add_rewards, read_rewards
+from paretohqd_jax.data.messages import with_messages
 from paretohqd_jax.data.rows import check_writable, write_table
 
 
@@ -25,5 +26,5 @@ def run(options: argparse.Namespace) -> None:
     ranks = np.asarray(non_dominated_rank(rewards))
     if "rank" in table.column_names:
         table = table.drop_columns(["rank"])
-    write_table(options.out, table.append_column("rank", pa.array(ranks)))
+    write_table(options.out, with_messages(table.append_column("rank", pa.array(ranks))))
     print(f"{options.out}: {len(ranks)} rows in {ranks.max() + 1} non-dominated layers")

@@ -10,7 +10,14 @@ from pathlib import Path
 
 from paretohqd_jax.commands.arguments import positive_integer
 from paretohqd_jax.config import objective_names
-from paretohqd_jax.data.rows import check_texts, check_writable, read_table, write_table
+from paretohqd_jax.data.messages import read_conversations, with_messages
+from paretohqd_jax.data.rows import (
+    check_holds,
+    check_texts,
+    check_writable,
+    read_table,
+    write_table,
+)
 from paretohqd_jax.errors import InputError
 
 
@@ -37,8 +44,9 @@ def run(options: argparse.Namespace) -> None:
     names = objective_names(models)
     if len(set(names)) < len(names):
         raise InputError(f"--models {options.models}: name each column once, as COLUMN=NAME")
-    table = read_table(options.file)
+    table = read_conversations(read_table(options.file), options.file)
     check_texts(table, options.file)
+    check_holds(options.out, with_messages(table))
     partial = Path(f"{options.out}.partial")
     # The names of shards leave the weights out, so a model trained again must not find them.
     identities = json.dumps(checkpoints(models))
@@ -48,7 +56,7 @@ def run(options: argparse.Namespace) -> None:
         dtype=options.dtype, batch_size=options.batch_size, source=options.file,
     )  # fmt: skip
     scored = with_statistics(with_rewards(table, rewards, names), names)
-    write_table(options.out, scored)
+    write_table(options.out, with_messages(scored))
     shutil.rmtree(partial)
     statistics = json.loads(scored.schema.metadata[b"rewards"])
     for name in names:

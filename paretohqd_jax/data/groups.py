@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from paretohqd_jax.data.conversations import dialogue, is_conversation, messages_of
 from paretohqd_jax.data.rows import check_columns, rewards_matrix, source_rows
 from paretohqd_jax.data.scores import log_odds as log_odds_of
 from paretohqd_jax.errors import InputError
@@ -64,8 +65,13 @@ def group_responses(
 
 
 def in_test(prompt: str, share: float) -> bool:
-    """Whether a prompt is held out: by its text alone, whatever else the data hold."""
-    digest = hashlib.sha256(prompt.strip().encode()).hexdigest()
+    """Whether a prompt is held out: by its text alone, whatever else the data hold.
+
+    Of a conversation that is the `dialogue`, which HH-RLHF's prompts were before turns were told
+    apart: reward models that were trained then keep their test prompts.
+    """
+    text = dialogue(messages_of(prompt)) if is_conversation(prompt) else prompt
+    digest = hashlib.sha256(text.strip().encode()).hexdigest()
     return int(digest[:8], 16) / 16**8 < share
 
 

@@ -13,6 +13,7 @@ from collections import defaultdict
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from paretohqd_jax.errors import InputError
 
@@ -38,6 +39,23 @@ def text_columns(table: pa.Table) -> list[str]:
     return ["prompt", *responses]
 
 
+def without_equal(table: pa.Table, source: str) -> pa.Table:
+    """Pairs without those whose responses are the same text, which are counted. Rows as is.
+
+    Raises InputError if no pair is left.
+    """
+    if not {"chosen", "rejected"} <= set(table.column_names):
+        return table
+    pairs = table.filter(pc.not_equal(table["chosen"], table["rejected"]))
+    num_equal = table.num_rows - pairs.num_rows
+    if not num_equal:
+        return table
+    if not pairs.num_rows:
+        raise InputError(f"{source}: chosen and rejected are the same text in every pair")
+    logger.info("%s: %d pairs of two equal responses left out", source, num_equal)
+    return pairs
+
+
 def rows_of(table: pa.Table) -> pa.Table:
     """Pairs as rows `prompt`, `response`: the chosen and the rejected one in turn. Rows as is."""
     if not {"chosen", "rejected"} <= set(table.column_names) or "response" in table.column_names:
@@ -53,8 +71,9 @@ def rows_of(table: pa.Table) -> pa.Table:
 def pairs_of(table: pa.Table, source: str) -> pa.Table:
     """Scored rows as pairs: any two responses to one prompt, wherever their rows stand.
 
-    Every column of numbers becomes a label. Where two responses tie on all of them there is no
-    pair. `chosen` is the better one on the first objective that does not tie. Pairs as is.
+    Every column of numbers becomes a label. Where two responses tie on all of them, or are the same
+    text, there is no pair. `chosen` is the better one on the first objective that does not tie.
+    Pairs as is.
 
     Raises:
       InputError: there is no column of numbers, or no two responses to one prompt differ.
@@ -71,7 +90,8 @@ def pairs_of(table: pa.Table, source: str) -> pa.Table:
     every = [pair for rows in rows_of_prompt.values() for pair in itertools.combinations(rows, 2)]
     first, second = np.array(every, np.int64).reshape(-1, 2).T
     labels = np.nan_to_num(np.sign(scores[first] - scores[second])).astype(np.int8)
-    differ = labels.any(axis=1)
+    texts = table["response"].combine_chunks().dictionary_encode().indices.to_numpy()
+    differ = labels.any(axis=1) & (texts[first] != texts[second])
     if not differ.any():
         raise InputError(f"{source}: no two responses to one prompt differ in {', '.join(names)}")
     first, second, labels = first[differ], second[differ], labels[differ]

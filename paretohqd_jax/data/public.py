@@ -10,20 +10,34 @@ other. Rows with an empty text are left out and counted.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable
+from typing import Any
 
 import pyarrow as pa
 
+from paretohqd_jax.data.conversations import as_conversation, parse_dialogue
+from paretohqd_jax.data.fields import (
+    read_choice,
+    read_line,
+    read_list,
+    read_number,
+    read_record,
+    read_records,
+    read_text,
+    without_empty,
+)
+from paretohqd_jax.data.helpsteer import (
+    helpsteer2_preference_pairs,
+    helpsteer3_pairs,
+    helpsteer_rows,
+)
 from paretohqd_jax.data.rows import check_columns
+from paretohqd_jax.data.ultrafeedback import ultrafeedback_binarized_pairs, ultrafeedback_rows
 from paretohqd_jax.errors import InputError
 
-HELPSTEER = ("helpfulness", "correctness", "coherence", "complexity", "verbosity")
-ULTRAFEEDBACK = ("instruction_following", "honesty", "truthfulness", "helpfulness")
 ASSISTANT = "\n\nAssistant:"
 
 logger = logging.getLogger(__name__)
-Kind = TypeVar("Kind", str, list, dict)
 
 
 def hh_pairs(table: pa.Table, source: str) -> pa.Table:
@@ -31,15 +45,18 @@ def hh_pairs(table: pa.Table, source: str) -> pa.Table:
 
     Each is split at its own last "\\n\\nAssistant:", and rows whose prompts then differ are left
     out: cutting the rejected dialogue where the chosen one's prompt ends would cut it anywhere.
+    What a human says after the response goes. Rows whose response follows no human's words are left
+    out. Prompts are conversations, also those of one turn.
     """
     rows = []
-    num_mixed = 0
-    for number, row in _records(table, ("chosen", "rejected"), source):
+    num_mixed = num_open = 0
+    for number, row in read_records(table, ("chosen", "rejected"), source):
         (prompt, chosen), (other, rejected) = (
             _split_dialogue(row[side], source, number, side) for side in ("chosen", "rejected")
         )
         num_mixed += prompt != other
-        if prompt == other:
+        num_open += prompt is None and other is None
+        if prompt is not None and prompt == other:
             rows.append(
                 {
                     "prompt": prompt, "chosen": chosen, "rejected": rejected, "preferred": 1,
@@ -53,15 +70,28 @@ def hh_pairs(table: pa.Table, source: str) -> pa.Table:
         )
     if num_mixed:
         logger.info("%s: %d pairs with different prompts left out", source, num_mixed)
-    return _without_empty(rows, ("prompt", "chosen", "rejected"), source)
+    if num_open:
+        logger.info("%s: %d pairs whose responses answer no human left out", source, num_open)
+    return without_empty(rows, ("prompt", "chosen", "rejected"), source)
 
 
-def _split_dialogue(text: Any, source: str, row: int, field: str) -> tuple[str, str]:
-    """What comes before the last "\\n\\nAssistant:" and after it, without blanks at the ends."""
-    prompt, found, response = text.rpartition(ASSISTANT) if isinstance(text, str) else ("", "", "")
-    if not found:
+def _split_dialogue(text: Any, source: str, row: int, field: str) -> tuple[str | None, str]:
+    """What comes before the last "\\n\\nAssistant:", None if no human's words, and the response.
+
+    The response is without blanks at its ends. A prompt whose last words are blank is "".
+    """
+    messages = parse_dialogue(text) if isinstance(text, str) else []
+    while messages and messages[-1]["role"] == "user":
+        messages.pop()
+    if not messages or messages[-1]["role"] != "assistant":
         raise InputError(f"{source}: row {row}: {field} has no {ASSISTANT!r}; is it HH-RLHF?")
-    return prompt.rstrip(), response.strip()
+    *asked, answer = messages
+    prompt = None
+    if asked and asked[-1]["role"] == "user":
+        words = asked[-1]["content"].rstrip()
+        asked[-1] = {"role": "user", "content": words}
+        prompt = as_conversation(asked) if words else ""
+    return prompt, answer["content"].strip()
 
 
 def summarize_pairs(table: pa.Table, source: str) -> pa.Table:
@@ -72,25 +102,25 @@ def summarize_pairs(table: pa.Table, source: str) -> pa.Table:
     hold all of them on one side.
     """
     rows = []
-    for number, row in _records(table, ("info", "summaries", "choice"), source):
-        choice = _one_of(row["choice"], (0, 1), source, number, "choice")
-        summaries = _list(row["summaries"], source, number, "summaries")
+    for number, row in read_records(table, ("info", "summaries", "choice"), source):
+        choice = read_choice(row["choice"], (0, 1), source, number, "choice")
+        summaries = read_list(row["summaries"], source, number, "summaries")
         if len(summaries) != 2:
             raise InputError(f"{source}: row {number}: has {len(summaries)} summaries, not 2")
         texts = [
-            _one_line(_record(summary, source, number, "summaries").get("text"), source, number,
+            read_line(read_record(summary, source, number, "summaries").get("text"), source, number,
                       "summaries.text")
             for summary in summaries
         ]  # fmt: skip
-        info = _record(row["info"], source, number, "info")
-        post = _one_line(info.get("post"), source, number, "info.post")
+        info = read_record(row["info"], source, number, "info")
+        post = read_line(info.get("post"), source, number, "info.post")
         rows.append(
             {
                 "prompt": post, "chosen": texts[choice], "rejected": texts[1 - choice],
                 "preferred": 1, "source_row": number,
             }
         )  # fmt: skip
-    return _without_empty(rows, ("prompt", "chosen", "rejected"), source)
+    return without_empty(rows, ("prompt", "chosen", "rejected"), source)
 
 
 def safe_rlhf_pairs(table: pa.Table, source: str) -> pa.Table:
@@ -103,16 +133,18 @@ def safe_rlhf_pairs(table: pa.Table, source: str) -> pa.Table:
         "prompt", "response_0", "response_1", "better_response_id", "safer_response_id"
     )  # fmt: skip
     rows = []
-    for number, row in _records(table, fields, source):
-        prompt, *responses = (_text(row[name], source, number, name) for name in fields[:3])
-        better, safer = (_one_of(row[name], (0, 1), source, number, name) for name in fields[3:])
+    for number, row in read_records(table, fields, source):
+        prompt, *responses = (read_text(row[name], source, number, name) for name in fields[:3])
+        better, safer = (
+            read_choice(row[name], (0, 1), source, number, name) for name in fields[3:]
+        )
         rows.append(
             {
                 "prompt": prompt, "chosen": responses[better], "rejected": responses[1 - better],
                 "helpful": 1, "harmless": 1 if safer == better else -1, "source_row": number,
             }
         )  # fmt: skip
-    return _without_empty(rows, ("prompt", "chosen", "rejected"), source)
+    return without_empty(rows, ("prompt", "chosen", "rejected"), source)
 
 
 def beavertails_rows(table: pa.Table, source: str) -> pa.Table:
@@ -122,9 +154,9 @@ def beavertails_rows(table: pa.Table, source: str) -> pa.Table:
     """
     votes: dict[tuple[str, str], list[int]] = {}
     first_row: dict[tuple[str, str], int] = {}
-    for number, row in _records(table, ("prompt", "response", "is_safe"), source):
-        pair = tuple(_text(row[name], source, number, name) for name in ("prompt", "response"))
-        safe = _one_of(row["is_safe"], (False, True), source, number, "is_safe")
+    for number, row in read_records(table, ("prompt", "response", "is_safe"), source):
+        pair = tuple(read_text(row[name], source, number, name) for name in ("prompt", "response"))
+        safe = read_choice(row["is_safe"], (False, True), source, number, "is_safe")
         votes.setdefault(pair, []).append(safe)
         first_row.setdefault(pair, number)
     rows = [
@@ -134,41 +166,7 @@ def beavertails_rows(table: pa.Table, source: str) -> pa.Table:
         }
         for pair, found in votes.items()
     ]  # fmt: skip
-    return _without_empty(rows, ("prompt", "response"), source)
-
-
-def helpsteer_rows(table: pa.Table, source: str) -> pa.Table:
-    """nvidia/HelpSteer and HelpSteer2: five scores from 0 to 4, and `overall`, their sum."""
-    rows = []
-    for number, row in _records(table, ("prompt", "response", *HELPSTEER), source):
-        scores = {name: _number(row[name], source, number, name) for name in HELPSTEER}
-        texts = {name: _text(row[name], source, number, name) for name in ("prompt", "response")}
-        overall = None if None in scores.values() else sum(scores.values())
-        rows.append(texts | scores | {"overall": overall, "source_row": number})
-    return _without_empty(rows, ("prompt", "response"), source)
-
-
-def ultrafeedback_rows(table: pa.Table, source: str) -> pa.Table:
-    """openbmb/UltraFeedback: four completions per instruction, a rating per aspect.
-
-    Ratings are texts there ("5", "N/A"). They become numbers, and "N/A" is missing: as text "N/A"
-    would be greater than any rating.
-    """
-    rows = []
-    for number, row in _records(table, ("instruction", "completions"), source):
-        prompt = _text(row["instruction"], source, number, "instruction")
-        for each in _list(row["completions"], source, number, "completions"):
-            completion = _record(each, source, number, "completions")
-            annotations = _record(completion.get("annotations"), source, number, "annotations")
-            scores = {
-                aspect: _rating(annotations.get(aspect), source, number, aspect)
-                for aspect in ULTRAFEEDBACK
-            }
-            overall = _number(completion.get("overall_score"), source, number, "overall_score")
-            response = _text(completion.get("response"), source, number, "completions.response")
-            texts = {"prompt": prompt, "response": response}
-            rows.append(texts | scores | {"overall": overall, "source_row": number})
-    return _without_empty(rows, ("prompt", "response"), source)
+    return without_empty(rows, ("prompt", "response"), source)
 
 
 def ric_rows(table: pa.Table, source: str) -> pa.Table:
@@ -184,14 +182,15 @@ def ric_rows(table: pa.Table, source: str) -> pa.Table:
     )  # fmt: skip
     rows = [
         {
-            "prompt": _text(row["prompt"], source, number, "prompt")
+            "prompt": read_text(row["prompt"], source, number, "prompt")
             .rstrip().removesuffix(ASSISTANT).rstrip(),
-            "response": _text(row["response"], source, number, "response"), "source_row": number,
+            "response": read_text(row["response"], source, number, "response"),
+            "source_row": number,
         }
-        | {name: _number(row[name], source, number, name) for name in scores}
-        for number, row in _records(table, ("prompt", "response", *scores), source)
+        | {name: read_number(row[name], source, number, name) for name in scores}
+        for number, row in read_records(table, ("prompt", "response", *scores), source)
     ]  # fmt: skip
-    return _without_empty(rows, ("prompt", "response"), source)
+    return without_empty(rows, ("prompt", "response"), source)
 
 
 # config.data.format: how to read a table that was published in fields of its own.
@@ -201,67 +200,9 @@ PUBLIC_FORMATS: dict[str, Callable[[pa.Table, str], pa.Table]] = {
     "safe_rlhf": safe_rlhf_pairs,
     "beavertails": beavertails_rows,
     "helpsteer": helpsteer_rows,
+    "helpsteer2_preference": helpsteer2_preference_pairs,
+    "helpsteer3": helpsteer3_pairs,
     "ultrafeedback": ultrafeedback_rows,
+    "ultrafeedback_binarized": ultrafeedback_binarized_pairs,
     "ric": ric_rows,
 }
-
-
-def _records(
-    table: pa.Table, fields: Sequence[str], source: str
-) -> Iterable[tuple[int, dict[str, Any]]]:
-    """The rows with their numbers, once `fields` are known to be there."""
-    check_columns(table, fields, source)
-    return enumerate(table.select(fields).to_pylist())
-
-
-def _without_empty(rows: list[dict[str, Any]], texts: Sequence[str], source: str) -> pa.Table:
-    """The rows whose texts say something, as a table."""
-    kept = [row for row in rows if all(row[name].strip() for name in texts)]
-    if len(kept) < len(rows):
-        logger.info("%s: %d rows with an empty text left out", source, len(rows) - len(kept))
-    if not kept:
-        raise InputError(f"{source}: no row has a {', '.join(texts)}; is config.data.format right?")
-    return pa.Table.from_pylist(kept)
-
-
-def _one_line(text: Any, source: str, row: int, field: str) -> str:
-    return _text(text, source, row, field).replace("\n", " ").strip()
-
-
-def _text(value: Any, source: str, row: int, field: str) -> str:
-    return _of_kind(value, str, "text", source, row, field)
-
-
-def _list(value: Any, source: str, row: int, field: str) -> list[Any]:
-    return _of_kind(value, list, "a list", source, row, field)
-
-
-def _record(value: Any, source: str, row: int, field: str) -> dict[str, Any]:
-    return _of_kind(value, dict, "a record", source, row, field)
-
-
-def _of_kind(value: Any, kind: type[Kind], name: str, source: str, row: int, field: str) -> Kind:
-    """The value, which is empty where it is missing."""
-    if value is not None and not isinstance(value, kind):
-        raise InputError(f"{source}: row {row}: {field} is {value!r:.80}, not {name}")
-    return kind() if value is None else value
-
-
-def _one_of(value: Any, valid: tuple[int, int], source: str, row: int, field: str) -> int:
-    if value not in valid:
-        raise InputError(f"{source}: row {row}: {field} is {value!r}, not {valid[0]} or {valid[1]}")
-    return int(value)
-
-
-def _number(value: Any, source: str, row: int, field: str) -> float | None:
-    if value is None:
-        return None
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        raise InputError(f"{source}: row {row}: {field} is {value!r}, not a number") from None
-
-
-def _rating(annotation: Any, source: str, row: int, aspect: str) -> float | None:
-    rating = _record(annotation, source, row, aspect).get("Rating")
-    return None if rating in (None, "N/A") else _number(rating, source, row, f"{aspect}.Rating")

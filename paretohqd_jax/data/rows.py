@@ -123,12 +123,7 @@ def write_table(path: str | os.PathLike[str], table: pa.Table) -> None:
 
     path = Path(path)
     check_writable(path)
-    nested = [field.name for field in table.schema if pa.types.is_nested(field.type)]
-    if nested and path.suffix == ".csv":
-        raise InputError(
-            f"{path}: csv cannot hold the lists or structs of column {nested[0]!r}; "
-            "write .parquet or .jsonl"
-        )
+    check_holds(path, table)
     with atomic_path(path) as temporary:
         if path.suffix == ".parquet":
             pyarrow.parquet.write_table(table, temporary, compression="zstd")
@@ -138,6 +133,16 @@ def write_table(path: str | os.PathLike[str], table: pa.Table) -> None:
             with open(temporary, "w", encoding="utf-8") as file:
                 for row in table.to_pylist():
                     file.write(json.dumps(row, ensure_ascii=False, default=_plain) + "\n")
+
+
+def check_holds(path: str | os.PathLike[str], table: pa.Table) -> None:
+    """Raises InputError if a column of the table holds lists and the format of `path` is csv."""
+    nested = [field.name for field in table.schema if pa.types.is_nested(field.type)]
+    if nested and Path(path).suffix == ".csv":
+        raise InputError(
+            f"{path}: csv cannot hold the lists or structs of column {nested[0]!r}; "
+            "write .parquet or .jsonl"
+        )
 
 
 def _plain(value: object) -> float | str:

@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from paretohqd_jax.data.hub import is_hub_name, read_dataset
-from paretohqd_jax.data.pairs import pairs_of, rows_of, text_columns
+from paretohqd_jax.data.messages import all_conversations, read_conversations
+from paretohqd_jax.data.pairs import pairs_of, rows_of, text_columns, without_equal
 from paretohqd_jax.data.public import PUBLIC_FORMATS
 from paretohqd_jax.data.rows import (
     FORMATS,
@@ -110,13 +111,14 @@ def read_source(source: str, format: str, columns: str, split: str, revision: st
       source: a name in SOURCES, "package.module:function" (a function without arguments that
         returns a table or a list of dicts), the path of a parquet, jsonl or csv file, or a
         directory or hub name for the datasets library.
-      format: "plain", or a name in PUBLIC_FORMATS for a set in fields of its own.
+      format: "plain", texts or lists of messages (see `messages`), or a name in PUBLIC_FORMATS for
+        a set in fields of its own.
       columns: new names as "prompt=question,helpful=score2", ours first.
       split, revision: of a directory or hub name.
 
     Returns:
       The table with an int64 column `source_row` that counts the rows of the source, for messages
-      and for finding a row again.
+      and for finding a row again. Prompts may be conversations (see `conversations`).
 
     Raises:
       InputError: the source cannot be found or read, `columns` names one that is not there, or a
@@ -137,8 +139,10 @@ def read_source(source: str, format: str, columns: str, split: str, revision: st
     else:
         table = PUBLIC_FORMATS[format](table, source)
     table = rename_columns(table, columns, source)
+    if format == "plain":
+        table = read_conversations(table, source)
     check_texts(table, source, text_columns(table))
-    return table
+    return all_conversations(without_equal(table, source))
 
 
 def rename_columns(table: pa.Table, columns: str, source: str) -> pa.Table:

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 
+from paretohqd_jax.data import conversations
+from paretohqd_jax.data.conversations import is_conversation, messages_of, transcript
+
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
@@ -57,8 +60,8 @@ def encode_pairs(
     Args:
       tokenizer: adds the special tokens that it adds to a text, or to a pair of texts.
       texts: one text, or a pair that is tokenized apart, in which {prompt} and {response} stand for
-        these and {dialogue} for the prompt as a `dialogue`; HH-RLHF's responses, beside it, are
-        without blanks at their ends.
+        these, a conversation as its `transcript`, and {dialogue} for the prompt as a `dialogue`;
+        HH-RLHF's responses, beside it, are without blanks at their ends.
       cut: the side, "left" or "right", that texts beyond `max_tokens` lose tokens from; of a pair,
         always the longer text loses one.
       max_tokens: that the model can read, special tokens included.
@@ -91,8 +94,10 @@ def encode_pairs(
 def dialogue(prompt: str) -> str:
     """The prompt as HH-RLHF writes dialogues, up to the answer that is still to come.
 
-    One that is written so already, with or without the last "Assistant:", is taken as it is.
+    A text that is written so already, with or without the last "Assistant:", is taken as it is.
     """
+    if is_conversation(prompt):
+        return conversations.dialogue(messages_of(prompt))
     if not prompt.lstrip().startswith(HUMAN.strip()):
         return f"{HUMAN} {prompt}"
     return "\n\n" + prompt.strip().removesuffix(ASSISTANT.strip()).strip()
@@ -100,7 +105,7 @@ def dialogue(prompt: str) -> str:
 
 def _filled(text: str, prompt: str, response: str) -> str:
     """In one pass, so that braces in the user's texts stand for themselves."""
-    values = {"prompt": prompt, "response": response}
+    values = {"prompt": transcript(prompt), "response": response}
     return PLACEHOLDERS.sub(
         lambda match: dialogue(prompt) if match[1] == "dialogue" else values[match[1]], text
     )

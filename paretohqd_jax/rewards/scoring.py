@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from paretohqd_jax.config import split_model
+from paretohqd_jax.data.conversations import transcript
 from paretohqd_jax.distributed import check_preemption, is_main_process, on_main_process
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.files import write_json
@@ -31,7 +32,10 @@ class Scorer(Protocol):
     """One objective: a number for each response, larger is better."""
 
     def __call__(self, prompts: Sequence[str], responses: Sequence[str]) -> np.ndarray:
-        """Finite numbers `[num_rows]`; row i must depend on prompt i and response i only."""
+        """Finite numbers `[num_rows]`; row i must depend on prompt i and response i only.
+
+        A prompt of one user message is its text, any other conversation its `transcript`.
+        """
 
 
 SCORERS: dict[str, Scorer] = {
@@ -204,7 +208,7 @@ def _score_shard(
 ) -> dict[str, Any]:
     """The rewards of a shard's rows and how many of its texts were cut, fit for JSON."""
     if not isinstance(scorer, RewardModel):
-        values = scorer(shard.prompts, shard.responses)
+        values = scorer([transcript(prompt) for prompt in shard.prompts], shard.responses)
         return {"rewards": _checked(values, place, shard).tolist(), "num_cut": 0}
     tokens, num_cut = scorer.encode(shard.prompts, shard.responses)
     for row, ids in zip(shard.row_ids, tokens, strict=True):

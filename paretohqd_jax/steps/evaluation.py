@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from paretohqd_jax.data.conversations import transcript
 from paretohqd_jax.data.rows import read_table, rewards_matrix
 from paretohqd_jax.evaluation.answers import Answer, Sample
 from paretohqd_jax.evaluation.front import ModelResponses, evaluate_fronts
@@ -222,7 +223,7 @@ def _samples(run: Policies, answers: pa.Table, objectives: Sequence[str]) -> lis
     for base, *others in zip(*rows_of, strict=True):
         rest = map(answer, others)
         fronts = {name: [next(rest) for _ in family] for name, family in run.families.items()}
-        samples.append(Sample(base["prompt"], answer(base), fronts))
+        samples.append(Sample(transcript(base["prompt"]).strip(), answer(base), fronts))
     return samples
 
 

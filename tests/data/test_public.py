@@ -9,6 +9,14 @@ import logging
 import pyarrow as pa
 import pytest
 
+from paretohqd_jax.data.conversations import (
+    as_conversation,
+    messages_of,
+    transcript,
+)
+from paretohqd_jax.data.conversations import (
+    dialogue as dialogue_of,
+)
 from paretohqd_jax.data.public import PUBLIC_FORMATS
 from paretohqd_jax.data.sources import load_pairs, load_rows
 from paretohqd_jax.errors import InputError
@@ -23,6 +31,13 @@ def dialogue(*turns):
     return "".join(speakers[number % 2] + turn for number, turn in enumerate(turns))
 
 
+def conversation(*turns):
+    roles = ("user", "assistant")
+    return as_conversation(
+        [{"role": roles[number % 2], "content": turn} for number, turn in enumerate(turns)]
+    )
+
+
 HH = [
     {
         "chosen": dialogue("Hi", "Hello", "How?", "So."),
@@ -32,7 +47,8 @@ HH = [
     # begin in the middle of a word.
     {"chosen": dialogue("A", "ok"), "rejected": dialogue("A", "B", "C", "bad")},
     {"chosen": dialogue("Why?", ""), "rejected": dialogue("Why?", "Because.")},  # empty response
-    {"chosen": dialogue("x", "the \n\nHuman: quoted"), "rejected": dialogue("x", "r ")},
+    # What the human says next is no part of the response.
+    {"chosen": dialogue("x", "the ", "next?"), "rejected": dialogue("x", "r ")},
 ]
 
 
@@ -40,12 +56,53 @@ def test_hh_is_split_at_the_last_answer_of_each_side(caplog):
     with caplog.at_level(logging.INFO):
         pairs = read("hh", HH)
     assert [(row["prompt"], row["chosen"], row["rejected"]) for row in pairs] == [
-        (dialogue("Hi", "Hello", "How?"), "So.", "No!"),
-        (dialogue("x"), "the \n\nHuman: quoted", "r"),
+        (conversation("Hi", "Hello", "How?"), "So.", "No!"),
+        (conversation("x"), "the", "r"),
     ]
     assert [row["source_row"] for row in pairs] == [0, 3]
     assert "1 pairs with different prompts left out" in caplog.text
     assert "1 rows with an empty text left out" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        dialogue("Hi"),
+        dialogue("Hi", "Hello", "How?"),
+        dialogue("  Hi ", "", 'Say "Human: x"\n\n- ü\u2028', "a\n", "b"),
+        "Be kind." + dialogue("Hi"),
+        "\n\nHuman: a\n\nAssistant: b\n\nAssistant: c\n\nHuman: d",
+    ],
+)
+def test_prompts_of_hh_are_conversations_with_the_text_that_was_published(prompt):
+    [row] = read("hh", [{"chosen": f"{prompt}\n\nAssistant: {a}", "rejected":
+                         f"{prompt}\n\nAssistant: {b}"} for a, b in ["yn"]])  # fmt: skip
+    assert dialogue_of(messages_of(row["prompt"])) == prompt.replace(": \n", ":\n")
+    assert (row["chosen"], row["rejected"]) == ("y", "n")
+
+
+def test_a_dialogue_of_one_turn_is_a_bare_question_to_readers():
+    [row] = read("hh", [{"chosen": dialogue("Hi", "a"), "rejected": dialogue("Hi", "b")}])
+    assert messages_of(row["prompt"]) == [{"role": "user", "content": "Hi"}]
+    assert transcript(row["prompt"]) == "Hi"
+
+
+def test_pairs_of_equal_responses_and_answers_to_nobody_are_left_out(tmp_path, caplog):
+    rows = [
+        {"chosen": dialogue("Hi", "same"), "rejected": dialogue("Hi", "same ", "and?")},
+        {"chosen": dialogue("Hi", "a"), "rejected": dialogue("Hi", "b")},
+        {side: dialogue("Hi", "a") + f"\n\nAssistant: {side}" for side in ("chosen", "rejected")},
+    ]
+    path = tmp_path / "hh.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with caplog.at_level(logging.INFO):
+        pairs = load_pairs(str(path), "hh")
+    assert pairs["source_row"].to_pylist() == [1]
+    assert "1 pairs of two equal responses left out" in caplog.text
+    assert "1 pairs whose responses answer no human left out" in caplog.text
+    path.write_text(json.dumps(rows[0]))
+    with pytest.raises(InputError, match="hh.jsonl: chosen and rejected are the same text in ever"):
+        load_pairs(str(path), "hh")
 
 
 def test_pairs_of_mixed_prompts_alone_are_refused():
@@ -60,7 +117,7 @@ def test_hh_from_its_gzipped_files_as_rows_and_as_pairs(tmp_path):
     pairs = load_pairs(str(path), "hh", "harmless=preferred")
     assert pairs["harmless"].to_pylist() == [1, 1]
     rows = load_rows(str(path), "hh")
-    assert rows["response"].to_pylist() == ["So.", "No!", "the \n\nHuman: quoted", "r"]
+    assert rows["response"].to_pylist() == ["So.", "No!", "the", "r"]
     assert rows["source_row"].to_pylist() == [0, 0, 3, 3]
 
 
@@ -183,6 +240,71 @@ def test_a_prompt_is_one_group_wherever_its_rows_stand_and_ties_are_no_pairs(hel
     assert [row["overall"] for row in pairs] == [1, 1, 1]
 
 
+HELPSTEER2 = (
+    "Hi\n<extra_id_1>Assistant\nHello <b>\n\nyou\n<extra_id_1>User\nA joke\n<extra_id_1>Assistant\n"
+)
+
+
+def test_helpsteers_turn_markers_make_a_dialogue(caplog):
+    scores = (4, 4, 4, 1, 1)
+    rows = [
+        helpsteer(prompt, "a", *scores)
+        for prompt in (
+            HELPSTEER2,
+            "<extra_id_0>System\nBe kind.\n<extra_id_1>User\nHi",
+            "what is <extra_id_1>?",
+            "Hi\n<extra_id_1>Assistant\nHello",  # nobody is asked
+        )
+    ]
+    with caplog.at_level(logging.INFO):
+        prompts = [row["prompt"] for row in read("helpsteer", rows)]
+    system = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hi"}]
+    assert prompts == [
+        conversation("Hi", "Hello <b>\n\nyou", "A joke"),
+        as_conversation(system),
+        "what is <extra_id_1>?",
+    ]
+    assert "1 rows with an empty text left out" in caplog.text
+
+
+def test_prompts_of_one_table_are_all_conversations_or_all_texts(tmp_path):
+    path = tmp_path / "train.jsonl"
+    rows = [helpsteer("p", "a", 4, 4, 4, 1, 1), helpsteer(HELPSTEER2, "b", 4, 4, 4, 1, 1)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    prompts = load_rows(str(path), "helpsteer")["prompt"].to_pylist()
+    assert prompts == [conversation("p"), conversation("Hi", "Hello <b>\n\nyou", "A joke")]
+    path.write_text(json.dumps(rows[0]))
+    assert load_rows(str(path), "helpsteer")["prompt"].to_pylist() == ["p"]
+
+
+def preference(strength, prompt="p"):
+    return {"prompt": prompt, "response_1": "one", "response_2": "two",
+            "preference_strength": strength, "all_preferences_unprocessed": []}  # fmt: skip
+
+
+def test_helpsteers_preferences_are_for_the_second_response_above_zero():
+    pairs = read("helpsteer2_preference", [preference(s) for s in (-2, 3, 0, None)])
+    assert [(row["chosen"], row["preferred"]) for row in pairs] == [
+        ("one", 1), ("two", 1), ("one", 0), ("one", 0)
+    ]  # fmt: skip
+    [row] = read("helpsteer2_preference", [preference(1, HELPSTEER2)])
+    assert row["prompt"] == conversation("Hi", "Hello <b>\n\nyou", "A joke")
+    with pytest.raises(InputError, match="row 0: preference_strength is -100, not from -3 to 3"):
+        read("helpsteer2_preference", [preference(-100)])
+
+
+def test_helpsteer3_has_conversations():
+    messages = messages_of(conversation("Hi", "Hello", "Why?"))
+    row = {"domain": "general", "context": messages, "response1": "one", "response2": "two",
+           "overall_preference": 1, "individual_preference": [{"score": 1}]}  # fmt: skip
+    [pair] = read("helpsteer3", [row])
+    assert pair["prompt"] == as_conversation(messages)
+    assert (pair["chosen"], pair["rejected"], pair["preferred"]) == ("two", "one", 1)
+    tool = [{"role": "tool", "content": "x"}]
+    with pytest.raises(InputError, match=r"row 0: context\[0\] has the role 'tool'"):
+        read("helpsteer3", [row | {"context": tool}])
+
+
 def completion(response, *ratings, overall=7.5):
     aspects = ("instruction_following", "honesty", "truthfulness", "helpfulness")
     annotations = {
@@ -214,6 +336,40 @@ def test_ultrafeedback_ratings_are_numbers_and_not_available_is_missing(caplog):
     assert [row["helpfulness"] for row in rows] == [10.0, 9.0, None, 2.0]  # not "9" > "10"
     assert rows[0]["overall"] == 7.5
     assert "1 rows with an empty text left out" in caplog.text
+
+
+def test_an_overall_score_of_ten_that_was_one_is_mended(caplog):
+    completions = [
+        completion("bad", "1", "1", "2", "1", overall=10.0) | {"fine-grained_score": 1.25},
+        completion("best", "5", "5", "5", "5", overall=10.0) | {"fine-grained_score": 5.0},
+        completion("unrated", "N/A", "N/A", "N/A", "N/A", overall=10.0)
+        | {"fine-grained_score": 0.0},
+        completion("older", "1", "N/A", "2", "1", overall=10) | {"fine-grained_score": None},
+    ]
+    rows = read("ultrafeedback", [{"instruction": "i", "completions": completions}])
+    assert [row["overall"] for row in rows] == [1.0, 10.0, 10.0, 1.0]
+    assert "2 overall scores of 10 beside ratings of 2 or less" in caplog.text
+
+
+def binarized(chosen, rejected, better=8.0, worse=2.0, prompt="q"):
+    asked = [{"role": "user", "content": "q"}]
+    sides = {
+        side: [*asked, {"role": "assistant", "content": text}]
+        for side, text in (("chosen", chosen), ("rejected", rejected))
+    }
+    return {"prompt": prompt, "prompt_id": "0", **sides, "messages": sides["chosen"],
+            "score_chosen": better, "score_rejected": worse}  # fmt: skip
+
+
+def test_ultrafeedback_binarized_is_labelled_by_its_scores():
+    rows = [binarized("a", "b"), binarized("c", "d", 5.0, 5.0), binarized("e", "f", 1.0, None)]
+    pairs = read("ultrafeedback_binarized", rows)
+    assert [(row["chosen"], row["rejected"], row["preferred"]) for row in pairs] == [
+        ("a", "b", 1), ("c", "d", 0), ("e", "f", 0)
+    ]  # fmt: skip
+    assert {row["prompt"] for row in pairs} == {conversation("q")}
+    implicit = [{key: value for key, value in rows[0].items() if key != "prompt"}]
+    assert read("ultrafeedback_binarized", implicit) == pairs[:1]
 
 
 def test_ultrafeedback_has_six_pairs_with_no_label_where_a_rating_is_missing(tmp_path):
