@@ -9,12 +9,14 @@ from typing import NoReturn
 
 from paretohqd_jax.chat_command import chat_command
 from paretohqd_jax.compare_command import compare_command
+from paretohqd_jax.configs_command import configs_command
 from paretohqd_jax.convert_command import convert_command
 from paretohqd_jax.data.public import PUBLIC_FORMATS
 from paretohqd_jax.data.rows import check_writable
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.measure_command import measure_command
 from paretohqd_jax.merge_command import merge_command
+from paretohqd_jax.options_command import options_command
 from paretohqd_jax.rewards_commands import (
     hypervolume_command,
     inspect_command,
@@ -26,7 +28,7 @@ from paretohqd_jax.score_command import score_command
 
 COMMANDS = (
     "convert", "score", "select", "rank", "hypervolume", "inspect", "compare", "sample", "measure",
-    "chat", "merge",
+    "chat", "merge", "options", "configs",
 )  # fmt: skip
 
 
@@ -169,6 +171,16 @@ def _parser() -> argparse.ArgumentParser:
     _add_model(merge)
     merge.add_argument("--dtype", choices=("float32", "bfloat16"), help="default: the run's")
     merge.add_argument("--out", required=True, help="directory to write")
+
+    listed = commands.add_parser("options", help=options_command.__doc__)
+    listed.set_defaults(run=options_command)
+    listed.add_argument("method", nargs="?", default="", help="default: all methods")
+    listed.add_argument("--markdown", action="store_true", help="as the page docs/options.md")
+
+    configs = commands.add_parser("configs", help=configs_command.__doc__)
+    configs.set_defaults(run=configs_command)
+    configs.add_argument("name", nargs="?", default="", help="one of those listed without it")
+    configs.add_argument("--copy", metavar="FILE", help="a new file to write it to")
     return parser
 
 

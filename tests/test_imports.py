@@ -17,16 +17,17 @@ ORDER = [
     {
         "chat_command",
         "compare_command",
+        "configs_command",
         "convert_command",
         "measure_command",
         "merge_command",
+        "options_command",
         "rewards_commands",
         "sample_command",
         "score_command",
     },
     {"methods"},
     {"pipeline", "evaluation", "rewards", "sampling", "training"},
-    {"reward_config", "study_config"},
     {"config"},
     {"data", "models", "pareto"},
 ]

@@ -55,7 +55,7 @@ def score_rows(config: ConfigDict, run: Run, base: BaseModel) -> Output:
         "score", "scores.parquet",
         partial(
             score_data, base=base, batch_size=config.rewards.batch_size,
-            max_new_tokens=max(config.generate.max_new_tokens, config.evaluate.max_new_tokens),
+            max_new_tokens=longest_response(config),
         ),
         data=data_options(config),
         num_test_prompts=config.data.num_test_prompts, min_tokens=config.data.min_tokens,
@@ -66,6 +66,12 @@ def score_rows(config: ConfigDict, run: Run, base: BaseModel) -> Output:
         } | checkpoints(config.rewards.models),
         all_processes=True,
     )  # fmt: skip
+
+
+def longest_response(config: ConfigDict) -> int:
+    """The tokens of the longest response that a model of the run may give."""
+    groups = (config.generate, config.evaluate)
+    return max(group.max_new_tokens for group in groups if "max_new_tokens" in group)
 
 
 def judge(
@@ -220,7 +226,9 @@ def adapter_names(preferences: np.ndarray) -> list[str]:
 def facts_of(config: ConfigDict, method: str) -> dict[str, str]:
     """What a reader of the report should know of the run's options."""
     facts = {"method": method, "rewards": ", ".join(config.rewards.models)}
-    for group in ("model", "data", "select", "lora", "train", "generate", "evaluate"):
+    for group in ("model", "data", "select", "draw", "lora", "train", "generate", "evaluate"):
+        if group not in config:
+            continue
         options = (f"{name} {value}" for name, value in config[group].items() if value != "")
         facts[group] = ", ".join(options)
     return facts | {"seed": str(config.seed)}

@@ -11,7 +11,7 @@ from functools import partial
 
 from ml_collections import ConfigDict
 
-from paretohqd_jax.config import parse_preferences, require
+from paretohqd_jax.config import parse_preferences
 from paretohqd_jax.methods import alignment, steps
 from paretohqd_jax.methods.base import step_seed
 from paretohqd_jax.methods.evaluation import report_run
@@ -92,10 +92,6 @@ def align(config: ConfigDict, run: Run) -> Output:
 def check(config: ConfigDict) -> None:
     """Raises InputError for what can be known to be wrong before a run directory is touched."""
     alignment.check_alignment(config)
-    require(
-        config, "select.rule", config.select.rule in ("ray", "weighted_sum"), "ray or weighted_sum"
-    )
-    parse_preferences(config.preferences, len(config.rewards.models))
 
 
 def selection_options(config: ConfigDict) -> tuple[dict, dict]:

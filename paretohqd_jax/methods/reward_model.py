@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from ml_collections import ConfigDict
 
+from paretohqd_jax.config import check_config
 from paretohqd_jax.data.groups import group_responses
 from paretohqd_jax.data.rows import read_table, write_table
 from paretohqd_jax.data.sources import check_source, read_source
@@ -32,7 +33,6 @@ from paretohqd_jax.methods.measuring import measure_groups
 from paretohqd_jax.models.lora import LoraConfig
 from paretohqd_jax.models.reward_head import write_adapter
 from paretohqd_jax.pipeline import Output, Run, source_digest
-from paretohqd_jax.reward_config import check_config
 from paretohqd_jax.rewards.registry import CARD, Entry
 from paretohqd_jax.rewards.reward_model import encode_pairs
 from paretohqd_jax.training.checkpoints import load_adapters

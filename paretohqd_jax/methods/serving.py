@@ -41,14 +41,13 @@ def read_run_config(workdir: Path) -> ConfigDict:
     try:
         values = json.loads(path.read_text())
         method = values["method"]
-        config = default_config()
-        if method == config.method:
-            config.update(values)
+        config = default_config(method)
+        config.update(values)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"{path}: cannot be read ({str(error):.120}); is {workdir} a run directory?"
         ) from error
-    if method != config.method:
+    if "preferences" not in config or "model" not in config:
         raise InputError(f"{workdir}: is a run of {method!r}, which has no model per preference")
     return config
 

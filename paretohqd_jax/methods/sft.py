@@ -13,7 +13,6 @@ import numpy as np
 import pyarrow as pa
 from ml_collections import ConfigDict
 
-from paretohqd_jax.config import require
 from paretohqd_jax.data.rows import read_table, write_table
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.methods import alignment
@@ -35,12 +34,12 @@ def align(config: ConfigDict, run: Run) -> Output:
     scored = alignment.score_rows(config, run, base)
     drawn = run.step(
         "draw", "selection/sft.parquet", draw_rows, scored,
-        rule=config.select.rule, k=config.select.k, min_words=config.select.min_words,
+        rule=config.draw.rule, k=config.draw.k, min_words=config.draw.min_words,
         seed=step_seed(config.seed, "draw"),
     )  # fmt: skip
     trained = run.step(
         "sft", "sft", alignment.tuner(config, run, base), scored, drawn,
-        num_steps=config.train.stage1_steps + config.train.stage2_steps,
+        num_steps=config.train.num_steps,
         seed=step_seed(config.seed, "sft"), **alignment.training_options(config, no_preference),
         also=alignment.network_options(config, base), all_processes=True,
     )  # fmt: skip
@@ -52,8 +51,6 @@ def align(config: ConfigDict, run: Run) -> Output:
 def check(config: ConfigDict) -> None:
     """Raises InputError for what can be known to be wrong before a run directory is touched."""
     alignment.check_alignment(config)
-    rules = ("random", "all")
-    require(config, "select.rule", config.select.rule in rules, " or ".join(rules))
 
 
 def draw_rows(
@@ -63,7 +60,7 @@ def draw_rows(
     rows = np.flatnonzero(is_candidate(read_table(scored.path), min_words))
     if rule == "random":
         if rows.size < k:
-            raise InputError(f"{scored.path}: {rows.size} rows to draw from; lower config.select.k")
+            raise InputError(f"{scored.path}: {rows.size} rows to draw from; lower config.draw.k")
         rows = np.random.default_rng(seed).permutation(rows)[:k]
     logger.info("%d rows to train on", rows.size)
     write_table(path, pa.table({"row_id": rows}))
