@@ -42,12 +42,14 @@ def read_run_config(workdir: Path) -> ConfigDict:
         values = json.loads(path.read_text())
         method = values["method"]
         config = default_config(method)
-        config.update(values)
+        serves = "preferences" in config and "lora" in config
+        if serves:
+            config.update(values)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"{path}: cannot be read ({str(error):.120}); is {workdir} a run directory?"
         ) from error
-    if "preferences" not in config or "model" not in config:
+    if not serves:
         raise InputError(f"{workdir}: is a run of {method!r}, which has no model per preference")
     return config
 
