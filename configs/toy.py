@@ -2,8 +2,9 @@
 
     python -m paretohqd_jax.main --config=configs/toy.py --workdir=runs/toy
 
-The model knows nothing, so the text is gibberish; every step is the real one. It also shows how a
-user's own data source and scorer are given, as `package.module:function`.
+The model knows nothing, so the text is gibberish; every step is the real one. After a colon stands
+the method, as in `configs/toy.py:sft`. The file also shows how a user's own data source and scorer
+are given, as `package.module:function`.
 """
 
 import numpy as np
@@ -38,8 +39,28 @@ def variety(prompts, responses):
     return np.array([len(set(r)) / max(len(r), 1) for r in responses])
 
 
-def get_config():
-    config = default_config()
+# What each method has of its own.
+METHODS = {
+    "paretohqd": {
+        "preferences": "4",
+        "select.k": 12,
+        "train.stage1_steps": 40,
+        "train.stage2_steps": 10,
+        "generate.num_prompts": 24,
+        "generate.max_new_tokens": 24,
+        "generate.batch_size": 18,
+        "generate.temperature": 1.0,
+        "generate.top_p": 1.0,
+    },
+    "sft": {"draw.k": 12, "train.num_steps": 50},
+}
+
+
+def get_config(method="paretohqd"):
+    if method not in METHODS:
+        raise ValueError(f"method {method!r} is not one of {', '.join(METHODS)}")
+    config = default_config(method)
+    config.update_from_flattened_dict(METHODS[method])
     config.data.source = "configs.toy:rows"
     config.data.prompt_format = "{prompt}:"
     config.data.num_test_prompts = 6
@@ -48,21 +69,12 @@ def get_config():
     config.model.dtype = "float32"
     config.model.remat = "none"
     config.rewards.models = ("brief", "configs.toy:vowels")
-    config.preferences = "4"
-    config.select.k = 12
     config.lora.rank = 4
     config.lora.alpha = 8.0
     config.lora.targets = ("q_proj", "v_proj", "o_proj", "down_proj")
-    config.train.stage1_steps = 40
-    config.train.stage2_steps = 10
     config.train.batch_size = 4
     config.train.learning_rate = 3e-2
     config.train.checkpoint_every = 5
-    config.generate.num_prompts = 24
-    config.generate.max_new_tokens = 24
-    config.generate.batch_size = 18
-    config.generate.temperature = 1.0
-    config.generate.top_p = 1.0
     config.evaluate.max_new_tokens = 24
     config.evaluate.batch_size = 18
     return config

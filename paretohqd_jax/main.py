@@ -10,25 +10,25 @@ import errno
 import importlib
 import logging
 import os
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 
 from paretohqd_jax import distributed
 from paretohqd_jax.channel import NotJoined
 from paretohqd_jax.commands import COMMANDS, summaries
 from paretohqd_jax.commands import run as run_command
+from paretohqd_jax.config import options_of
+from paretohqd_jax.config.loading import load_config, override
 from paretohqd_jax.errors import InputError, Paused
 
 logger = logging.getLogger(__name__)
 UNUSABLE = {
     errno.EACCES, errno.EEXIST, errno.EISDIR, errno.ENOENT, errno.ENOTDIR, errno.EPERM, errno.EROFS
 }  # fmt: skip
-LOST_KEY = re.compile(r"[\\\"']+(\w+)[\\\"']")  # an option that ml_collections does not know
 DISK_FULL = ("No space left on device", "Disk quota exceeded", "File too large")
 
 
@@ -42,10 +42,7 @@ def main(argv: Sequence[str]) -> int:
     from paretohqd_jax.pipeline import Run, StageDone
     from paretohqd_jax.studies import STUDIES
 
-    modules = METHODS | STUDIES
-    if config.method not in modules:
-        raise InputError(f"config.method={config.method!r}: use one of {', '.join(modules)}")
-    method = importlib.import_module(modules[config.method])
+    method = importlib.import_module((METHODS | STUDIES)[config.method])
     method.check(config)
     if stage not in ("", *method.STEPS):
         raise InputError(f"--stage={stage!r} does not exist; use one of {', '.join(method.STEPS)}")
@@ -101,42 +98,42 @@ def parse_flags(argv: Sequence[str]) -> tuple[ConfigDict, str, str]:
       InputError: a flag is unknown or missing, its value does not fit, or the file cannot be read.
     """
     values = flags.FlagValues()
-    config = config_flags.DEFINE_config_file(
-        "config",
-        help_string="A file of configs/; change options with --config.select.k=50.",
-        flag_values=values,
-        sys_argv=list(argv),
-    )
-    workdir = flags.DEFINE_string("workdir", None, "The run directory.", flag_values=values)
-    stage = flags.DEFINE_string(
-        "stage", "", "Run this step alone; those before it must be done.", flag_values=values
-    )
+    values.set_gnu_getopt()  # what is not read here stays for the overrides, wherever it stands
+    for name, words in (
+        ("config", "A file or name of configs/; change options with --config.select.k=50."),
+        ("config.method", "Chosen by --config=FILE:METHOD, which this must not contradict."),
+        ("workdir", "The run directory."),
+        ("stage", "Run this step alone; those before it must be done."),
+    ):
+        flags.DEFINE_string(name, None, words, flag_values=values)
     try:
-        rest = values(list(argv))
-        parsed = config.value, workdir.value, stage.value
-        if config.value is not None:
-            config.value.items()  # a file that failed to load raises here, not when it is parsed
-    except flags.Error as error:  # with a traceback in its text, if the config file raised
-        lines = str(error).splitlines()
-        raise InputError(" ".join(dict.fromkeys([lines[0], lines[-1]]))) from error
-    except Exception as error:  # the config file is the user's code and may raise anything
-        if isinstance(error, (AttributeError, KeyError)) and (key := LOST_KEY.match(str(error))):
-            raise InputError(
-                f"no such option or key: {key[1]}; paretohqd_jax/config.py lists all options"
-            ) from error
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        raise InputError(f"{type(error).__name__}: {lines[-1] if lines else ''}") from error
+        rest = values(list(argv), known_only=True)
+    except flags.Error as error:
+        raise InputError(str(error)) from error
+    for name in ("config", "workdir"):
+        if not values[name].value:
+            raise InputError(f"--{name} is missing; see the README for an example")
+    config = load_config(values["config"].value)
+    _check_method(config, values["config.method"].value, values["config"].value)
+    rest = override(config, rest)
     if len(rest) > 1:
         raise InputError(
             f"unknown argument {rest[1]!r}; options look like --config.select.k=50, commands on "
             f"files are {', '.join(COMMANDS)}"
         )
-    for name, value in (("config", parsed[0]), ("workdir", parsed[1])):
-        if not value:
-            raise InputError(f"--{name} is missing; see the README for an example")
-    if not isinstance(parsed[0], ConfigDict):
-        raise InputError("get_config() must return a ConfigDict, best that of default_config()")
-    return parsed
+    return config, values["workdir"].value, values["stage"].value or ""
+
+
+def _check_method(config: ConfigDict, wanted: str | None, source: str) -> None:
+    """Raises InputError for a method that does not exist, or whose options the config has not."""
+    has = config.get("method")
+    options_of(wanted or has)
+    if wanted in (None, has):
+        return
+    raise InputError(
+        f"config.method={wanted!r}: the options of --config={source} are those of {has!r}; "
+        f"write --config={source.partition(':')[0]}:{wanted}, if its get_config() takes a method"
+    )
 
 
 def console(argv: Sequence[str] | None = None) -> None:

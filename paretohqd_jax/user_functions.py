@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 from paretohqd_jax.errors import InputError
@@ -19,7 +20,7 @@ def find_function(name: str, option: str) -> Callable[..., Any]:
     if not (module_name and colon and function_name):
         raise InputError(f"{option}: name a function of yours as package.module:function")
     try:
-        module = importlib.import_module(module_name)
+        module = _import(module_name)
     # TypeError: a relative name such as ".module".
     except (ImportError, SyntaxError, TypeError) as error:
         raise InputError(
@@ -30,3 +31,16 @@ def find_function(name: str, option: str) -> Callable[..., Any]:
     if not callable(function):
         raise InputError(f"{option}: {module_name} has no function {function_name!r}")
     return function
+
+
+def _import(name: str) -> ModuleType:
+    """A module; those of `configs` are the ones that come with the package if there are no others.
+
+    So the configs name their functions in the same way in a checkout and without one.
+    """
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if not name.startswith("configs.") or error.name not in ("configs", name):
+            raise
+    return importlib.import_module(f"paretohqd_jax.{name}")

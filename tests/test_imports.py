@@ -18,7 +18,6 @@ ORDER = [
     {"steps"},
     {"pipeline", "evaluation", "rewards", "sampling", "training"},
     {"policies"},
-    {"reward_config", "study_config"},
     {"config"},
     {"data", "models", "pareto"},
 ]

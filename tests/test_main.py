@@ -317,7 +317,7 @@ def run_flags(tmp_path, *options, config="configs/toy.py"):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--config.select.kk=50"], "no such option or key: kk; paretohqd_jax/config.py lists all"),
+        (["--config.select.kk=50"], "no such option or key: kk; `paretohqd options paretohqd`"),
         (["--config.selec.k=50"], "no such option or key: selec"),
         (["--config.select.k=many"], "many"),
         (["--config.select.k=0"], "config.select.k=0"),
@@ -327,7 +327,8 @@ def run_flags(tmp_path, *options, config="configs/toy.py"):
         (["--config.rewards.models=('brief','nothing')"], "nothing"),
         (["--config.model.source=/no/such/model"], "/no/such/model"),
         (["--config.data.source=/no/such/rows.jsonl"], "/no/such/rows.jsonl"),
-        (["--config.method=magic"], "config.method='magic'"),
+        (["--config.method=magic"], "config.method='magic': use one of paretohqd, sft"),
+        (["--config.method=sft", "--config.draw.k=9"], "configs/toy.py:sft, if its get_config()"),
         (["--stage=stage3"], "--stage='stage3' does not exist"),
         (["--stage=stage1"], "needs step score"),
         (["--unknown=1"], "unknown"),

@@ -8,11 +8,11 @@ rule alone, or from all rows, as one would without the method. With a pool of 50
 what the distance to a ray does not see.
 """
 
-from paretohqd_jax.study_config import default_study_config
+from paretohqd_jax.config import default_config
 
 
 def get_config():
-    config = default_study_config()
+    config = default_config("selection_study")
     config.populations = (
         "data", "configs.studies.populations:bulging", "configs.studies.populations:hollow",
     )  # fmt: skip

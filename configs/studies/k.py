@@ -7,11 +7,11 @@ Everything else stays as it is, so the pool grows with k: it holds k rows per pr
 nothing. docs/studies.md has what came out, here and in the files beside this one.
 """
 
-from paretohqd_jax.study_config import default_study_config
+from paretohqd_jax.config import default_config
 
 
 def get_config():
-    config = default_study_config()
+    config = default_config("selection_study")
     config.data.scores = "helpful=log_odds(win_rate)"
     config.data.min_words = 8
     config.rewards.models = ("helpful", "brief")

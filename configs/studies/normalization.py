@@ -7,11 +7,11 @@ With two objectives the choice changes nothing but the last of ties: to scale an
 distances of all rows to a line by the same factor. So there are three here.
 """
 
-from paretohqd_jax.study_config import default_study_config
+from paretohqd_jax.config import default_config
 
 
 def get_config():
-    config = default_study_config()
+    config = default_config("selection_study")
     config.populations = ("configs.studies.populations:three_scales",)
     config.rewards.models = ("first", "second", "third")
     config.preferences = "ric-13"

@@ -8,11 +8,11 @@ layers of rewards rounded to one decimal, as Rewards-in-Context keeps them; as m
 largest plain sum; only the layers that k rows need; and all rows, where the distance alone decides.
 """
 
-from paretohqd_jax.study_config import default_study_config
+from paretohqd_jax.config import default_config
 
 
 def get_config():
-    config = default_study_config()
+    config = default_config("selection_study")
     config.populations = (
         "data", "configs.studies.populations:bulging", "configs.studies.populations:hollow",
     )  # fmt: skip

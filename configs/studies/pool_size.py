@@ -6,11 +6,11 @@
 The Gaussian rewards are as many as the scored rows of HH-RLHF that the paper's line of work uses.
 """
 
-from paretohqd_jax.study_config import default_study_config
+from paretohqd_jax.config import default_config
 
 
 def get_config():
-    config = default_study_config()
+    config = default_config("selection_study")
     config.populations = (
         "data", "configs.studies.populations:independent", "configs.studies.populations:opposed",
     )  # fmt: skip

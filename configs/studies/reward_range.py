@@ -6,11 +6,11 @@
 The outlier is one row, four ranges below all others in the first objective.
 """
 
-from paretohqd_jax.study_config import default_study_config
+from paretohqd_jax.config import default_config
 
 
 def get_config():
-    config = default_study_config()
+    config = default_config("selection_study")
     config.data.scores = "helpful=log_odds(win_rate)"
     config.data.min_words = 8
     config.rewards.models = ("helpful", "brief")

@@ -16,7 +16,7 @@ from paretohqd_jax.commands.arguments import Parser
 
 COMMANDS = (
     "convert", "score", "select", "rank", "hypervolume", "inspect", "compare", "sample", "measure",
-    "chat", "merge",
+    "chat", "merge", "options", "configs",
 )  # fmt: skip
 
 

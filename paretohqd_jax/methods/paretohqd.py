@@ -11,9 +11,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from paretohqd_jax.config import require
 from paretohqd_jax.pareto import representatives
-from paretohqd_jax.pareto.selection import RULES
 from paretohqd_jax.pipeline import Run
 from paretohqd_jax.policies import one_adapter_each, preference_labels
 from paretohqd_jax.steps.generation import generate
@@ -60,5 +58,3 @@ def align(config: ConfigDict, run: Run) -> Path:
 def check(config: ConfigDict) -> None:
     """Raises InputError for what can be known to be wrong before a run directory is touched."""
     check_alignment(config)
-    rules = tuple(RULES)
-    require(config, "select.rule", config.select.rule in rules, " or ".join(rules))

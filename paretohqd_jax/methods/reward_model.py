@@ -10,10 +10,10 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from paretohqd_jax.config import check_config
 from paretohqd_jax.data.sources import check_source
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.pipeline import Run
-from paretohqd_jax.reward_config import check_config
 from paretohqd_jax.rewards.registry import CARD
 from paretohqd_jax.steps.base_model import check_base_model
 from paretohqd_jax.steps.reward_model import (

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from paretohqd_jax.config import require
 from paretohqd_jax.pipeline import Run
 from paretohqd_jax.policies import Policy
 from paretohqd_jax.steps.leaving import LAST_STEPS, leave
@@ -27,8 +26,7 @@ def align(config: ConfigDict, run: Run) -> Path:
     task = open_task(config, run, "supervised fine-tuning")
     scored = score_rows(task)
     drawn = draw_rows(task, scored)
-    num_steps = config.train.stage1_steps + config.train.stage2_steps
-    trained = fine_tune(task, "sft", ["sft"], scored, drawn, num_steps)
+    trained = fine_tune(task, "sft", ["sft"], scored, drawn, config.train.num_steps)
     family = [Policy("sft", adapters=("sft/sft",), weights=(1.0,))]
     return leave(task, scored, {"sft": family}, [trained])
 
@@ -36,5 +34,3 @@ def align(config: ConfigDict, run: Run) -> Path:
 def check(config: ConfigDict) -> None:
     """Raises InputError for what can be known to be wrong before a run directory is touched."""
     check_alignment(config)
-    rules = ("random", "all")
-    require(config, "select.rule", config.select.rule in rules, " or ".join(rules))

@@ -26,7 +26,7 @@ from paretohqd_jax.pipeline import Output, source_digest
 from paretohqd_jax.rewards.scoring import score
 from paretohqd_jax.steps.base_model import BaseModel, step_seed
 from paretohqd_jax.steps.selection import is_candidate
-from paretohqd_jax.steps.task import Task, checkpoints, reward_options
+from paretohqd_jax.steps.task import Task, checkpoints, longest_response, reward_options
 from paretohqd_jax.training.mesh import DECODING_RULES, sharded
 
 NUM_REFERENCE_ROWS = 1000  # their mean is known to 3 % of the spread
@@ -42,7 +42,7 @@ def score_rows(task: Task) -> Output:
         "score", "scores.parquet",
         partial(
             score_data, base=base, batch_size=config.rewards.batch_size,
-            max_new_tokens=max(config.generate.max_new_tokens, config.evaluate.max_new_tokens),
+            max_new_tokens=longest_response(config),
         ),
         data={name: config.data[name] for name in names},
         num_test_prompts=config.data.num_test_prompts, min_tokens=config.data.min_tokens,

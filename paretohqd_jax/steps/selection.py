@@ -132,14 +132,14 @@ def selection_of(
 
 
 def draw_rows(task: Task, scored: Output) -> Output:
-    """Training rows without regard to their rewards, by `config.select.rule`.
+    """Training rows without regard to their rewards, by `config.draw.rule`.
 
-    "random" draws `config.select.k` of the rows that may be trained on, "all" takes them all.
+    "random" draws `config.draw.k` of the rows that may be trained on, "all" takes them all.
     """
-    select = task.config.select
+    draw = task.config.draw
     return task.run.step(
         "draw", "selection/sft.parquet", write_drawn_rows, scored,
-        rule=select.rule, k=select.k, min_words=select.min_words,
+        rule=draw.rule, k=draw.k, min_words=draw.min_words,
         seed=step_seed(task.config.seed, "draw"),
     )  # fmt: skip
 
@@ -151,7 +151,7 @@ def write_drawn_rows(
     rows = np.flatnonzero(is_candidate(read_table(scored.path), min_words))
     if rule == "random":
         if rows.size < k:
-            raise InputError(f"{scored.path}: {rows.size} rows to draw from; lower config.select.k")
+            raise InputError(f"{scored.path}: {rows.size} rows to draw from; lower config.draw.k")
         rows = np.random.default_rng(seed).permutation(rows)[:k]
     logger.info("%d rows to train on", rows.size)
     write_table(path, pa.table({"row_id": rows}))

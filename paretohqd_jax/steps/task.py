@@ -108,6 +108,12 @@ def sampling_options(options: ConfigDict) -> dict[str, float]:
     return {name: options[name] for name in ("max_new_tokens", "temperature", "top_p", "top_k")}
 
 
+def longest_response(config: ConfigDict) -> int:
+    """The tokens of the longest response that a model of the run may give."""
+    groups = (config.generate, config.evaluate)
+    return max(group.max_new_tokens for group in groups if "max_new_tokens" in group)
+
+
 def checkpoints(models: Sequence[str]) -> dict[str, Any]:
     """What identifies the reward models among `models`: how they read, and their weights."""
     identities = {}

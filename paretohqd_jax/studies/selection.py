@@ -17,7 +17,8 @@ import numpy as np
 import pyarrow as pa
 from ml_collections import ConfigDict
 
-from paretohqd_jax.config import objective_names, parse_preferences, split_model
+from paretohqd_jax.config import check_config, objective_names, parse_preferences, split_model
+from paretohqd_jax.config.selection_study import DATA, settings_of
 from paretohqd_jax.data.rows import check_ranges, read_table, rewards_matrix, write_table
 from paretohqd_jax.data.sources import check_source, load_rows
 from paretohqd_jax.distributed import check_preemption, is_main_process
@@ -34,7 +35,6 @@ from paretohqd_jax.steps.selection import is_candidate
 from paretohqd_jax.steps.task import checkpoints
 from paretohqd_jax.studies.measures import measure_selection, summarise_draws
 from paretohqd_jax.studies.tables import Study, csv_table, markdown, plot_study
-from paretohqd_jax.study_config import DATA, check_config, settings_of
 from paretohqd_jax.training.mesh import make_mesh
 from paretohqd_jax.user_functions import find_function
 

@@ -25,10 +25,8 @@ import pytest
 from pages import PAGES, ROOT, SHELL, blocks, command_lines
 
 from paretohqd_jax import commands, distributed, main, pipeline
-from paretohqd_jax.config import default_config
-from paretohqd_jax.reward_config import default_reward_config
+from paretohqd_jax.config import METHODS, default_config
 from paretohqd_jax.rewards import loading
-from paretohqd_jax.study_config import default_study_config
 
 # What is not here or too large to be run, and what stands for it.
 STAND_INS = {
@@ -178,9 +176,9 @@ def option_names(options: dict, group: str = "config.") -> set[str]:
 
 
 def test_options_on_the_pages_exist():
-    known = {"config.json", "config.py"}
-    for config in (default_config(), default_reward_config(), default_study_config()):
-        known |= option_names(config.to_dict())
+    known = {"config.json"}.union(
+        *(option_names(default_config(method).to_dict()) for method in METHODS)
+    )
     for page, text in PAGES.items():
         named = {*re.findall(r"\bconfig\.[a-z][\w.]*\w", text)}
         assert named <= known, f"{page}: {named - known}"

@@ -30,9 +30,9 @@ def source(tmp_path_factory):
     return path
 
 
-def run_toy(workdir, source, *options):
+def run_toy(workdir, source, *options, method="paretohqd"):
     console([
-        "paretohqd", f"--config={ROOT / 'configs/toy.py'}", f"--workdir={workdir}",
+        "paretohqd", f"--config={ROOT / 'configs/toy.py'}:{method}", f"--workdir={workdir}",
         f"--config.data.source={source}", SCORES, *options,
     ])  # fmt: skip
 
@@ -40,14 +40,11 @@ def run_toy(workdir, source, *options):
 @pytest.fixture(scope="module")
 def workdir(tmp_path_factory, source):
     path = tmp_path_factory.mktemp("sft")
-    run_toy(
-        path, source, "--config.method=sft", "--config.select.rule=random",
-        "--config.train.stage1_steps=3", "--config.train.stage2_steps=2",
-    )  # fmt: skip
+    run_toy(path, source, "--config.train.num_steps=5", method="sft")
     return path
 
 
-def test_one_model_is_trained_on_random_rows_for_as_many_steps_as_both_stages(workdir):
+def test_one_model_is_trained_on_random_rows(workdir):
     scored = read_table(workdir / "scores.parquet")
     drawn = read_table(workdir / "selection/sft.parquet")["row_id"].to_numpy()
     assert len(set(drawn)) == 12
@@ -93,19 +90,17 @@ def test_paretohqd_selects_by_the_scores_of_the_data_and_the_rule(source, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("method", "option", "message"),
     [
-        (["--config.select.rule=random"], "config.select.rule='random' is not valid; use ray or"),
-        (["--config.method=sft"], "config.select.rule='ray' is not valid; use random or all"),
-        (["--config.data.scores=kind=liked"], "config.data.scores='kind=liked' is not valid"),
-        (["--config.data.scores=brief=loved"], "rows.parquet: no column 'loved'"),
-        (
-            ["--config.method=sft", "--config.select.rule=random", "--config.select.k=9999"],
-            "rows to draw from; lower config.select.k",
-        ),
+        ("paretohqd", "select.rule=random", "config.select.rule='random' is not valid; use one of"),
+        ("sft", "draw.rule=ray", "config.draw.rule='ray' is not valid; use one of random, all"),
+        ("sft", "select.k=5", "no such option or key: select; `paretohqd options sft` lists all"),
+        ("paretohqd", "data.scores=kind=liked", "config.data.scores='kind=liked' is not valid"),
+        ("paretohqd", "data.scores=brief=loved", "rows.parquet: no column 'loved'"),
+        ("sft", "draw.k=9999", "rows to draw from; lower config.draw.k"),
     ],
 )
-def test_what_does_not_fit_is_named(source, tmp_path, capsys, options, message):
+def test_what_does_not_fit_is_named(source, tmp_path, capsys, method, option, message):
     with pytest.raises(SystemExit):
-        run_toy(tmp_path, source, *options)
+        run_toy(tmp_path, source, f"--config.{option}", method=method)
     assert message in capsys.readouterr().err

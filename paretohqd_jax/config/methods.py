@@ -1,0 +1,51 @@
+"""The options of each method by its name: their defaults, and one check of a whole run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from paretohqd_jax.config import paretohqd, reward_model, selection_study, sft
+from paretohqd_jax.config.options import OURS, Option, Options, check_options, defaults, one_of
+from paretohqd_jax.errors import InputError
+
+# Each module has OPTIONS, and check(config), which holds these against each other.
+METHODS = {
+    "paretohqd": paretohqd,
+    "sft": sft,
+    "reward_model": reward_model,
+    "selection_study": selection_study,
+}
+
+
+def options_of(method: Any) -> Options:
+    """Every option that a method reads.
+
+    Raises:
+      InputError: there is no such method.
+    """
+    if method not in METHODS:
+        raise InputError(f"config.method={method!r}: use one of {', '.join(METHODS)}")
+    chosen = Option(method, one_of(method), OURS, "Chosen with the config file.")
+    return {"method": chosen, **METHODS[method].OPTIONS}
+
+
+def default_config(method: str = "paretohqd") -> ConfigDict:
+    """Every option that a method reads, with its default; locked.
+
+    Raises:
+      InputError: there is no such method.
+    """
+    return ConfigDict(defaults(options_of(method))).lock()
+
+
+def check_config(config: ConfigDict) -> None:
+    """Checks each option alone and against the others, before any work starts.
+
+    Raises:
+      InputError: names the option, its value and what would be valid.
+    """
+    method = config.get("method")
+    check_options(config, options_of(method))
+    METHODS[method].check(config)

@@ -1,0 +1,87 @@
+"""The options of ParetoHqD: a selection for each preference, and two stages of fine-tuning."""
+
+from __future__ import annotations
+
+from ml_collections import ConfigDict
+
+from paretohqd_jax.config import shared
+from paretohqd_jax.config.objectives import parse_preferences
+from paretohqd_jax.config.options import (
+    OURS,
+    PAPER,
+    SWITCH,
+    Option,
+    Valid,
+    at_least,
+    one_of,
+    require,
+)
+from paretohqd_jax.pareto.selection import RULES
+
+SELECT = {
+    "rule": Option(
+        "ray",
+        one_of(*RULES),
+        PAPER,
+        '"ray": the pooled rows nearest to the preference\'s ray; "weighted_sum": those of the '
+        "largest weighted sum, linear scalarisation.",
+    ),
+    "k": Option(100, at_least(2), PAPER, "Rows per preference; stage 2 takes half."),
+    "min_pool_size": Option(
+        0,
+        Valid("0, or k or more", lambda value: value >= 0),
+        OURS,
+        "N_p, the least size of the pool; 0: k times the number of preferences.",
+    ),
+    "range_scope": Option(
+        "data",
+        one_of("data", "pareto", "quantile"),
+        OURS,
+        "The rows whose lowest and highest rewards set the directions.",
+    ),
+    "normalize": Option(
+        True, SWITCH, OURS, "Distances are in units of the range of each objective."
+    ),
+    "min_words": Option(
+        0,
+        at_least(0),
+        OURS,
+        "Responses of fewer words are not trained on: where an objective rewards few words, models "
+        "would be taught at the edge of what counts as collapsed (3 words).",
+    ),
+}
+GENERATE = {
+    "engine": shared.ENGINE,
+    "num_prompts": Option(
+        10_000, at_least(1), PAPER, "Random training prompts that each representative answers."
+    ),
+    **shared.sampling(0.7, "of all representatives"),  # RiC's online stage
+}
+OPTIONS = {
+    **shared.ALIGNMENT,
+    "preferences": shared.PREFERENCES,
+    "select": SELECT,
+    "train": {
+        "stage1_steps": Option(200, at_least(1), PAPER, "Of fine-tuning on rows of the data."),
+        "stage2_steps": Option(200, at_least(1), PAPER, "Of fine-tuning on generated rows."),
+        **shared.TRAIN,
+    },
+    "generate": GENERATE,
+}
+
+
+def check(config: ConfigDict) -> None:
+    """Checks the options against each other.
+
+    Raises:
+      InputError: names the option, its value and what would be valid.
+    """
+    shared.check_alignment(config, min(config.train.stage1_steps, config.train.stage2_steps))
+    check_pool(config)
+    parse_preferences(config.preferences, len(config.rewards.models))
+
+
+def check_pool(config: ConfigDict) -> None:
+    """Raises InputError for a pool that may hold fewer rows than are selected from it."""
+    pool = config.select.min_pool_size
+    require(config, "select.min_pool_size", pool == 0 or pool >= config.select.k, "0 or >= k")

@@ -1,0 +1,106 @@
+"""The options of a run that trains a reward model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ml_collections import ConfigDict
+
+from paretohqd_jax.config import shared
+from paretohqd_jax.config.options import (
+    ABOVE_ZERO,
+    OURS,
+    SWITCH,
+    TEXT,
+    Option,
+    Valid,
+    at_least,
+    changed,
+    one_of,
+)
+from paretohqd_jax.errors import InputError
+
+SHARE = Valid("in (0, 1)", lambda value: 0 < value < 1)
+
+
+def _are_readings(texts: Sequence[str]) -> bool:
+    return 1 <= len(texts) <= 2 and any("{response}" in text for text in texts)
+
+
+OPTIONS = {
+    "seed": shared.SEED,
+    # Pairs (prompt, chosen, rejected) or scored rows (prompt, response, and a column of numbers).
+    "data": {
+        **shared.READING,
+        "score": Option(
+            "", TEXT, OURS, 'The column of scores, or of pairs\' labels; "": chosen is better.'
+        ),
+        "log_odds": Option(
+            False, SWITCH, OURS, "The scores are probabilities: learn their log-odds."
+        ),
+        "margin": Option(
+            0.5, ABOVE_ZERO, OURS, "Responses whose scores differ by less make no pair."
+        ),
+        "group_size": Option(
+            4, at_least(2), OURS, "Scored responses to a prompt, compared with each other."
+        ),
+        "groups_per_prompt": Option(1, at_least(1), OURS, "Such groups of scored responses."),
+        "test_share": Option(0.1, SHARE, OURS, "Of the prompts, held out by a hash of their text."),
+        "test_size": Option(16, at_least(2), OURS, "Scored responses to each held-out prompt."),
+    },
+    "model": {
+        **shared.MODEL,
+        "num_layers": Option(0, at_least(0), OURS, "The first so many layers are used; 0: all."),
+    },
+    # How a prompt and its response are read.
+    "text": {
+        "texts": Option(
+            ("{dialogue}\n\nAssistant: {response}",),
+            Valid("one or two with {response}", _are_readings),
+            OURS,
+            "One text, or a pair of which the longer one is cut; {dialogue} stands for the prompt "
+            "as HH-RLHF writes it.",
+        ),
+        "cut": Option(
+            "left", one_of("left", "right"), OURS, "The side that longer texts lose tokens from."
+        ),
+        "max_tokens": Option(512, at_least(2), OURS, "Longer texts are cut."),
+    },
+    "mesh": shared.MESH,
+    "lora": {
+        **shared.LORA,
+        "rank": changed(shared.LORA["rank"], 8),
+        "alpha": changed(shared.LORA["alpha"], 16.0),
+    },
+    "train": {
+        "loss": Option(
+            "bradley_terry",
+            one_of("bradley_terry", "regression"),
+            OURS,
+            "Regression is on standardised scores.",
+        ),
+        "num_steps": Option(200, at_least(1), OURS, "Of training."),
+        **shared.TRAIN,
+        "batch_size": Option(8, at_least(1), OURS, "Groups, or pairs, per step."),
+        "learning_rate": changed(shared.TRAIN["learning_rate"], 1e-3),
+        "warmup_steps": changed(shared.TRAIN["warmup_steps"], 5),
+    },
+    # For the readers of the model's card.
+    "card": {
+        "data": Option("", TEXT, OURS, "What the data are, for readers of the model's card."),
+        "licence": Option("", TEXT, OURS, "Of the reward model, on its card."),
+        "note": Option("", TEXT, OURS, "Of the reward model, on its card."),
+    },
+}
+
+
+def check(config: ConfigDict) -> None:
+    """Checks the options against each other.
+
+    Raises:
+      InputError: names the option, its value and what would be valid.
+    """
+    shared.check_sources(config, "data.source", "model.source")
+    shared.check_train(config, config.train.num_steps)
+    if config.train.loss == "regression" and not config.data.score:
+        raise InputError("config.train.loss='regression' needs scores: set config.data.score")

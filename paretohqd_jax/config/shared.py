@@ -1,0 +1,246 @@
+"""The options that methods share, in groups, and what must hold between them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from paretohqd_jax.config.objectives import objective_names
+from paretohqd_jax.config.options import (
+    ABOVE_ZERO,
+    OURS,
+    PAPER,
+    RIC,
+    TEXT,
+    TEXTS,
+    Option,
+    Valid,
+    at_least,
+    one_of,
+    require,
+    value_of,
+)
+from paretohqd_jax.data.chat import check_prompt_format
+from paretohqd_jax.data.public import PUBLIC_FORMATS
+from paretohqd_jax.data.scores import parse_scores
+from paretohqd_jax.errors import InputError
+
+SEED = Option(0, at_least(0), OURS, "Each step and row draws from it by name.")
+READING = {
+    "source": Option(
+        "",
+        TEXT,
+        OURS,
+        '"quickstart", a parquet, jsonl or csv file, "package.module:function", a directory or hub '
+        'name ("Anthropic/hh-rlhf/harmless-base") for the datasets library.',
+    ),
+    "format": Option(
+        "plain",
+        one_of("plain", *PUBLIC_FORMATS),
+        OURS,
+        '"plain": columns prompt, response or prompt, chosen, rejected; else a public set\'s own '
+        "fields.",
+    ),
+    "columns": Option("", TEXT, OURS, 'New names, ours first: "prompt=question,response=answer".'),
+    "split": Option("train", TEXT, OURS, "Of a directory or hub name."),
+    "revision": Option("", TEXT, OURS, 'Of a hub name: a commit or tag; "": the newest.'),
+}
+SCORES = Option(
+    "",
+    Valid('"" or OBJECTIVE=COLUMN,...', TEXT.holds),
+    OURS,
+    'Objectives whose rewards the rows bring along: "helpful=log_odds(win_rate)". The reward '
+    "models score what is generated.",
+)
+DATA = {
+    **READING,
+    "scores": SCORES,
+    "prompt_format": Option(
+        "chat",
+        Valid("chat, or a text with {prompt}", lambda value: check_prompt_format(value) is None),
+        OURS,
+        '"chat" is the tokenizer\'s template; a text has {prompt} in it once.',
+    ),
+    "num_test_prompts": Option(200, at_least(1), OURS, "Held out by prompt, for the evaluation."),
+    "min_tokens": Option(8, at_least(0), RIC, "Shorter rows are left out."),
+    "max_tokens": Option(512, at_least(1), RIC, "Longer rows are left out."),
+}
+MODEL = {
+    "source": Option(
+        "",
+        TEXT,
+        OURS,
+        "A Hugging Face directory or hub name, a GGUF file, or package:NAME/FILE.",
+    ),
+    "dtype": Option("bfloat16", one_of("float32", "bfloat16"), RIC, "Of the base weights."),
+    "remat": Option(
+        "full",
+        one_of("none", "dots", "full"),
+        OURS,
+        "What the backward pass computes again; full takes the least memory.",
+    ),
+    "attention": Option(
+        "xla",
+        one_of("xla", "cudnn", "splash"),
+        OURS,
+        "In training and of prompts: cudnn needs NVIDIA GPUs and bfloat16, splash TPUs.",
+    ),
+}
+MESH = {
+    "data": Option(
+        -1,
+        Valid("-1 (the rest), or 1 or more", lambda value: value == -1 or value >= 1),
+        OURS,
+        "Devices that cut the stack of adapters; -1: what the other axes leave.",
+    ),
+    "fsdp": Option(
+        1,
+        at_least(1),
+        OURS,
+        "Devices that cut the rows of a batch and, with tensor, the base weights.",
+    ),
+    "tensor": Option(1, at_least(1), OURS, "Devices that cut heads, feed-forward and vocabulary."),
+}
+
+
+def _are_different(models: Sequence[Any]) -> bool:
+    """Whether there are two objectives or more, no two of one name."""
+    return (
+        len(models) >= 2
+        and all(isinstance(model, str) for model in models)
+        and len(set(objective_names(models))) == len(models)
+    )
+
+
+REWARDS = {
+    "models": Option(
+        ("brief", "positivity"),
+        Valid("two or more of different names", _are_different),
+        OURS,
+        "The objectives: reward models and scorers by name, a directory, or "
+        '"package.module:function"; larger is better. "COLUMN=NAME" says what the scores are '
+        "called.",
+    ),
+    "backend": Option(
+        "jax", one_of("jax", "torch"), OURS, '"torch" reads any classifier of Hugging Face\'s.'
+    ),
+    "dtype": Option(
+        "float32", one_of("float32", "bfloat16"), OURS, "Of the reward models' weights."
+    ),
+    "batch_size": Option(64, at_least(1), OURS, "Responses that a reward model reads together."),
+}
+PREFERENCES = Option(
+    "11",
+    Valid("a number, the name of a list, or a list", TEXT.holds),
+    PAPER,
+    'Points of a grid ("11" of two objectives: steps of 0.1), "ric-11", "ric-13", or '
+    '"0.8,0.2;0.5,0.5".',
+)
+LORA = {
+    "rank": Option(64, at_least(1), PAPER, "Of each adapter's matrices."),
+    "alpha": Option(128.0, ABOVE_ZERO, PAPER, "An update counts alpha / rank times."),
+    "dropout": Option(
+        0.05,
+        Valid("in [0, 1)", lambda value: 0 <= value < 1),
+        PAPER,
+        "The share of an adapter's inputs that a training step leaves out.",
+    ),
+    "targets": Option(
+        ("q_proj", "v_proj"),
+        Valid("names of linear layers", TEXTS.holds),
+        RIC,
+        "The layers that are adapted: q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, "
+        "down_proj.",
+    ),
+}
+TRAIN = {
+    "batch_size": Option(8, at_least(1), PAPER, "Rows per adapter and step."),
+    "num_microbatches": Option(
+        1,
+        Valid("a divisor of train.batch_size", lambda value: value >= 1),
+        OURS,
+        "Parts that a batch is computed in; more take less memory.",
+    ),
+    "learning_rate": Option(1.41e-4, ABOVE_ZERO, RIC, "At its highest; it falls linearly to 0."),
+    "warmup_steps": Option(
+        0, at_least(0), RIC, "Steps in which the learning rate rises; fewer than there are."
+    ),
+    "weight_decay": Option(0.01, at_least(0), RIC, "Of the adapters, by AdamW."),
+    "max_grad_norm": Option(1.0, ABOVE_ZERO, OURS, "Longer gradients of an adapter are scaled."),
+    "checkpoint_every": Option(50, at_least(1), OURS, "Steps between two checkpoints."),
+}
+ENGINE = Option(
+    "jax",
+    one_of("jax", "external"),
+    OURS,
+    'Who decodes, for the evaluation too: "external" is a serving engine (vLLM) that you start '
+    "yourself; the run stops and tells you the command.",
+)
+
+
+def sampling(temperature: float, together: str) -> dict[str, Option]:
+    """How responses are drawn, with this default temperature; `together` says of what."""
+    return {
+        "max_new_tokens": Option(128, at_least(1), RIC, "Of a response; longer ones are cut."),
+        "temperature": Option(temperature, at_least(0), RIC, "0: the most probable token."),
+        "top_p": Option(
+            0.9,
+            Valid("1e-6 to 1", lambda value: 1e-6 <= value <= 1),
+            RIC,
+            "The probability that the tokens drawn from add up to.",
+        ),
+        "top_k": Option(0, at_least(0), RIC, "The number of tokens drawn from; 0: all."),
+        "batch_size": Option(96, at_least(1), OURS, f"Responses decoded together, {together}."),
+    }
+
+
+EVALUATE = sampling(1.0, "of all models")  # RiC's evaluation
+
+# What all methods that align a model read.
+ALIGNMENT = {
+    "seed": SEED,
+    "data": DATA,
+    "model": MODEL,
+    "mesh": MESH,
+    "rewards": REWARDS,
+    "lora": LORA,
+    "train": TRAIN,
+    "generate": {"engine": ENGINE},
+    "evaluate": EVALUATE,
+}
+
+
+def check_alignment(config: ConfigDict, fewest_steps: int) -> None:
+    """Checks the options of `ALIGNMENT` against each other and the steps of the shortest stage.
+
+    Raises:
+      InputError: names the option, its value and what would be valid.
+    """
+    check_sources(config, "data.source", "model.source")
+    check_scores(config)
+    check_train(config, fewest_steps)
+
+
+def check_sources(config: ConfigDict, *names: str) -> None:
+    """Raises InputError for one of these options that is empty, as all are by default."""
+    for name in names:
+        if not value_of(config, name):
+            raise InputError(f"config.{name} is not set; see the comments in the config file")
+
+
+def check_scores(config: ConfigDict) -> None:
+    """Raises InputError unless the scores that the rows bring along are of objectives."""
+    objectives = objective_names(config.rewards.models)
+    given = set(parse_scores(config.data.scores))
+    require(config, "data.scores", given <= set(objectives), f"some of {', '.join(objectives)}")
+
+
+def check_train(config: ConfigDict, fewest_steps: int) -> None:
+    """Raises InputError for a batch that cannot be parted, or a warm-up longer than a stage."""
+    divides = config.train.batch_size % config.train.num_microbatches == 0
+    divisor = f"a divisor of config.train.batch_size={config.train.batch_size}"
+    require(config, "train.num_microbatches", divides, divisor)
+    fits = config.train.warmup_steps < fewest_steps
+    require(config, "train.warmup_steps", fits, f"< {fewest_steps}")
