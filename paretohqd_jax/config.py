@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 
 from paretohqd_jax.data.chat import check_prompt_format
 from paretohqd_jax.data.public import PUBLIC_FORMATS
+from paretohqd_jax.data.rows import OUR_COLUMNS
 from paretohqd_jax.data.scores import parse_scores
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.pareto import check_preferences, preference_grid
@@ -246,11 +247,11 @@ def split_model(model: str) -> tuple[str, str]:
 def objective_names(models: Sequence[str]) -> list[str]:
     """The columns of the entries of `config.rewards.models`.
 
-    Raises InputError for one that is nothing, or the name of another column of the rows.
+    Raises InputError for one that is nothing, or the name of another column of ours.
     """
     names = [split_model(model)[0] for model in models]
     for model, name in zip(models, names, strict=True):
-        if name in ("", "prompt", "response", "split", "source_row"):
+        if not name or name in OUR_COLUMNS:
             raise InputError(
                 f"reward model {model!r}: its column cannot be called {name!r}; "
                 "choose a name and write it as COLUMN=NAME"

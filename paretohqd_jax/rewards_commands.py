@@ -8,7 +8,8 @@ import numpy as np
 import pyarrow as pa
 
 from paretohqd_jax.config import parse_preferences
-from paretohqd_jax.data.rows import check_ranges, read_table, rewards_matrix, write_table
+from paretohqd_jax.data.reward_columns import check_magnitudes, check_ranges, rewards_matrix
+from paretohqd_jax.data.rows import check_kept, read_table, write_table
 from paretohqd_jax.errors import InputError
 
 
@@ -27,9 +28,10 @@ def rank_command(options: argparse.Namespace) -> None:
 
     table, rewards, _ = read_rewards(options)
     ranks = np.asarray(non_dominated_rank(rewards))
-    if "rank" in table.column_names:
-        table = table.drop_columns(["rank"])
-    write_table(options.out, table.append_column("rank", pa.array(ranks)))
+    check_kept(table, {"rank": ranks}, options.file)
+    if "rank" not in table.column_names:
+        table = table.append_column("rank", pa.array(ranks))
+    write_table(options.out, table)
     print(f"{options.out}: {len(ranks)} rows in {ranks.max() + 1} non-dominated layers")
 
 
@@ -46,6 +48,7 @@ def hypervolume_command(options: argparse.Namespace) -> None:
         raise InputError(
             f"--reference has {len(reference)} values for {len(objectives)} objectives"
         )
+    check_magnitudes(np.vstack([rewards, reference]), objectives, options.file)
     print(f"{float(hypervolume(rewards, reference)):.10g}")
 
 
@@ -54,6 +57,7 @@ def inspect_command(options: argparse.Namespace) -> None:
     from paretohqd_jax.evaluation.inspection import plot_rewards, reward_warnings, summary_lines
 
     table, rewards, objectives = read_rewards(options)
+    check_magnitudes(rewards, objectives, options.file)
     print(f"{options.file}: {len(rewards)} rows")
     print(*summary_lines(rewards, objectives), sep="\n")
     texts = None
@@ -90,6 +94,7 @@ def select_command(options: argparse.Namespace) -> None:
     )  # fmt: skip
     columns = selection_columns(selection, np.arange(len(rewards)))
     rows = table.take(columns["row_id"])
+    check_kept(rows, columns, options.file)
     others = {name: rows[name] for name in rows.column_names if name not in columns}
     write_table(options.out, pa.table(columns | others))
     ranks = np.asarray(selection.ranks)

@@ -7,12 +7,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from paretohqd_jax.data.reward_columns import rewards_matrix
 from paretohqd_jax.data.rows import (
     check_texts,
     check_writable,
     drop_duplicates,
     read_table,
-    rewards_matrix,
     write_table,
 )
 from paretohqd_jax.errors import InputError
