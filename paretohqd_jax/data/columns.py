@@ -63,7 +63,7 @@ def _integers(values: list[int | None]) -> pa.Array:
 def _floats(values: list[int | float | None]) -> list[float | None]:
     for value in values:
         if isinstance(value, int) and float(value) != value:
-            raise ValueError(f"float64 does not hold {value} and stands beside it in other rows")
+            raise ValueError(f"float64 cannot hold {value}, a whole number beside fractions")
     return [None if value is None else float(value) for value in values]
 
 

@@ -76,15 +76,16 @@ def read_files(paths: Sequence[Path], texts: Sequence[str] = TEXTS) -> pa.Table:
     suffix = format_of(paths[0])
     place = paths[0] if len(paths) == 1 else paths[0].parent
     if suffix == ".parquet":
-        parts = [_read(path, _read_parquet, path) for path in paths]
+        parts = [_read(path, suffix, _read_parquet, path) for path in paths]
     elif suffix == ".csv":
-        parts = [_read(path, read_csv_texts, path) for path in paths]
+        parts = [_read(path, suffix, read_csv_texts, path) for path in paths]
     else:
-        rows = [row for path in paths for row in _read(path, read_json_rows, path)]
-        parts = [_read(place, table_of, rows)]
+        rows = [row for path in paths for row in _read(path, suffix, read_json_rows, path)]
+        parts = [_read(place, suffix, table_of, rows)]
     table = parts[0]
     if len(parts) > 1:
-        table = _read(place, partial(pa.concat_tables, promote_options="permissive"), parts)
+        concatenated = partial(pa.concat_tables, promote_options="permissive")
+        table = _read(place, suffix, concatenated, parts)
     if table.num_rows == 0:
         raise InputError(f"{place}: has no rows")
     names = table.column_names
@@ -96,15 +97,14 @@ def read_files(paths: Sequence[Path], texts: Sequence[str] = TEXTS) -> pa.Table:
     return with_numbers(table, texts) if suffix == ".csv" else table
 
 
-def _read(path: Path, reader: Callable[[Any], Any], content: Any) -> Any:
+def _read(path: Path, suffix: str, reader: Callable[[Any], Any], content: Any) -> Any:
     """`reader(content)`; an InputError names `path` if that fails."""
     try:
         return reader(content)
     except (pa.ArrowException, OSError, EOFError, ValueError, csv.Error, zlib.error) as error:
-        suffix = format_of(path)
         reason = str(error).splitlines()[0]
         raise InputError(
-            f"{path}: cannot be read as {suffix[1:]}: {reason}{HINTS.get(suffix, '')}"
+            f"{path}: cannot be read as {suffix[1:]}: {reason}{HINTS[suffix]}"
         ) from error
 
 

@@ -17,6 +17,7 @@ import pyarrow as pa
 from paretohqd_jax.data.columns import typed
 
 BLOCK_SIZE = 1 << 28  # bytes of a csv parsed at a time; no row of it can be longer
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # that Windows puts before UTF-8
 UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -42,7 +43,7 @@ def read_csv_texts(path: Path) -> pa.Table:
     import pyarrow.csv
 
     with _open(path) as file:
-        names = next(filter(None, csv.reader(line.decode("utf-8-sig") for line in file)), [])
+        names = next(filter(None, csv.reader(line.decode() for line in file)), [])
     blocks = pyarrow.csv.ReadOptions(block_size=BLOCK_SIZE)
     quoted_newlines = pyarrow.csv.ParseOptions(newlines_in_values=True)
     texts = pyarrow.csv.ConvertOptions(
@@ -63,15 +64,18 @@ def with_numbers(table: pa.Table, texts: Iterable[str]) -> pa.Table:
 
 def _open(path: Path) -> IO[bytes]:
     file = gzip.open(path) if path.name.endswith(".gz") else open(path, "rb")
-    if file.peek(2)[:2] in UTF16:
+    beginning = file.peek(3)
+    if beginning.startswith(UTF16):
         file.close()
         raise ValueError("it is UTF-16")
+    if beginning.startswith(BYTE_ORDER_MARK):
+        file.read(len(BYTE_ORDER_MARK))
     return file
 
 
 def _parse(line: bytes, row: int) -> Any:
     try:
-        return DECODER.decode(line.decode("utf-8-sig" if row == 0 else "utf-8"))
+        return DECODER.decode(line.decode())
     except UnicodeDecodeError as error:
         raise ValueError(f"in row {row}: byte {error.start} is not of UTF8") from error
     except json.JSONDecodeError as error:
