@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 from collections.abc import Sequence
 from typing import NoReturn
@@ -24,6 +25,8 @@ from paretohqd_jax.rewards_commands import (
 from paretohqd_jax.sample_command import sample_command
 from paretohqd_jax.score_command import score_command
 
+PATHS = ("file", "prompts", "instructions", "workdir", "out", "plot", "json")
+
 COMMANDS = (
     "convert", "score", "select", "rank", "hypervolume", "inspect", "compare", "sample", "measure",
     "chat", "merge",
@@ -37,6 +40,9 @@ def run(argv: Sequence[str]) -> None:
       InputError: an option is unknown, missing or does not fit.
     """
     options = _parser().parse_args(_join_negative(argv))
+    for name in PATHS:
+        if getattr(options, name, None):
+            setattr(options, name, os.path.expanduser(getattr(options, name)))
     if "out" in options and options.run not in (compare_command, merge_command):  # directories
         check_writable(options.out)
     for name in ("plot", "json"):
@@ -56,7 +62,8 @@ def _join_negative(argv: Sequence[str]) -> list[str]:
     """`--reference -9,-9` as `--reference=-9,-9`: argparse takes -9,-9 alone for an option."""
     joined: list[str] = []
     for argument in argv:
-        if joined and joined[-1] == "--reference" and re.match(r"-[\d.]", argument):
+        option = joined and joined[-1].startswith("--") and "=" not in joined[-1]
+        if option and re.match(r"-[\d.]", argument):
             joined[-1] += f"={argument}"
         else:
             joined.append(argument)

@@ -69,6 +69,7 @@ NOT_NEGATIVE = (
     "evaluate.temperature",
     "evaluate.top_k",
 )
+TWO_MODELS = "two or more of different names, written like \"('brief','positivity')\""
 POSITIVE = ("lora.alpha", "train.learning_rate", "train.max_grad_norm")
 
 
@@ -187,7 +188,7 @@ def check_config(config: ConfigDict) -> None:
         and len(models) >= 2
         and len(set(objective_names(models))) == len(models)
     )
-    require(config, "rewards.models", valid_models, "two or more of different names")
+    require(config, "rewards.models", valid_models, TWO_MODELS)
     objectives = objective_names(models)
     given = set(parse_scores(config.data.scores))
     require(config, "data.scores", given <= set(objectives), f"some of {', '.join(objectives)}")

@@ -116,7 +116,7 @@ def parse_flags(argv: Sequence[str]) -> tuple[ConfigDict, str, str]:
     )
     try:
         rest = values(list(argv))
-        parsed = config.value, workdir.value, stage.value
+        parsed = config.value, os.path.expanduser(workdir.value or ""), stage.value
         if config.value is not None:
             config.value.items()  # a file that failed to load raises here, not when it is parsed
     except flags.Error as error:  # with a traceback in its text, if the config file raised
@@ -168,7 +168,10 @@ def console(argv: Sequence[str] | None = None) -> None:
         if any(reason in str(error) for reason in DISK_FULL):  # storage libraries wrap OSError
             distributed.fail(2, f"the disk is full; free some space, {distributed.RESUMES}")
         if isinstance(error, OSError) and error.filename and error.errno in UNUSABLE:
-            distributed.fail(2, f"{error.filename}: {error.strerror}; give another path")
+            name, reason = error.filename, error.strerror
+            if os.path.islink(name) and not os.path.exists(name):
+                reason = f"a link to {os.readlink(name)}, which is not there"
+            distributed.fail(2, f"{name}: {reason}; give another path")
         distributed.fail(1, f"{type(error).__name__}: {error}", error)
     finally:
         distributed.shutdown()

@@ -7,7 +7,13 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from paretohqd_jax.config import default_config, objective_names, parse_preferences, require
+from paretohqd_jax.config import (
+    TWO_MODELS,
+    default_config,
+    objective_names,
+    parse_preferences,
+    require,
+)
 from paretohqd_jax.data.public import PUBLIC_FORMATS
 from paretohqd_jax.data.scores import parse_scores
 from paretohqd_jax.errors import InputError
@@ -114,10 +120,9 @@ def check_config(config: ConfigDict) -> None:
             raise InputError(
                 f"config.{name} is missing; let get_config() start from default_study_config()"
             )
-    different = "two or more of different names"
-    require(config, "rewards.models", _are_names(config.rewards.models), different)
+    require(config, "rewards.models", _are_names(config.rewards.models), TWO_MODELS)
     objectives = objective_names(config.rewards.models)
-    require(config, "rewards.models", len(set(objectives)) == len(objectives) > 1, different)
+    require(config, "rewards.models", len(set(objectives)) == len(objectives) > 1, TWO_MODELS)
     preferences = parse_preferences(config.preferences, len(objectives))
     require(config, "preferences", len(preferences) >= 2, "two or more")
     require(config, "num_draws", config.num_draws >= 3, "at least 3: intervals are over draws")

@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from paretohqd_jax.data.rows import FORMATS, format_of, read_files
+from paretohqd_jax.data.rows import FORMATS, TEXTS, format_of, read_files
 from paretohqd_jax.errors import InputError
 
 if TYPE_CHECKING:
@@ -34,13 +34,16 @@ def is_hub_name(source: str) -> bool:
     return len(parts) > 1 and all(re.fullmatch(r"[\w-][\w.-]*", part) for part in parts)
 
 
-def read_dataset(source: str, split: str = "train", revision: str = "") -> pa.Table:
+def read_dataset(
+    source: str, split: str = "train", revision: str = "", texts: Sequence[str] = TEXTS
+) -> pa.Table:
     """One split of a data set as a table.
 
     Args:
       source: a local directory, or "organisation/name" on the hub, with "/folder" for a part.
       split: its name, or a slice as in datasets: "train[:1000]", "train+test".
       revision: of a hub name, a commit or tag; "" takes the newest and says which that was.
+      texts: of a folder's csv, as of `read_table`.
 
     Raises:
       InputError: there is no such data set or split, or it cannot be read as plain tables.
@@ -52,7 +55,7 @@ def read_dataset(source: str, split: str = "train", revision: str = "") -> pa.Ta
         if any((Path(source) / name).is_file() for name in SAVED):
             table = _saved(Path(source), split)
         elif Path(source).is_dir():
-            table = _folder(source, split)
+            table = _folder(source, split, texts)
         else:
             table = _hub(source, revision).as_dataset(split=split).with_format("arrow")[:]
     except InputError:
@@ -95,7 +98,7 @@ def _state(folder: Path) -> dict[str, Any]:
     return json.loads((folder / "state.json").read_text())
 
 
-def _folder(source: str, split: str) -> pa.Table:
+def _folder(source: str, split: str, texts: Sequence[str]) -> pa.Table:
     """A folder of files, their splits as the datasets library finds them in its names."""
     builder = _builder(source, None, None)
     files = {name: list(map(Path, paths)) for name, paths in builder.config.data_files.items()}
@@ -110,7 +113,10 @@ def _folder(source: str, split: str) -> pa.Table:
     wanted = _split_names(split)
     empty = pa.table({})
     return _rows_of_split(
-        {name: read_files(paths) if name in wanted else empty for name, paths in files.items()},
+        {
+            name: read_files(paths, texts) if name in wanted else empty
+            for name, paths in files.items()
+        },
         split,
     )
 

@@ -56,7 +56,7 @@ def read_table(path: str | os.PathLike[str], texts: Sequence[str] = TEXTS) -> pa
         of the same name.
     """
     path = Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError(f"{path}: no such file; give a path that ends in {', '.join(FORMATS)}")
     if format_of(path) not in HINTS:
         raise InputError(f"{path}: unknown format; use one of {', '.join(FORMATS)}")
@@ -132,7 +132,7 @@ def check_writable(path: str | os.PathLike[str], formats: Sequence[str] = WRITTE
     path = Path(path)
     if path.suffix not in formats:
         raise InputError(f"{path}: cannot be written; the name must end in {', '.join(formats)}")
-    if path.is_dir():
+    if os.path.isdir(path):
         raise InputError(f"{path}: is a folder; name a file in it")
     parent = next(parent for parent in path.parents if os.path.lexists(parent))
     if not parent.is_dir():

@@ -4,7 +4,6 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from paretohqd_jax.data.conversations import as_conversation, parse_dialogue
 from paretohqd_jax.data.groups import group_responses, in_test
 from paretohqd_jax.errors import InputError
 
@@ -48,11 +47,6 @@ def test_the_split_hangs_on_the_prompt_alone():
     share = np.mean([in_test(f"prompt {i}", 0.3) for i in range(2000)])
     assert abs(share - 0.3) < 0.04
     assert in_test("a prompt\n", 0.5) == in_test(" a prompt", 0.5)
-
-
-def test_conversations_are_held_out_by_the_text_of_their_dialogue():
-    for text in (f"\n\nHuman: q{i}\n\nAssistant: a\n\nHuman: r" for i in range(50)):
-        assert in_test(as_conversation(parse_dialogue(text)), 0.5) == in_test(text, 0.5)
 
 
 def test_rows_without_a_score_are_left_out_and_others_named_by_their_source():

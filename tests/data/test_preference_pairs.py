@@ -1,18 +1,10 @@
 from __future__ import annotations
 
-import logging
-
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from paretohqd_jax.data.pairs import (
-    in_conflict,
-    pairs_of,
-    rows_of,
-    sample_conflict,
-    without_equal,
-)
+from paretohqd_jax.data.pairs import in_conflict, pairs_of, rows_of, sample_conflict
 from paretohqd_jax.errors import InputError
 
 ROWS = pa.table(
@@ -33,21 +25,6 @@ def test_pairs_of_scored_rows_stay_within_a_prompt_and_are_led_by_the_first_obje
         {"prompt": "p", "chosen": "e", "rejected": "c", "helpful": 0, "brief": 1},
         {"prompt": "q", "chosen": "d", "rejected": "b", "helpful": 0, "brief": 1},
     ]
-
-
-def test_two_rows_of_one_text_are_no_pair():
-    rows = pa.table({"prompt": ["p"] * 3, "response": ["a", "b", "a"], "helpful": [1.0, 2.0, 3.0]})
-    pairs = pairs_of(rows, "rows").to_pylist()
-    assert [(row["chosen"], row["rejected"]) for row in pairs] == [("b", "a"), ("a", "b")]
-
-
-def test_pairs_of_equal_texts_are_left_out_and_counted(caplog):
-    pairs = pa.table({"prompt": ["p", "p"], "chosen": ["a", "b"], "rejected": ["a", "a"]})
-    with caplog.at_level(logging.INFO):
-        assert without_equal(pairs, "pairs").to_pylist() == pairs.to_pylist()[1:]
-    assert "pairs: 1 pairs of two equal responses left out" in caplog.text
-    with pytest.raises(InputError, match="pairs: chosen and rejected are the same text in every"):
-        without_equal(pairs.slice(0, 1), "pairs")
 
 
 def test_rows_without_scores_make_no_pairs():

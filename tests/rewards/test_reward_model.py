@@ -6,7 +6,6 @@ import logging
 
 import pytest
 
-from paretohqd_jax.data.conversations import as_conversation
 from paretohqd_jax.models.tokenizer import load_tokenizer
 from paretohqd_jax.rewards.reward_model import dialogue, encode_pairs
 
@@ -80,24 +79,6 @@ def test_no_rows(tokenizer):
 )
 def test_dialogues_are_taken_as_they_are(prompt):
     assert dialogue(prompt) == "\n\nHuman: hi"
-
-
-ASKED = [
-    {"role": "user", "content": "hi"},
-    {"role": "assistant", "content": "ho"},
-    {"role": "user", "content": "he"},
-]
-
-
-def test_conversations_are_read_in_the_models_own_format(tokenizer):
-    two_turns = "\n\nHuman: hi\n\nAssistant: ho\n\nHuman: he"
-    one, two = as_conversation(ASKED[:1]), as_conversation(ASKED)
-    assert dialogue(one) == "\n\nHuman: hi" and dialogue(two) == two_turns
-    told = as_conversation([{"role": "system", "content": "Be kind."}, *ASKED])
-    assert dialogue(told) == "Be kind." + two_turns
-    texts = ("{prompt}|{response}",)
-    decoded, _ = texts_of(tokenizer, texts, "right", 99, [one, two], ["so"] * 2)
-    assert decoded == ["hi|so", f"{two_turns}|so"]
 
 
 def test_prompts_become_dialogues():

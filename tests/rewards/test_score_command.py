@@ -38,22 +38,6 @@ def test_a_file_gets_a_column_per_model_and_their_statistics(rows, tmp_path, cap
     assert "3 rows" in capsys.readouterr().out
 
 
-def test_conversations_are_scored_and_stay_lists_of_messages(tmp_path):
-    asked = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "q"}]
-    path, out = tmp_path / "rows.jsonl", tmp_path / "scores.jsonl"
-    path.write_text(
-        json.dumps({"messages": [*asked, {"role": "assistant", "content": "a b"}], "mine": 1})
-    )
-    command = ["paretohqd", "score", str(path), "--models", "brief", "--out"]
-    console([*command, str(out)])
-    [row] = read_table(out).to_pylist()
-    assert row["brief"] == pytest.approx(-np.log(3))
-    assert (row["prompt"], row["response"], row["mine"]) == (asked, "a b", 1)
-    with pytest.raises(SystemExit):  # before any is scored
-        console([*command, str(tmp_path / "scores.csv")])
-    assert not (tmp_path / "scores.csv.partial").exists()
-
-
 def test_shards_of_a_model_that_has_changed_since_are_not_taken(rows, gpt2, tmp_path, monkeypatch):
     """A killed command goes on where it was, unless the model was trained again in its place."""
     out, models = tmp_path / "scores.parquet", f"helpful@{gpt2},brief"

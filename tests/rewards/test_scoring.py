@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from paretohqd_jax.data.conversations import as_conversation
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.rewards.scoring import resolve_scorer, score
 
@@ -17,7 +16,7 @@ DISTINCT_PAIRS = 5
 
 
 def letters(prompts, responses):
-    return np.array([100 * ord(p[:1]) + len(r) for p, r in zip(prompts, responses, strict=True)])
+    return np.array([100 * ord(p) + len(r) for p, r in zip(prompts, responses, strict=True)])
 
 
 @pytest.fixture
@@ -48,16 +47,6 @@ def test_identical_pairs_are_scored_once(scorers):
     scored = [pair for batch in scorers.calls for pair in batch]
     assert len(scored) == len(set(scored)) == DISTINCT_PAIRS
     assert [len(batch) for batch in scorers.calls] == [4, 1]
-
-
-def test_functions_read_conversations_as_transcripts(scorers):
-    turns = [("user", "hi"), ("assistant", "ho"), ("user", "he")]
-    asked = [{"role": role, "content": content} for role, content in turns]
-    prompts = [as_conversation(asked[:1]), as_conversation(asked), "hi {x}"]
-    score(prompts, ["r", "r", "r"], ["my_scorers:letters"])
-    assert {prompt for batch in scorers.calls for prompt, _ in batch} == {
-        "hi", "\n\nHuman: hi\n\nAssistant: ho\n\nHuman: he", "hi {x}"
-    }  # fmt: skip
 
 
 def test_rewards_are_not_rounded(scorers):
