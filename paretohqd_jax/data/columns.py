@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 INTEGERS = (pa.int64(), pa.uint64(), pa.decimal256(76, 0))  # the first that holds them all
+ERRORS = (pa.ArrowException, ArithmeticError, TypeError, ValueError)  # of pa.array
 WHOLE = r"^-?(0|[1-9][0-9]*)$"  # what begins with a zero is a name, such as a postal code
 NUMBER = r"^-?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?$|^-?(?i:inf|infinity)$"
 TRUTH_VALUES = pa.array(["true", "True", "TRUE", "false", "False", "FALSE"])
@@ -37,13 +38,13 @@ def _column(name: str, values: list[Any]) -> pa.Array | pa.ChunkedArray:
     def fails(count: int) -> bool:
         try:
             array(values[:count])
-        except (ArithmeticError, TypeError, ValueError):
+        except ERRORS:
             return True
         return False
 
     try:
         return array(values)
-    except (ArithmeticError, TypeError, ValueError) as error:
+    except ERRORS as error:
         row = bisect.bisect_left(range(len(values) + 1), True, key=fails) - 1
         reason = str(error).splitlines()[0]
         if isinstance(error, UnicodeEncodeError):

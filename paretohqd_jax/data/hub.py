@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from paretohqd_jax.data.rows import FORMATS, TEXTS, format_of, read_files
+from paretohqd_jax.data.rows import FORMATS, TEXTS, format_of, plain_texts, read_files
 from paretohqd_jax.errors import InputError
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ def read_dataset(
             table = _folder(source, split, texts)
         else:
             table = _hub(source, revision).as_dataset(split=split).with_format("arrow")[:]
+        table = plain_texts(table)
     except InputError:
         raise
     except (HfHubHTTPError, datasets.exceptions.DatasetsError, pa.ArrowException, OSError,

@@ -115,7 +115,11 @@ def _read_parquet(path: Path) -> pa.Table:
 
 
 def plain_texts(table: pa.Table) -> pa.Table:
-    """The table with texts of other types, categories of pandas and views of polars, as strings."""
+    """The table with texts of other types, categories of pandas and views of polars, as strings.
+
+    Raises pa.ArrowInvalid for a text that is not UTF-8, which nothing else looks at.
+    """
+    table.validate(full=True)
     for number, field in enumerate(table.schema):
         plain = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
         plain = pa.string() if pa.types.is_string_view(plain) else plain

@@ -182,16 +182,14 @@ def _rows_of_function(source: str) -> pa.Table:
 
 def _as_table(rows: object, option: str) -> pa.Table:
     """What a user's function returned, as a table; `option` begins the message if it is none."""
-    if isinstance(rows, pa.Table):
-        return plain_texts(rows)
     due = "it must return a pyarrow table, or a list of dicts with texts as keys"
-    if not isinstance(rows, list):
+    if not isinstance(rows, (list, pa.Table)):
         raise InputError(f"{option}: returned {type(rows).__name__}; {due}")
-    for number, row in enumerate(rows):
+    for number, row in enumerate(rows if isinstance(rows, list) else ()):
         if not isinstance(row, dict) or not all(isinstance(name, str) for name in row):
             raise InputError(f"{option}: returned a list whose row {number} is {row!r:.80}; {due}")
     try:
-        return table_of(rows)
+        return table_of(rows) if isinstance(rows, list) else plain_texts(rows)
     except ValueError as error:
         raise InputError(f"{option}: returned rows that make no table ({error}); {due}") from error
 
