@@ -192,8 +192,8 @@ def check_config(config: ConfigDict) -> None:
     objectives = objective_names(models)
     given = set(parse_scores(config.data.scores))
     require(config, "data.scores", given <= set(objectives), f"some of {', '.join(objectives)}")
-    pool = config.select.min_pool_size
-    require(config, "select.min_pool_size", pool == 0 or pool >= config.select.k, "0 or >= k")
+    pool, k = config.select.min_pool_size, config.select.k
+    require(config, "select.min_pool_size", pool == 0 or pool >= k, "0 or >= k")
     shortest = min(config.train.stage1_steps, config.train.stage2_steps)
     require(config, "train.warmup_steps", config.train.warmup_steps < shortest, f"< {shortest}")
 
@@ -248,7 +248,7 @@ def split_model(model: str) -> tuple[str, str]:
 def objective_names(models: Sequence[str]) -> list[str]:
     """The columns of the entries of `config.rewards.models`.
 
-    Raises InputError for one that is nothing, or the name of another column of ours.
+    Raises InputError for one that is nothing or in OUR_COLUMNS.
     """
     names = [split_model(model)[0] for model in models]
     for model, name in zip(models, names, strict=True):

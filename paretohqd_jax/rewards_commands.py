@@ -49,7 +49,10 @@ def hypervolume_command(options: argparse.Namespace) -> None:
             f"--reference has {len(reference)} values for {len(objectives)} objectives"
         )
     check_magnitudes(np.vstack([rewards, reference]), objectives, options.file)
-    print(f"{float(hypervolume(rewards, reference)):.10g}")
+    volume = float(hypervolume(rewards, reference))
+    if not np.isfinite(volume):
+        raise InputError(f"{options.file}: the volume is beyond float64; divide the objectives")
+    print(f"{volume:.10g}")
 
 
 def inspect_command(options: argparse.Namespace) -> None:

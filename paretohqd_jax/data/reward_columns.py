@@ -113,7 +113,12 @@ def _numbers(
             )
         return numbers
     values = column.to_pylist()
-    row = next((row for row, value in enumerate(values) if not _is_number(value)), 0)
+    row = next((row for row, value in enumerate(values) if not _is_number(value)), None)
+    if row is None:
+        raise InputError(
+            f"{source}: {name!r} holds texts such as {values[0]!r}; write numbers without quotes, "
+            "without zeros before them, and beyond 2**53 not whole ones beside fractions"
+        )
     raise InputError(
         f"{source}: row {row_name(row, row_ids)}: {name!r} is {values[row]!r}, not a number; "
         "an objective needs one number per row"
