@@ -183,11 +183,8 @@ def check_config(config: ConfigDict) -> None:
         require(config, name, 1e-6 <= _option(config, name) <= 1, "1e-6 to 1")
     check_prompt_format(config.data.prompt_format)
     models = config.rewards.models
-    valid_models = (
-        all(isinstance(model, str) for model in models)
-        and len(models) >= 2
-        and len(set(objective_names(models))) == len(models)
-    )
+    texts = len(models) >= 2 and all(isinstance(model, str) for model in models)
+    valid_models = texts and len(set(objective_names(models))) == len(models)
     require(config, "rewards.models", valid_models, TWO_MODELS)
     objectives = objective_names(models)
     given = set(parse_scores(config.data.scores))
