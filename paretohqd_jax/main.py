@@ -121,7 +121,7 @@ def parse_flags(argv: Sequence[str]) -> tuple[ConfigDict, str, str]:
             f"unknown argument {rest[1]!r}; options look like --config.select.k=50, commands on "
             f"files are {', '.join(COMMANDS)}"
         )
-    return config, values["workdir"].value, values["stage"].value or ""
+    return config, os.path.expanduser(values["workdir"].value), values["stage"].value or ""
 
 
 def _check_method(config: ConfigDict, wanted: str | None, source: str) -> None:
@@ -163,7 +163,10 @@ def console(argv: Sequence[str] | None = None) -> None:
         if any(reason in str(error) for reason in DISK_FULL):  # storage libraries wrap OSError
             distributed.fail(2, f"the disk is full; free some space, {distributed.RESUMES}")
         if isinstance(error, OSError) and error.filename and error.errno in UNUSABLE:
-            distributed.fail(2, f"{error.filename}: {error.strerror}; give another path")
+            name, reason = error.filename, error.strerror
+            if os.path.islink(name) and not os.path.exists(name):
+                reason = f"a link to {os.readlink(name)}, which is not there"
+            distributed.fail(2, f"{name}: {reason}; give another path")
         distributed.fail(1, f"{type(error).__name__}: {error}", error)
     finally:
         distributed.shutdown()

@@ -49,6 +49,52 @@ def test_rank_tells_large_integers_apart(tmp_path):
     assert read_table(out)["rank"].to_pylist() == [1, 0]
 
 
+def test_integers_beyond_int64_stay_apart(tmp_path):
+    path, out = tmp_path / "scores.csv", tmp_path / "ranked.csv"
+    path.write_text("a,b\n9223372036854775808,1\n9223372036854775809,2\n")
+    console(["paretohqd", "rank", str(path), "--objectives", "a,b", "--out", str(out)])
+    assert read_table(out)["rank"].to_pylist() == [1, 0]
+    path.write_text("a,b\n18446744073709551616,1\n18446744073709551617,2\n")
+    with pytest.raises(SystemExit):
+        console(["paretohqd", "rank", str(path), "--objectives", "a,b", "--out", str(out)])
+
+
+@pytest.mark.parametrize(
+    ("command", "objectives", "column"),
+    [
+        (["rank"], "rank,a", "rank"),
+        (["select", "-k", "1", "--preferences", "2"], "a,b", "row_id"),
+    ],
+)
+def test_columns_of_the_users_are_not_lost(tmp_path, capsys, command, objectives, column):
+    path, out = tmp_path / "scores.parquet", tmp_path / "out.csv"
+    write_table(path, pa.table({column: [5, 6], "a": [1.0, 2.0], "b": [2.0, 1.0]}))
+    argv = [*command, path, "--objectives", objectives, "--out", out]
+    assert f"has a column '{column}', and so has the output" in error_line(capsys, argv)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["inspect", "--plot", "plot.png"], ["select", "-k", "1", "--out", "out.csv"],
+     ["hypervolume", "--reference", "0,0"]],
+)  # fmt: skip
+@pytest.mark.parametrize("values", [[1e308, -1e308], [5e-324, 0.0]])
+def test_rewards_of_extreme_size_are_refused(tmp_path, capsys, monkeypatch, command, values):
+    monkeypatch.chdir(tmp_path)
+    write_table("scores.parquet", pa.table({"a": values, "b": values[::-1]}))
+    argv = [*command, "scores.parquet", "--objectives", "a,b"]
+    assert "scores.parquet: objective 'a' goes from" in error_line(capsys, argv)
+
+
+def test_home_directories_and_what_cannot_be_written(scores, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    argv = ["rank", "~/scores.csv", "--objectives", "helpful,harmless", "--out"]
+    console(["paretohqd", *argv, "~/ranked.csv"])
+    assert (tmp_path / "ranked.csv").is_file()
+    assert "cannot be written in /proc" in error_line(capsys, [*argv, "/proc/x.parquet"])
+
+
 def select(scores, *options):
     return ["select", scores, "--objectives", "helpful,harmless", *options]
 
@@ -93,6 +139,7 @@ def test_select_by_the_weighted_sum(scores, tmp_path):
         (["-k", "5", "--pool", "4"], "min_pool_size"),
         (["--preferences", "0.9,0.3"], "preference"),
         (["--preferences", "spiral"], "spiral"),
+        (["--preferences", "-0.5,1.5"], "preferences: row 0 is [-0.5, 1.5]; give weights >= 0"),
         (["--objectives", "helpful,helpful"], "--objectives helpful,helpful: name each"),
         (["-k", "0"], "-k: '0' is not a whole number of 1 or more"),
         (["-k", "ten"], "-k: 'ten' is not a whole number of 1 or more"),
@@ -310,6 +357,12 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path, workdir):
     assert not list(folder.iterdir())
 
 
+def test_a_link_to_nothing_as_the_run_directory_is_named(tmp_path, capsys):
+    (tmp_path / "run").symlink_to(tmp_path / "gone")
+    message = f"{tmp_path / 'run'}: a link to {tmp_path / 'gone'}, which is not there"
+    assert message in error_line(capsys, run_flags(tmp_path))
+
+
 def run_flags(tmp_path, *options, config="configs/toy.py"):
     return [f"--config={ROOT / config}", f"--workdir={tmp_path / 'run'}", *options]
 
@@ -325,6 +378,7 @@ def run_flags(tmp_path, *options, config="configs/toy.py"):
         (["--config.lora.targets=('q','v_proj')"], "'q'"),
         (["--config.model.attention=splash"], "config.model.attention='splash' needs TPUs"),
         (["--config.rewards.models=('brief','nothing')"], "nothing"),
+        (["--config.rewards.models=brief,positivity"], "written like \"('brief','positivity')\""),
         (["--config.model.source=/no/such/model"], "/no/such/model"),
         (["--config.data.source=/no/such/rows.jsonl"], "/no/such/rows.jsonl"),
         (["--config.method=magic"], "config.method='magic': use one of paretohqd, sft"),

@@ -7,6 +7,7 @@ Each is a module of its own: `add_arguments` says what it takes and `run` does i
 from __future__ import annotations
 
 import importlib
+import os
 import re
 from argparse import Namespace
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from types import ModuleType
 
 from paretohqd_jax.commands.arguments import Parser
 
+PATHS = ("file", "prompts", "instructions", "workdir", "out", "plot", "json")  # ~ is the home
 COMMANDS = (
     "convert", "score", "select", "rank", "hypervolume", "inspect", "compare", "sample", "measure",
     "chat", "merge", "options", "configs",
@@ -26,7 +28,11 @@ def run(argv: Sequence[str]) -> None:
     Raises:
       InputError: an option is unknown, missing or does not fit.
     """
-    _module(argv[0]).run(parse(argv))
+    options = parse(argv)
+    for name in PATHS:
+        if getattr(options, name, None):
+            setattr(options, name, os.path.expanduser(getattr(options, name)))
+    _module(argv[0]).run(options)
 
 
 def parse(argv: Sequence[str]) -> Namespace:
@@ -50,7 +56,8 @@ def _join_negative(argv: Sequence[str]) -> list[str]:
     """`--reference -9,-9` as `--reference=-9,-9`: argparse takes -9,-9 alone for an option."""
     joined: list[str] = []
     for argument in argv:
-        if joined and joined[-1] == "--reference" and re.match(r"-[\d.]", argument):
+        option = joined and joined[-1].startswith("--") and "=" not in joined[-1]
+        if option and re.match(r"-[\d.]", argument):
             joined[-1] += f"={argument}"
         else:
             joined.append(argument)

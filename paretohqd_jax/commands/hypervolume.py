@@ -7,6 +7,7 @@ import argparse
 import numpy as np
 
 from paretohqd_jax.commands.rewards_file import add_rewards, read_rewards
+from paretohqd_jax.data.reward_columns import check_magnitudes
 from paretohqd_jax.errors import InputError
 
 
@@ -28,4 +29,8 @@ def run(options: argparse.Namespace) -> None:
         raise InputError(
             f"--reference has {len(reference)} values for {len(objectives)} objectives"
         )
-    print(f"{float(hypervolume(rewards, reference)):.10g}")
+    check_magnitudes(np.vstack([rewards, reference]), objectives, options.file)
+    volume = float(hypervolume(rewards, reference))
+    if not np.isfinite(volume):
+        raise InputError(f"{options.file}: the volume is beyond float64; divide the objectives")
+    print(f"{volume:.10g}")

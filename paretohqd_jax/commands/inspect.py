@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from paretohqd_jax.commands.rewards_file import add_rewards, read_rewards
+from paretohqd_jax.data.reward_columns import check_magnitudes
 from paretohqd_jax.data.rows import check_writable
 
 
@@ -20,6 +21,7 @@ def run(options: argparse.Namespace) -> None:
     if options.plot:
         check_writable(options.plot, (".png",))
     table, rewards, objectives = read_rewards(options)
+    check_magnitudes(rewards, objectives, options.file)
     print(f"{options.file}: {len(rewards)} rows")
     print(*summary_lines(rewards, objectives), sep="\n")
     texts = None

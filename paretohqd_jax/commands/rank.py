@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from paretohqd_jax.commands.rewards_file import add_rewards, read_rewards
 from paretohqd_jax.data.messages import with_messages
-from paretohqd_jax.data.rows import check_writable, write_table
+from paretohqd_jax.data.rows import check_kept, check_writable, write_table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +24,8 @@ def run(options: argparse.Namespace) -> None:
     check_writable(options.out)
     table, rewards, _ = read_rewards(options)
     ranks = np.asarray(non_dominated_rank(rewards))
-    if "rank" in table.column_names:
-        table = table.drop_columns(["rank"])
-    write_table(options.out, with_messages(table.append_column("rank", pa.array(ranks))))
+    check_kept(table, {"rank": ranks}, options.file)
+    if "rank" not in table.column_names:
+        table = table.append_column("rank", pa.array(ranks))
+    write_table(options.out, with_messages(table))
     print(f"{options.out}: {len(ranks)} rows in {ranks.max() + 1} non-dominated layers")

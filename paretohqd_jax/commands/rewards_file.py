@@ -7,7 +7,8 @@ import argparse
 import numpy as np
 import pyarrow as pa
 
-from paretohqd_jax.data.rows import read_table, rewards_matrix
+from paretohqd_jax.data.reward_columns import rewards_matrix
+from paretohqd_jax.data.rows import read_table
 from paretohqd_jax.errors import InputError
 
 

@@ -11,7 +11,8 @@ from paretohqd_jax.commands.arguments import positive_integer
 from paretohqd_jax.commands.rewards_file import add_rewards, read_rewards
 from paretohqd_jax.config import parse_preferences
 from paretohqd_jax.data.messages import with_messages
-from paretohqd_jax.data.rows import check_ranges, check_writable, write_table
+from paretohqd_jax.data.reward_columns import check_ranges
+from paretohqd_jax.data.rows import check_kept, check_writable, write_table
 from paretohqd_jax.errors import InputError
 
 
@@ -64,6 +65,7 @@ def run(options: argparse.Namespace) -> None:
     )  # fmt: skip
     columns = selection_columns(selection, np.arange(len(rewards)))
     rows = table.take(columns["row_id"])
+    check_kept(rows, columns, options.file)
     others = {name: rows[name] for name in rows.column_names if name not in columns}
     write_table(options.out, with_messages(pa.table(columns | others)))
     ranks = np.asarray(selection.ranks)

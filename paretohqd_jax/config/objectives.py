@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from paretohqd_jax.data.rows import OUR_COLUMNS
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.pareto import check_preferences, preference_grid
 
@@ -26,11 +27,11 @@ def split_model(model: str) -> tuple[str, str]:
 def objective_names(models: Sequence[str]) -> list[str]:
     """The columns of the entries of `config.rewards.models`.
 
-    Raises InputError for one that is nothing, or the name of another column of the rows.
+    Raises InputError for one that is nothing or in OUR_COLUMNS.
     """
     names = [split_model(model)[0] for model in models]
     for model, name in zip(models, names, strict=True):
-        if name in ("", "prompt", "response", "split", "source_row"):
+        if not name or name in OUR_COLUMNS:
             raise InputError(
                 f"reward model {model!r}: its column cannot be called {name!r}; "
                 "choose a name and write it as COLUMN=NAME"

@@ -117,7 +117,10 @@ def _are_different(models: Sequence[Any]) -> bool:
 REWARDS = {
     "models": Option(
         ("brief", "positivity"),
-        Valid("two or more of different names", _are_different),
+        Valid(
+            "two or more of different names, written like \"('brief','positivity')\"",
+            _are_different,
+        ),
         OURS,
         "The objectives: reward models and scorers by name, a directory, or "
         '"package.module:function"; larger is better. "COLUMN=NAME" says what the scores are '

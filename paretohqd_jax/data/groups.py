@@ -15,7 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from paretohqd_jax.data.conversations import dialogue, is_conversation, messages_of
-from paretohqd_jax.data.rows import check_columns, rewards_matrix, source_rows
+from paretohqd_jax.data.reward_columns import rewards_matrix
+from paretohqd_jax.data.rows import check_columns, source_rows
 from paretohqd_jax.data.scores import log_odds as log_odds_of
 from paretohqd_jax.errors import InputError
 

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from paretohqd_jax.data.rows import rewards_matrix, row_name, source_rows
+from paretohqd_jax.data.reward_columns import rewards_matrix, row_name
+from paretohqd_jax.data.rows import source_rows
 from paretohqd_jax.errors import InputError
 
 CLIP = 1e-7  # a judge's probabilities closer than this to 0 or 1 count as this close

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.resources
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,15 +12,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from paretohqd_jax.data.columns import table_of
 from paretohqd_jax.data.hub import is_hub_name, read_dataset
 from paretohqd_jax.data.messages import all_conversations, read_conversations
 from paretohqd_jax.data.pairs import pairs_of, rows_of, text_columns, without_equal
 from paretohqd_jax.data.public import PUBLIC_FORMATS
 from paretohqd_jax.data.rows import (
     FORMATS,
+    TEXTS,
     check_columns,
     check_texts,
     drop_duplicates,
+    plain_texts,
     read_table,
 )
 from paretohqd_jax.data.scores import given_rewards
@@ -44,6 +48,7 @@ SOURCES = {"quickstart": quickstart_rows}
 
 def check_source(source: str) -> None:
     """Raises InputError unless `source` is there, or has the form of a function or hub name."""
+    source = os.path.expanduser(source)
     if "://" in source:
         raise InputError(
             f"config.data.source={source!r}: addresses are not read; download the file, or give "
@@ -124,14 +129,16 @@ def read_source(source: str, format: str, columns: str, split: str, revision: st
       InputError: the source cannot be found or read, `columns` names one that is not there, or a
         text is missing, blank or no text; messages count the rows of the source.
     """
+    source = os.path.expanduser(source)
+    texts = [*TEXTS, *(theirs for theirs, ours in parse_columns(columns).items() if ours in TEXTS)]
     if source in SOURCES:
         table = SOURCES[source]()
     elif ":" in source:
         table = _rows_of_function(source)
     elif Path(source).is_dir() or (is_hub_name(source) and not Path(source).exists()):
-        table = read_dataset(source, split, revision)
+        table = read_dataset(source, split, revision, texts)
     else:
-        table = read_table(source)
+        table = read_table(source, texts)
     if format == "plain":
         others = [name for name in table.column_names if name != "source_row"]
         numbers = pa.array(range(table.num_rows), pa.int64())
@@ -145,8 +152,8 @@ def read_source(source: str, format: str, columns: str, split: str, revision: st
     return all_conversations(without_equal(table, source))
 
 
-def rename_columns(table: pa.Table, columns: str, source: str) -> pa.Table:
-    """Gives columns new names, as "ours=theirs,..."; one that had a new name before is dropped."""
+def parse_columns(columns: str) -> dict[str, str]:
+    """The new name of each column that "ours=theirs,..." gives one; raises InputError."""
     new_names = {}
     for entry in filter(None, (part.strip() for part in columns.split(","))):
         ours, equals, theirs = (part.strip() for part in entry.partition("="))
@@ -154,7 +161,15 @@ def rename_columns(table: pa.Table, columns: str, source: str) -> pa.Table:
             raise InputError(f"config.data.columns={columns!r}: write it like 'prompt=question'")
         if theirs in new_names or ours in new_names.values():
             raise InputError(f"config.data.columns={columns!r}: name each column once")
+        if ours == "source_row":
+            raise InputError(f"config.data.columns={columns!r}: {ours} counts the source's rows")
         new_names[theirs] = ours
+    return new_names
+
+
+def rename_columns(table: pa.Table, columns: str, source: str) -> pa.Table:
+    """Gives columns new names, as "ours=theirs,..."; one that had a new name before is dropped."""
+    new_names = parse_columns(columns)
     check_columns(table, list(new_names), f"config.data.columns={columns!r}: {source}")
     replaced = set(new_names.values()) - set(new_names)
     table = table.drop_columns([name for name in table.column_names if name in replaced])
@@ -171,19 +186,16 @@ def _rows_of_function(source: str) -> pa.Table:
 
 def _as_table(rows: object, option: str) -> pa.Table:
     """What a user's function returned, as a table; `option` begins the message if it is none."""
-    if isinstance(rows, pa.Table):
-        return rows
     due = "it must return a pyarrow table, or a list of dicts with texts as keys"
-    if not isinstance(rows, list):
+    if not isinstance(rows, (list, pa.Table)):
         raise InputError(f"{option}: returned {type(rows).__name__}; {due}")
-    for number, row in enumerate(rows):
+    for number, row in enumerate(rows if isinstance(rows, list) else ()):
         if not isinstance(row, dict) or not all(isinstance(name, str) for name in row):
             raise InputError(f"{option}: returned a list whose row {number} is {row!r:.80}; {due}")
     try:
-        return pa.Table.from_pylist(rows)
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"{option}: returned rows that make no table ({reason}); {due}") from error
+        return table_of(rows) if isinstance(rows, list) else plain_texts(rows)
+    except ValueError as error:
+        raise InputError(f"{option}: returned rows that make no table ({error}); {due}") from error
 
 
 def split_by_prompt(prompts: Sequence[str], num_test_prompts: int, seed: int) -> np.ndarray:

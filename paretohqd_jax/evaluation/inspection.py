@@ -176,11 +176,20 @@ def plot_rewards(
 
 
 def _draw_histogram(name: str, values: np.ndarray, axes: Axes) -> None:
-    axes.hist(values, bins=80, color=CLOUD)
+    axes.hist(values, bins=_bin_edges(values), color=CLOUD)
     for quantile in (0.005, 0.5, 0.995):
         axes.axvline(np.quantile(values, quantile), color=INK, lw=0.8, ls=":")
     axes.set_xlabel(f"{name} (lines: 0.5, 50 and 99.5 %)")
     axes.set_ylabel("rows")
+
+
+def _bin_edges(values: np.ndarray) -> np.ndarray:
+    """Edges of 80 bins, of fewer where float64 has no numbers between them."""
+    edges = np.unique(np.linspace(values.min(), values.max(), 81))
+    if len(edges) > 1:
+        return edges
+    margin = max(0.5, np.spacing(np.abs(edges[0])))
+    return edges + np.array([-margin, margin])
 
 
 def _draw_points(

@@ -265,6 +265,16 @@ def _checked(values: object, place: str, shard: Shard) -> np.ndarray:
         )
     with np.errstate(over="ignore"):
         rewards = array.astype(np.float32)
+    if np.issubdtype(array.dtype, np.integer):
+        pairs = zip(array.tolist(), rewards.tolist(), strict=True)
+        rounded = [row for row, (value, reward) in enumerate(pairs) if value != reward]
+        if rounded:
+            first = rounded[0]
+            raise InputError(
+                f"{start} {array[first]} for row {rows[first]} ({_beginning(responses[first])}), "
+                f"an integer that float32 does not hold ({len(rounded)} such rows in this batch); "
+                "subtract what all have in common, or return floats, which are rounded"
+            )
     bad = np.flatnonzero(~np.isfinite(rewards))
     if bad.size:
         first = bad[0]

@@ -15,7 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from paretohqd_jax.data.conversations import transcript
-from paretohqd_jax.data.rows import read_table, rewards_matrix
+from paretohqd_jax.data.reward_columns import rewards_matrix
+from paretohqd_jax.data.rows import read_table
 from paretohqd_jax.evaluation.answers import Answer, Sample
 from paretohqd_jax.evaluation.front import ModelResponses, evaluate_fronts
 from paretohqd_jax.evaluation.plots import (

@@ -12,7 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from paretohqd_jax.data.rows import check_ranges, read_table, rewards_matrix, write_table
+from paretohqd_jax.data.reward_columns import check_ranges, rewards_matrix
+from paretohqd_jax.data.rows import SELECTION_COLUMNS, read_table, write_table
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.pareto import Selection, select
 from paretohqd_jax.pipeline import Output
@@ -83,12 +84,13 @@ def selection_columns(result: Selection, candidates: np.ndarray) -> dict[str, np
     """
     row_ids = np.asarray(result.row_ids)
     num_preferences, k = row_ids.shape
-    return {
-        "preference_id": np.repeat(np.arange(num_preferences, dtype=np.int32), k),
-        "row_id": candidates[row_ids].ravel(),
-        "rank": np.asarray(result.ranks, np.int32)[row_ids].ravel(),
-        "distance": np.asarray(result.distances, np.float64).ravel(),
-    }
+    columns = (
+        np.repeat(np.arange(num_preferences, dtype=np.int32), k),
+        candidates[row_ids].ravel(),
+        np.asarray(result.ranks, np.int32)[row_ids].ravel(),
+        np.asarray(result.distances, np.float64).ravel(),
+    )
+    return dict(zip(SELECTION_COLUMNS, columns, strict=True))
 
 
 def selection_of(

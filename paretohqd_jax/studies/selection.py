@@ -19,7 +19,8 @@ from ml_collections import ConfigDict
 
 from paretohqd_jax.config import check_config, objective_names, parse_preferences, split_model
 from paretohqd_jax.config.selection_study import DATA, settings_of
-from paretohqd_jax.data.rows import check_ranges, read_table, rewards_matrix, write_table
+from paretohqd_jax.data.reward_columns import check_ranges, rewards_matrix
+from paretohqd_jax.data.rows import read_table, write_table
 from paretohqd_jax.data.sources import check_source, load_rows
 from paretohqd_jax.distributed import check_preemption, is_main_process
 from paretohqd_jax.errors import InputError

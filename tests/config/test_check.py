@@ -3,7 +3,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from paretohqd_jax.config import check_config, default_config, parse_preferences
+from paretohqd_jax.config import (
+    check_config,
+    default_config,
+    objective_names,
+    parse_preferences,
+)
+from paretohqd_jax.data.rows import OUR_COLUMNS
 from paretohqd_jax.errors import InputError
 
 
@@ -68,3 +74,9 @@ def test_preferences_are_a_number_or_written_out():
 def test_preferences_off_the_simplex_are_refused(text):
     with pytest.raises(InputError):
         parse_preferences(text, 2)
+
+
+@pytest.mark.parametrize("name", sorted(OUR_COLUMNS))
+def test_no_objective_is_called_like_a_column_of_ours(name):
+    with pytest.raises(InputError, match=f"its column cannot be called '{name}'"):
+        objective_names([f"{name}=brief", "positivity"])

@@ -52,6 +52,71 @@ def test_a_saved_data_set_or_several_splits(tmp_path):
         read_dataset("two", "dev")
 
 
+def test_slices_of_what_was_saved_and_splits_that_are_not_there(tmp_path):
+    saved = datasets.Dataset.from_list(ROWS)
+    saved.save_to_disk("one")
+    assert read_dataset("one", "train[3:]+train[:1]").to_pylist() == [ROWS[3], ROWS[0]]
+    with pytest.raises(InputError, match="one: no split 'test'; there are train"):
+        read_dataset("one", "test")
+    datasets.Dataset.from_list(ROWS, split="test").save_to_disk("named")
+    assert read_dataset("named", "test").to_pylist() == ROWS
+    with pytest.raises(InputError, match="named: no split 'train'; there are test"):
+        read_dataset("named")
+
+
+def test_what_has_no_rows_is_an_error(folder, tmp_path):
+    empty = datasets.Dataset.from_list(ROWS).select([])
+    empty.save_to_disk("empty")
+    datasets.DatasetDict({"train": datasets.Dataset.from_list(ROWS), "test": empty}).save_to_disk(
+        "half"
+    )
+    assert read_dataset("half").num_rows == 4
+    for source, split in (("empty", "train"), ("half", "test"), (str(folder), "train[9:]")):
+        with pytest.raises(InputError, match="has no rows"):
+            read_dataset(source, split)
+
+
+def files(folder, **contents):
+    folder.mkdir()
+    for name, content in contents.items():
+        (folder / name.replace("_", ".")).write_text(content)
+    return str(folder)
+
+
+CSV, JSONL = "prompt,a\n007,1\n", '{"prompt": "2024-01-01", "a": 2.5}\n'
+
+
+@pytest.mark.parametrize(
+    ("contents", "message"),
+    [
+        ({"a_csv": CSV, "b_jsonl": JSONL}, "a.csv would not be read beside b.jsonl"),
+        ({"train_csv": CSV, "more_csv": CSV}, "more.csv would not be read beside train.csv"),
+        ({"a_csv": CSV, "b_tsv": CSV}, "holds .csv, .tsv; give files of one format"),
+        ({"train_csv": CSV, "test_jsonl": JSONL}, "Couldn't infer the same data file format"),
+        ({"a_jsonl": JSONL, "b_jsonl": '{"a": "x"}'}, "in row 1: 'a' is 'x'"),
+        ({"a_jsonl": JSONL, "b_jsonl": "{"}, "b.jsonl: cannot be read as jsonl: in row 0"),
+    ],
+)
+def test_a_folder_is_read_as_a_whole_or_not_at_all(tmp_path, contents, message):
+    with pytest.raises(InputError, match=message):
+        read_dataset(files(tmp_path / "files", **contents))
+
+
+def test_texts_of_a_folder_stay_texts(tmp_path):
+    source = files(tmp_path / "json", a_json=f"[{JSONL}]", b_jsonl=JSONL.replace("2.5", "1"))
+    assert read_dataset(source).to_pylist() == [
+        {"prompt": "2024-01-01", "a": 2.5}, {"prompt": "2024-01-01", "a": 1.0}
+    ]  # fmt: skip
+    source = files(tmp_path / "csv", a_csv=CSV, b_csv=CSV.replace("007", "NA"))
+    assert read_dataset(source)["prompt"].to_pylist() == ["007", "NA"]
+
+
+def test_a_readme_may_name_the_files_to_be_read(tmp_path):
+    readme = "---\nconfigs:\n- config_name: default\n  data_files: a.csv\n---\n"
+    source = files(tmp_path / "files", a_csv=CSV, b_jsonl=JSONL, README_md=readme)
+    assert read_dataset(source).num_rows == 1
+
+
 def test_columns_get_our_names_and_rows_are_counted(folder):
     rows = load_rows(str(folder), columns="prompt=question, response=answer")
     assert rows.slice(3).to_pylist() == [{"prompt": "q3", "response": "a3", "source_row": 3}]

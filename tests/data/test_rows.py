@@ -1,21 +1,27 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 from decimal import Decimal
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
+from paretohqd_jax.data.reward_columns import check_magnitudes, check_ranges, rewards_matrix
 from paretohqd_jax.data.rows import (
+    OUR_COLUMNS,
+    SELECTION_COLUMNS,
+    WRITTEN_FORMATS,
+    check_kept,
     check_texts,
     check_writable,
     drop_duplicates,
     read_table,
-    rewards_matrix,
     write_table,
 )
 from paretohqd_jax.errors import InputError
+from paretohqd_jax.sampling.generation import SCHEMA
 
 ROWS = pa.table({"prompt": ["a", "b"], "response": ["x\ny", 'é "q", z'], "helpful": [0.1, -2.0]})
 
@@ -78,6 +84,89 @@ def test_texts_of_other_kinds_are_read_as_texts(tmp_path, kind):
     assert table.schema.metadata[b"kept"] == b"yes"
 
 
+TEXTS = [
+    "2024-01-01", "2024-01-01T10:00:00Z", "007", "1e5", "nan", "NA", "", "True", "a\r\nb", "a\rb",
+    " x ", '"q", z', "\x00", "\u2028\x85", "\ufeff", "😀", "-", "18446744073709551616", None,
+]  # fmt: skip
+COLUMNS = pa.table(
+    {
+        "prompt": TEXTS,
+        "id": [f"{row:03d}" for row in range(len(TEXTS))],
+        "date": [f"2024-01-{row + 1:02d}" for row in range(len(TEXTS))],
+        "unsigned": pa.array([2**64 - 1 - row for row in range(len(TEXTS))], pa.uint64()),
+        "wide": pa.array([Decimal(10**30 + row) for row in range(len(TEXTS))]),
+    }
+)
+
+
+@pytest.mark.parametrize("suffixes", itertools.product(WRITTEN_FORMATS, repeat=2))
+def test_every_byte_of_a_text_and_every_integer_survives_two_files(tmp_path, suffixes):
+    table = COLUMNS
+    for number, suffix in enumerate(suffixes):
+        path = tmp_path / f"rows{number}{suffix}"
+        write_table(path, table)
+        table = read_table(path)
+    for name in COLUMNS.column_names:
+        assert table[name].to_pylist() == COLUMNS[name].to_pylist(), name
+
+
+@pytest.mark.parametrize(
+    ("content", "rows"),
+    [
+        ("\ufeff{'a': 1}\r\n\r\n{'b': 'x'}\r\n", [{"a": 1, "b": None}, {"a": None, "b": "x"}]),
+        ("{'a': 1}\n{'a': 2.5}\n{'a': null}", [{"a": 1.0}, {"a": 2.5}, {"a": None}]),
+        ("{'a': '2024-01-01', 'b': ['10:00']}", [{"a": "2024-01-01", "b": ["10:00"]}]),
+        ("{'a': Infinity}\n{'a': 1}", [{"a": float("inf")}, {"a": 1.0}]),
+        ("{'a': ''}\n{'a': null}", [{"a": ""}, {"a": None}]),
+        ("{'a': 'x\u2028y'}", [{"a": "x\u2028y"}]),
+    ],
+)  # fmt: skip
+def test_jsonl_as_it_is_found(tmp_path, content, rows):
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(content.replace("'", '"').encode())
+    assert read_table(path).to_pylist() == rows
+
+
+def test_a_literal_nan_is_read_and_no_reward(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"a": 1, "b": NaN}\n{"a": NaN, "b": 1}\n')
+    with pytest.raises(InputError, match="row 1: 'a' is nan, not a finite number"):
+        rewards_matrix(read_table(path), ["a"], path)
+
+
+@pytest.mark.parametrize("content", ['[{"a": 1},\n {"a": 2}]', '\ufeff\n[{"a": 1}, {"a": 2}]\n',
+                                     '{"a": 1}\n{"a": 2}\n'])  # fmt: skip
+def test_json_holds_an_array_or_lines(tmp_path, content):
+    path = tmp_path / "rows.json"
+    path.write_text(content, "utf-8")
+    assert read_table(path)["a"].to_pylist() == [1, 2]
+    path = tmp_path / "rows.json.gz"
+    path.write_bytes(gzip.compress(content.encode()))
+    assert read_table(path)["a"].to_pylist() == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("fields", "values"),
+    [
+        (["007", "12"], ["007", "12"]),
+        (["1", "NA"], [1, None]),
+        (["NA", "no"], ["NA", "no"]),
+        ([" 1", "2 "], [1, 2]),
+        (["1", "2.5"], [1.0, 2.5]),
+        (["True", "false"], [True, False]),
+        (["0x10", "1"], ["0x10", "1"]),
+        (["2024-01-01", "10:00"], ["2024-01-01", "10:00"]),
+        (['""', ""], ["", None]),
+        (["9007199254740993", "0.5"], ["9007199254740993", "0.5"]),
+    ],
+)
+def test_columns_of_a_csv(tmp_path, fields, values):
+    path = tmp_path / "rows.csv"
+    path.write_text("\ufeffprompt,a\r\n" + "".join(f"1,{field}\r\n" for field in fields), "utf-8")
+    table = read_table(path)
+    assert table["a"].to_pylist() == values and table["prompt"].to_pylist() == ["1", "1"]
+
+
 def test_gzipped_jsonl_is_read(tmp_path):
     path = tmp_path / "rows.jsonl.gz"
     path.write_bytes(gzip.compress(b'{"prompt": "p", "score": 1}\n{"prompt": "q", "score": 2}\n'))
@@ -95,6 +184,17 @@ def test_gzipped_jsonl_is_read(tmp_path):
         ("rows.jsonl", b'{"a": 1}\n{"a"', "cannot be read as jsonl"),
         ("rows.jsonl", b'{"a": "\xff"}\n', "cannot be read as jsonl: .*UTF8.*; give .* in UTF-8"),
         ("rows.jsonl", b'[{"a": 1}]', "cannot be read as jsonl: .*; give one JSON object per line"),
+        ("rows.jsonl", '{"a": 1}'.encode("utf-16"), "cannot be read as jsonl: it is UTF-16"),
+        ("rows.csv", "a,b\n1,2".encode("utf-16"), "cannot be read as csv: it is UTF-16"),
+        ("rows.jsonl", b'{"a": 1, "a": 2}', "in row 0: 'a' is there more than once"),
+        ("rows.jsonl", b'{"a": 1}\n\n{"a": 2},\n', "in row 1: Extra data"),
+        ("rows.jsonl", b'{"a": "\\ud83d"}', "in row 0: 'a' is .*half of a surrogate pair"),
+        ("rows.jsonl", b'{"a": 9007199254740993}\n{"a": 0.5}', "cannot hold 9007199254740993"),
+        ("rows.jsonl", b'{"a": true}\n{"a": 1}', "in row 1: 'a' is 1"),
+        ("rows.jsonl", b"[" * 100_000, "cannot be read as jsonl: .*; name such a file .json"),
+        ("rows.json", b"[" * 100_000, "cannot be read as json: .*recursion"),
+        ("rows.json", b"[1, 2]", "in row 0: 1 is no object in braces"),
+        ("rows.jsonl.gz", gzip.compress(b'{"a": 1}')[:-9], "cannot be read as jsonl"),
         ("rows.csv", b"prompt\ncaf\xe9\n", "cannot be read as csv: .*UTF8"),
         ("rows.csv", b"a,b\n1,2,3\n", "cannot be read as csv: .*1,2,3; give .* as many fields in"),
         ("rows.parquet", b"PAR1 but cut", "cannot be read as parquet"),
@@ -125,6 +225,8 @@ def test_rows_longer_than_a_megabyte_are_read(tmp_path):
         ("file/rows.csv", "file is not a folder"),
         ("file/deep/rows.csv", "file is not a folder"),
         ("folder.csv", "is a folder"),
+        ("a" * 300 + ".csv", "cannot be written in .*File name too long"),
+        ("/proc/rows.csv", "cannot be written in /proc"),
     ],
 )
 def test_a_path_that_cannot_be_written_is_refused(tmp_path, name, message):
@@ -151,6 +253,34 @@ def test_a_nested_column_does_not_go_into_a_csv(tmp_path, values):
         write_table(tmp_path / "rows.csv", table)
     write_table(tmp_path / "rows.jsonl", table)
     assert read_table(tmp_path / "rows.jsonl")["extra"].to_pylist() == values
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".csv"])
+def test_what_a_format_cannot_hold_is_named(tmp_path, suffix):
+    path = tmp_path / f"rows{suffix}"
+    empty = pa.array([{}], pa.struct([]))
+    with pytest.raises(InputError, match=f"rows{suffix}: .*write .*jsonl"):
+        write_table(path, pa.table({"a": empty}))
+    assert not path.exists()
+
+
+def test_texts_of_parquet_that_are_not_utf8_are_refused(tmp_path):
+    path = tmp_path / "rows.parquet"
+    text = pa.Array.from_buffers(pa.string(), 1, pa.array([b"\xff"]).buffers())
+    write_table(path, pa.table({"prompt": text}))
+    with pytest.raises(InputError, match="cannot be read as parquet: .*UTF8"):
+        read_table(path)
+
+
+def test_no_table_has_a_column_that_an_objective_may_be_called():
+    assert set(SCHEMA.names) | set(SELECTION_COLUMNS) | {"split", "collapsed"} <= OUR_COLUMNS
+
+
+def test_a_column_of_the_users_is_not_replaced():
+    table = pa.table({"rank": [5.0, 1.0]})
+    check_kept(table, {"rank": np.array([5, 1]), "distance": np.zeros(2)}, "t")
+    with pytest.raises(InputError, match="t: has a column 'rank', and so has the output"):
+        check_kept(table, {"rank": np.array([0, 1])}, "t")
 
 
 def test_a_missing_file_is_named(tmp_path):
@@ -197,6 +327,30 @@ def test_large_integers_stay_apart():
 def test_decimals_are_numbers(kind):
     column = pa.array([Decimal("1.25"), Decimal("-3")], kind)
     assert rewards_matrix(pa.table({"a": column}), ["a"], "t")[:, 0].tolist() == [1.25, -3.0]
+
+
+def test_decimals_that_float64_cannot_tell_apart_are_refused():
+    column = pa.array([Decimal(2**64), Decimal(2**64 + 1)])
+    with pytest.raises(InputError, match="t: 'a' holds decimal numbers that are the same"):
+        rewards_matrix(pa.table({"a": column}), ["a"], "t")
+
+
+def test_unsigned_integers_beside_signed_ones_stay_exact():
+    table = pa.table({"a": pa.array([2**63, 2**63 + 1], pa.uint64()), "b": [2, 1]})
+    assert rewards_matrix(table, ["a", "b"], "t").tolist() == [[2**63, 2], [2**63 + 1, 1]]
+
+
+def test_texts_that_look_like_numbers_are_no_rewards():
+    with pytest.raises(InputError, match="t: 'a' holds texts such as '007'"):
+        rewards_matrix(pa.table({"a": ["007", "1"]}), ["a"], "t")
+
+
+@pytest.mark.parametrize("values", [[-1e308, 1e308], [0, 5e-324], [0, 1e-200]])
+def test_ranges_beyond_reckoning_are_refused(values):
+    rewards = np.array([values, [0, 1]], float).T
+    with pytest.raises(InputError, match="t: objective 'a' goes from"):
+        check_ranges(rewards, ["a", "b"], "t")
+    check_magnitudes(np.array([[1e-200], [1e-200]]), ["a"], "t")
 
 
 def test_a_missing_column_is_named_with_those_there_are():

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from paretohqd_jax.data.sources import load_pairs, load_rows, split_by_prompt
+from paretohqd_jax.data.sources import check_source, load_pairs, load_rows, split_by_prompt
 from paretohqd_jax.errors import InputError
 
 
@@ -40,6 +40,10 @@ def test_a_function_that_cannot_be_found_is_named(source, message):
         ([{"prompt": "p", "response": "r", 3: "x"}], "row 0 is"),
         ([{"prompt": "p", "response": "r"}, {"prompt": 1, "response": "r"}], "make no table"),
         ([], "no rows"),
+        (
+            [{"prompt": "p", "response": "r"}, {"prompt": "p", "response": "\udc00"}],
+            "in row 1: 'response' is '.udc00': half of a surrogate pair is no character",
+        ),
     ],
 )
 def test_a_function_that_returns_no_rows_is_named(rows, message, monkeypatch):
@@ -97,3 +101,14 @@ def test_the_embedded_rows_are_what_the_readme_says():
     assert len(set(table["prompt"].to_pylist())) >= 200
     words = np.array([len(r.split()) for r in table["response"].to_pylist()])
     assert words.min() >= 3 and words.max() >= 30
+
+
+def test_columns_that_become_texts_are_texts_in_a_csv(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "rows.csv").write_text("question,answer\n7,2024-01-01\n1.50,NA\n")
+    rows = load_rows("~/rows.csv", columns="prompt=question,response=answer")
+    assert rows["prompt"].to_pylist() == ["7", "1.50"]
+    assert rows["response"].to_pylist() == ["2024-01-01", "NA"]
+    check_source("~/rows.csv")
+    with pytest.raises(InputError, match="source_row counts the source's rows"):
+        load_rows("~/rows.csv", columns="source_row=answer")

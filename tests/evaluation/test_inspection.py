@@ -103,3 +103,9 @@ def test_the_summary_and_the_picture(tmp_path, random):
     assert float(lines[5].split()[2]) == pytest.approx(np.corrcoef(rewards.T)[0, 1], abs=1e-3)
     plot_rewards(tmp_path / "rewards.png", rewards, ["a", "bb", "c"])
     assert (tmp_path / "rewards.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("values", [[1.0, 1 + 2**-52], [1e100, 1e100], [2**60, 2**60 + 1]])
+def test_hardly_any_range_is_drawn(tmp_path, values):
+    plot_rewards(tmp_path / "plot.png", np.array([values, [0, 1]]).T, ["a", "b"])
+    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")

@@ -9,7 +9,8 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from paretohqd_jax.data.rows import read_table, rewards_matrix
+from paretohqd_jax.data.reward_columns import rewards_matrix
+from paretohqd_jax.data.rows import read_table
 from paretohqd_jax.main import console
 from paretohqd_jax.pareto import hypervolume, select
 

@@ -133,6 +133,10 @@ def test_unknown_scorers(scorers, tmp_path, monkeypatch, name, message):
         ([1.0, float("nan"), 3.0], r"nan for row 1 \('two'\)"),
         ([1.0, 2.0, float("inf")], r"inf for row 2 \('six'\)"),
         ([1.0, 1e300, 2.0], r"1e\+300 for row 1"),
+        (
+            [2**60, 1, 2**60 + 1],
+            r"1152921504606846977 for row 2 .*an integer that float32 does not",
+        ),
     ],
 )
 def test_bad_rewards_name_scorer_row_and_text(scorers, tmp_path, values, message):
