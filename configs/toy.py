@@ -39,6 +39,14 @@ def variety(prompts, responses):
     return np.array([len(set(r)) / max(len(r), 1) for r in responses])
 
 
+# How methods that have their models write new rows do so.
+WRITING = {
+    "generate.num_prompts": 24,
+    "generate.max_new_tokens": 24,
+    "generate.batch_size": 18,
+    "generate.temperature": 1.0,
+    "generate.top_p": 1.0,
+}
 # What each method has of its own.
 METHODS = {
     "paretohqd": {
@@ -46,13 +54,10 @@ METHODS = {
         "select.k": 12,
         "train.stage1_steps": 40,
         "train.stage2_steps": 10,
-        "generate.num_prompts": 24,
-        "generate.max_new_tokens": 24,
-        "generate.batch_size": 18,
-        "generate.temperature": 1.0,
-        "generate.top_p": 1.0,
+        **WRITING,
     },
     "sft": {"draw.k": 12, "train.num_steps": 50},
+    "best_of_n": {"preferences": "4", "best_of_n.n": 4, "train.num_steps": 50, **WRITING},
 }
 
 

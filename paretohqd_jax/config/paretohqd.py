@@ -50,13 +50,6 @@ SELECT = {
         "would be taught at the edge of what counts as collapsed (3 words).",
     ),
 }
-GENERATE = {
-    "engine": shared.ENGINE,
-    "num_prompts": Option(
-        10_000, at_least(1), PAPER, "Random training prompts that each representative answers."
-    ),
-    **shared.sampling(0.7, "of all representatives"),  # RiC's online stage
-}
 OPTIONS = {
     **shared.ALIGNMENT,
     "preferences": shared.PREFERENCES,
@@ -66,7 +59,7 @@ OPTIONS = {
         "stage2_steps": Option(200, at_least(1), PAPER, "Of fine-tuning on generated rows."),
         **shared.TRAIN,
     },
-    "generate": GENERATE,
+    "generate": shared.GENERATE,
 }
 
 

@@ -199,6 +199,14 @@ def sampling(temperature: float, together: str) -> dict[str, Option]:
     }
 
 
+# Of new training rows, by methods that have their models write some.
+GENERATE = {
+    "engine": ENGINE,
+    "num_prompts": Option(
+        10_000, at_least(1), PAPER, "Random training prompts that each model answers."
+    ),
+    **sampling(0.7, "of all models"),  # RiC's online stage
+}
 EVALUATE = sampling(1.0, "of all models")  # RiC's evaluation
 
 # What all methods that align a model read.

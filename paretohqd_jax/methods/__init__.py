@@ -8,5 +8,6 @@ of its steps.
 METHODS = {
     "paretohqd": "paretohqd_jax.methods.paretohqd",
     "sft": "paretohqd_jax.methods.sft",
+    "best_of_n": "paretohqd_jax.methods.best_of_n",
     "reward_model": "paretohqd_jax.methods.reward_model",
 }

@@ -49,17 +49,18 @@ def check_generation_memory(
     max_new_tokens: int,
     batch_size: int,
     name: str,
+    group: str,
 ) -> None:
     """Shows what decoding needs on each device; raises InputError if that is too much.
 
-    `prompts` are token ids, `[num_adapters][num_prompts]`; `name` is the step's.
+    `prompts` are token ids, `[num_adapters][num_prompts]`; `name` is the step's, whose options are
+    those of `config.GROUP`.
     """
     [prompt_length] = padded_lengths([max(len(ids) for each in prompts for ids in each)], 1)
     memory = generation_memory(
         base.model, base.mesh, num_seats=num_seats(len(prompts), len(prompts[0]), batch_size),
         batch_size=batch_size, prompt_length=prompt_length, max_new_tokens=max_new_tokens,
     )  # fmt: skip
-    group = {"generate": "generate", "respond": "evaluate"}[name]
     remedies = {
         "base weights": _fewer_weights(base),
         "gathered embedding": LESS_GATHERED,

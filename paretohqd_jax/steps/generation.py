@@ -47,7 +47,7 @@ def generate(
     return task.run.step(
         name, path,
         partial(
-            answer_training_prompts, base=task.base, workdir=task.run.workdir,
+            answer_training_prompts, base=task.base, workdir=task.run.workdir, name=name,
             batch_size=config.generate.batch_size,
         ),
         scored, *stacks,
@@ -80,6 +80,7 @@ def answer_training_prompts(
     *_: Output,
     base: BaseModel,
     workdir: Path,
+    name: str,
     policies: Sequence[Mapping[str, Any]],
     stacks: dict[str, list[str]],
     num_prompts: int,
@@ -97,7 +98,7 @@ def answer_training_prompts(
     answering = [Policy(**values) for values in policies]
     responses = answers_of(
         answering, stacks, workdir, base, prompts, engine, sampling, batch_size, scratch, seed,
-        "generate",
+        name, "generate",
     )  # fmt: skip
     labels = pa.array([policy.label for policy in answering])
     responses = responses.append_column("policy", labels.take(responses["answerer"]))
@@ -126,7 +127,7 @@ def answer_test_prompts(
     families, answering = zip(*run.every(), strict=True)
     responses = answers_of(
         answering, run.stacks, workdir, base, prompts_of(scored, "test"), engine, sampling,
-        batch_size, scratch, seed, "respond",
+        batch_size, scratch, seed, "respond", "evaluate",
     )  # fmt: skip
     for name, values in (("family", families), ("policy", [each.label for each in answering])):
         responses = responses.append_column(name, pa.array(values).take(responses["answerer"]))
@@ -152,8 +153,9 @@ def answers_of(
     scratch: Path,
     seed: int,
     name: str,
+    group: str,
 ) -> pa.Table:
-    """One response of every policy to every prompt, policy by policy.
+    """One response of every policy to every prompt, policy by policy, as `config.GROUP` says.
 
     Columns are those of `generate_responses`, but `answerer` counts the policies, and `prompt`.
     """
@@ -167,7 +169,7 @@ def answers_of(
     if engine == "external":
         responses = external_responses(base.model, base.source, *request, **options)
     else:
-        check_generation_memory(base, encoded, how.max_new_tokens, batch_size, name)
+        check_generation_memory(base, encoded, how.max_new_tokens, batch_size, name, group)
         with sharded(base.mesh, DECODING_RULES):
             responses = generate_responses(
                 base.model, base.params, *request, batch_size=batch_size, **options

@@ -133,6 +133,47 @@ def selection_of(
     return candidates, rewards, result
 
 
+def best_of_prompt(task: Task, name: str, stage: str, scored: Output) -> Output:
+    """The best of the responses to each prompt, for each preference: the largest weighted sum.
+
+    Rewards are standardised over all the responses first, so that none weighs by its scale.
+    """
+    return task.run.step(
+        name, f"selection/{stage}.parquet", write_best_of_prompt, scored,
+        objectives=task.objectives, preferences=task.preferences.tolist(),
+    )  # fmt: skip
+
+
+def write_best_of_prompt(
+    path: Path,
+    scratch: Path,
+    scored: Output,
+    *,
+    objectives: Sequence[str],
+    preferences: list[list[float]],
+) -> None:
+    """Leaves `preference_id, row_id`, one row of each prompt for each preference in turn.
+
+    Of equals the first row is taken. Prompts whose responses have all collapsed are left out.
+    """
+    table = read_table(scored.path)
+    rows = np.flatnonzero(is_candidate(table))
+    if rows.size == 0:
+        raise InputError(f"{scored.path}: all responses have collapsed; sample more cautiously")
+    rewards = rewards_matrix(table, objectives, scored.path)[rows]
+    check_ranges(rewards, objectives, scored.path)
+    sums = (rewards - rewards.mean(axis=0)) / rewards.std(axis=0) @ np.array(preferences).T
+    prompt_ids = table["prompt"].combine_chunks().dictionary_encode().indices.to_numpy()[rows]
+    best = []
+    for column in sums.T:
+        order = np.lexsort((rows, -np.round(column, 9), prompt_ids))
+        first = np.r_[True, np.diff(prompt_ids[order]) > 0]
+        best.append(np.sort(rows[order[first]]))
+    preference_ids = np.repeat(np.arange(len(best), dtype=np.int32), len(best[0]))
+    logger.info("the best responses to %d prompts for %d preferences", len(best[0]), len(best))
+    write_table(path, pa.table({"preference_id": preference_ids, "row_id": np.concatenate(best)}))
+
+
 def draw_rows(task: Task, scored: Output) -> Output:
     """Training rows without regard to their rewards, by `config.draw.rule`.
 

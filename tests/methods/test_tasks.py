@@ -120,7 +120,7 @@ def test_a_task_fits_its_hardware(name, hardware, monkeypatch):
     num_adapters = {"generate": num_representatives, "respond": 1 + 2 * num_preferences}
     for step, group in (("generate", config.generate), ("respond", config.evaluate)):
         capacity.check_generation_memory(
-            base, [prompts] * num_adapters[step], group.max_new_tokens, group.batch_size, step
+            base, [prompts] * num_adapters[step], group.max_new_tokens, group.batch_size, step, ""
         )
     assert len(estimates) == 3
     for memory in estimates:

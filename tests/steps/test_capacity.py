@@ -60,7 +60,7 @@ def test_the_decoder_that_is_estimated_is_the_one_that_runs(checked, monkeypatch
     base = toy()
     adapters = init_adapters(jax.random.key(0), base.config, base.lora, 9)
     prompts = [[[7], [7] * 17]] * 9
-    capacity.check_generation_memory(base, prompts, 4, 2, "respond")
+    capacity.check_generation_memory(base, prompts, 4, 2, "respond", "evaluate")
     [(memory, _)] = checked
     seen = []
 
@@ -84,6 +84,6 @@ def test_the_decoder_that_is_estimated_is_the_one_that_runs(checked, monkeypatch
 
 def test_seats_are_whole_on_every_device(checked):
     for mesh in ({}, {"data": 2, "fsdp": 2}):
-        capacity.check_generation_memory(toy(**mesh), [[[7]] * 9] * 9, 4, 8, "generate")
+        capacity.check_generation_memory(toy(**mesh), [[[7]] * 9] * 9, 4, 8, "generate", "generate")
     one, four = (memory.held["adapters"] for memory, _ in checked)
     assert one == four > 0
