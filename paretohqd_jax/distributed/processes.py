@@ -1,4 +1,4 @@
-"""The processes of one job: who is there, who decides, and how all of them end together.
+"""Who is there, who decides, and how all processes of a job end together.
 
 Everything here works in a single process too, where it costs next to nothing. Exit statuses: 143
 after SIGTERM and 75 after another process was lost or did not join (the same command resumes), 3
@@ -21,7 +21,8 @@ from typing import Any, NoReturn, TypeVar
 
 import jax
 
-from paretohqd_jax.channel import Channel, Message, is_loopback, join, split_address
+from paretohqd_jax.distributed.channel import Channel, Message
+from paretohqd_jax.distributed.joining import is_loopback, join, split_address
 from paretohqd_jax.errors import InputError
 
 T = TypeVar("T")
