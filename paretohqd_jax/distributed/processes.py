@@ -86,15 +86,14 @@ def initialize(
         raise InputError(
             f"--process_id={process_id} is not valid; {num_processes} processes count from 0"
         )
-    channel = join(coordinator, num_processes, process_id, join_timeout)
+    _job.channel = join(coordinator, num_processes, process_id, join_timeout)
+    _job.channel.listen(_on_end)  # before JAX waits, up to join_timeout, for one that has just died
     local = is_loopback(split_address(coordinator)[0])
     jax.distributed.initialize(
         coordinator, num_processes, process_id, local_device_ids,
         cluster_detection_method="deactivate", initialization_timeout=int(join_timeout) + 1,
         coordinator_bind_address=coordinator if local else None,  # None: all interfaces
     )  # fmt: skip
-    _job.channel = channel
-    channel.listen(_on_end)
 
 
 def _ask_cluster(

@@ -31,11 +31,12 @@ def run(argv):
     (meeting / str(os.getpid())).touch()
     while len(list(meeting.iterdir())) < num_processes:
         time.sleep(0.01)
+    exec(sys.argv[2])
     main.join_job(argv)
     exec(sys.argv[1], globals() | {"me": distributed.process_id()})
 
 main.main = run
-main.console(["paretohqd", *sys.argv[2:]])
+main.console(["paretohqd", *sys.argv[3:]])
 """
 
 
@@ -54,16 +55,22 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def run_together(code: str, num_processes: int = 2, absent=(), flags=()) -> list[Ended]:
-    """Runs `code` in several processes, `me` being the number of each, and waits for all."""
+def run_together(
+    code: str, num_processes: int = 2, absent=(), flags=(), before: str = ""
+) -> list[Ended]:
+    """Runs `code` in several processes, `me` being the number of each, and waits for all.
+
+    The code `before` runs before they join.
+    """
     port, started = free_port(), [p for p in range(num_processes) if p not in absent]
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "2"}
     with tempfile.TemporaryDirectory() as meeting:
         environment |= {"MEETING": meeting, "NUM_STARTED": str(len(started))}
         processes = [
             subprocess.Popen(
-                [sys.executable, "-c", PROGRAM, code, f"--coordinator=localhost:{port}",
-                 f"--num_processes={num_processes}", f"--process_id={process}", *flags],
+                [sys.executable, "-c", PROGRAM, code, before,
+                 f"--coordinator=localhost:{port}", f"--num_processes={num_processes}",
+                 f"--process_id={process}", *flags],
                 cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                 text=True,
             )

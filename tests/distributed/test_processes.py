@@ -83,6 +83,21 @@ def test_the_first_process_killed_ends_the_other():
     assert ends[1].status in (75, -signal.SIGABRT)  # ours, or JAX's service was faster
 
 
+@pytest.mark.parametrize("killed", [0, 1])
+def test_a_process_killed_while_jax_waits_for_it_ends_the_other(killed):
+    ends = run_together(
+        WAIT,
+        before="import jax\n"
+        "def die(*_, **__): os.kill(os.getpid(), 9)\n"
+        f"if '--process_id={killed}' in sys.argv: jax.distributed.initialize = die",
+    )
+    assert ends[killed].status == -signal.SIGKILL
+    assert ends[1 - killed].status == 75
+    assert ends[1 - killed].errors == [
+        f"error: process {killed}: has ended without a word; the same command resumes"
+    ]
+
+
 def test_sigterm_to_one_stops_all_at_the_same_step():
     ends = run_together(
         "for step in range(1000):\n"
