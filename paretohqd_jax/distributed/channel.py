@@ -1,25 +1,25 @@
 """The open connections between process 0 of a job and each of the others: JSON lines over TCP.
 
-The operating system closes the connection of a process that ends, however it ends, so that all hear
-of it at once. JAX's coordination service has no substitute; with real processes on the CPU, jax
-0.10.2 and 0.11.2 alike, it did this:
+The operating system closes the connection of a process that ends, however it ends, so that the
+others hear of it at once. JAX's coordination service has no substitute. Tried with two to four
+processes on the CPU, jax 0.10.2 and 0.11.2 do the same:
 
-* A process does not join: `jax.distributed.initialize(initialization_timeout=5)` ends those that
-  came after 10 s, by SIGABRT with 15 lines that name nobody. Nothing is raised that could be
-  caught. Two processes with one number: SIGABRT for one at once, for the others after 10 s. Another
-  `num_processes` in one of them: not noticed. A coordinator's port that is taken: SIGSEGV.
-* A process is killed: with `heartbeat_timeout_seconds=5` all others end after 5 s, again by
-  SIGABRT, with the default after 100 s. A process that is merely stopped for 8 s ends a job with
-  the former too. With `jax_enable_recoverability` the others live and `get_live_nodes`, which is
-  not public, tells them after the same time; but the process that was stopped is aborted.
-  `missed_heartbeat_callback`, not public either, fails on any Python function (std::bad_cast).
-  When process 0 is killed, all others are aborted within 0.2 s, mostly before they can say a word.
-* A process fails: it waits at the service's shutdown barrier for `shutdown_timeout_seconds`,
-  300 by default, without the others hearing of it; then all are aborted.
-* Messages: the key-value store carries them within 2 ms, even to a process whose main thread is
-  in a collective that never ends, and barriers work. Neither is public, and neither tells that the
-  sender has died. As a connection that tells it has to be there, it may as well carry the messages.
-  `multihost_utils.broadcast_one_to_all`, which is public, keeps the devices of all in a collective.
+* A process does not join. `jax.distributed.initialize(initialization_timeout=5)` ends those that
+  came after 10 s, by SIGABRT (status 134) with 15 lines or more that name nobody; no exception is
+  raised. Two processes with one number: one aborts at once, the others after 10 s. Another
+  `num_processes` in one of them goes unnoticed. A coordinator's port that is taken: SIGSEGV.
+* A process is killed. With `heartbeat_timeout_seconds=5` the others abort after 5 s, by default
+  after 100 s; but with 5 s, a process that is merely stopped for 8 s ends the job too. With
+  `jax_enable_recoverability` the others go on, and `get_live_nodes`, which is not public, tells
+  them as late as the heartbeats do; the process that was stopped still aborts. A Python function as
+  `missed_heartbeat_callback`, not public either, aborts (std::bad_cast). When process 0 is killed,
+  all others abort within 0.4 s.
+* A process fails. It waits at the service's shutdown barrier for `shutdown_timeout_seconds`, 300 by
+  default, while the others hear nothing; then all abort.
+* Messages. The key-value store carries them within 4 ms, even to a process whose main thread is in
+  a collective that never ends, and barriers work; but they are not public, and learn of a death
+  from the heartbeats alone. As a connection that tells it has to be there, it carries the messages
+  too. `multihost_utils.broadcast_one_to_all` is public, but keeps all devices in a collective.
 
 SIGTERM is left to JAX: `multihost_utils.reached_preemption_sync_point`.
 """
