@@ -18,7 +18,6 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from paretohqd_jax import distributed
-from paretohqd_jax.channel import NotJoined
 from paretohqd_jax.commands import COMMANDS, summaries
 from paretohqd_jax.commands import run as run_command
 from paretohqd_jax.config import options_of
@@ -151,7 +150,7 @@ def console(argv: Sequence[str] | None = None) -> None:
             sys.exit(status)
     except InputError as error:
         distributed.fail(2, str(error))
-    except NotJoined as error:
+    except distributed.NotJoined as error:
         distributed.fail(distributed.LOST, str(error))
     except KeyboardInterrupt:
         distributed.fail(130, f"interrupted; {distributed.RESUMES}")

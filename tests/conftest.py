@@ -39,7 +39,7 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 # Long files begin first, so that parallel workers end together.
 LONG_FILES = (
-    "test_resume.py", "test_distributed_run.py", "test_meshes.py", "test_paretohqd.py",
+    "test_resume.py", "test_whole_runs.py", "test_meshes.py", "test_paretohqd.py",
     "test_commands.py", "test_sft.py",
 )  # fmt: skip
 

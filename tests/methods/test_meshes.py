@@ -8,7 +8,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from test_distributed_run import metrics
+from test_whole_runs import metrics
 
 from paretohqd_jax.data.rows import read_table
 from paretohqd_jax.main import console

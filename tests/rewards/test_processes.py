@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from test_distributed import run_together
+from jobs import run_together
 
 from paretohqd_jax.rewards.scoring import score
 

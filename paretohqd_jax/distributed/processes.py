@@ -1,4 +1,4 @@
-"""The processes of one job: who is there, who decides, and how all of them end together.
+"""Who is there, who decides, and how all processes of a job end together.
 
 Everything here works in a single process too, where it costs next to nothing. Exit statuses: 143
 after SIGTERM and 75 after another process was lost or did not join (the same command resumes), 3
@@ -21,7 +21,8 @@ from typing import Any, NoReturn, TypeVar
 
 import jax
 
-from paretohqd_jax.channel import Channel, Message, is_loopback, join, split_address
+from paretohqd_jax.distributed.channel import Channel, Message
+from paretohqd_jax.distributed.joining import is_loopback, join, split_address
 from paretohqd_jax.errors import InputError
 
 T = TypeVar("T")
@@ -85,15 +86,14 @@ def initialize(
         raise InputError(
             f"--process_id={process_id} is not valid; {num_processes} processes count from 0"
         )
-    channel = join(coordinator, num_processes, process_id, join_timeout)
+    _job.channel = join(coordinator, num_processes, process_id, join_timeout)
+    _job.channel.listen(_on_end)  # before JAX waits, up to join_timeout, for one that has just died
     local = is_loopback(split_address(coordinator)[0])
     jax.distributed.initialize(
         coordinator, num_processes, process_id, local_device_ids,
         cluster_detection_method="deactivate", initialization_timeout=int(join_timeout) + 1,
         coordinator_bind_address=coordinator if local else None,  # None: all interfaces
     )  # fmt: skip
-    _job.channel = channel
-    channel.listen(_on_end)
 
 
 def _ask_cluster(

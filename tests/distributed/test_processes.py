@@ -4,79 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
-import subprocess
-import sys
-import tempfile
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
+from jobs import run_together
 
-ROOT = Path(__file__).parents[1]
-SECONDS_TO_RUN = 300  # far more than any needs, far fewer than a process waits here for its end
-# Runs the code in the place of a method, inside of the real command's handling of errors. The
-# processes join when all have imported what they need, so that no machine is too slow for that.
-PROGRAM = """
-import os, pathlib, signal, sys, time
-from paretohqd_jax import distributed, main
-from paretohqd_jax.errors import InputError
-
-distributed.SECONDS_TO_END = 60.0
-
-def run(argv):
-    meeting, num_processes = pathlib.Path(os.environ["MEETING"]), int(os.environ["NUM_STARTED"])
-    (meeting / str(os.getpid())).touch()
-    while len(list(meeting.iterdir())) < num_processes:
-        time.sleep(0.01)
-    main.join_job(argv)
-    exec(sys.argv[1], globals() | {"me": distributed.process_id()})
-
-main.main = run
-main.console(["paretohqd", *sys.argv[2:]])
-"""
 TERMINATE_1 = "if me == 1: os.kill(os.getpid(), signal.SIGTERM)\n"
-
-
-@dataclass
-class Ended:
-    """What a process left behind."""
-
-    status: int
-    out: str
-    errors: list[str]  # the lines that start with "error: "
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        return probe.getsockname()[1]
-
-
-def run_together(code: str, num_processes: int = 2, absent=(), flags=()) -> list[Ended]:
-    """Runs `code` in several processes, `me` being the number of each, and waits for all."""
-    port, started = free_port(), [p for p in range(num_processes) if p not in absent]
-    environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "2"}
-    with tempfile.TemporaryDirectory() as meeting:
-        environment |= {"MEETING": meeting, "NUM_STARTED": str(len(started))}
-        processes = [
-            subprocess.Popen(
-                [sys.executable, "-c", PROGRAM, code, f"--coordinator=localhost:{port}",
-                 f"--num_processes={num_processes}", f"--process_id={process}", *flags],
-                cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                text=True,
-            )
-            for process in started
-        ]  # fmt: skip
-        try:
-            outputs = [process.communicate(timeout=SECONDS_TO_RUN) for process in processes]
-        finally:
-            for process in processes:
-                process.kill()
-    return [
-        Ended(process.returncode, out, [line for line in err.splitlines() if line[:7] == "error: "])
-        for process, (out, err) in zip(processes, outputs, strict=True)
-    ]
 
 
 def test_process_0_decides_and_all_meet(tmp_path):
@@ -115,7 +47,7 @@ WAIT = "time.sleep(600)"
         (f"if me == 1: raise InputError('bad row')\n{WAIT}", [2, 2], ["process 1: bad row"]),
         ("if me == 0: raise InputError('bad row')\ndistributed.barrier()", [2, 2], ["bad row"]),
         (
-            "if me == 1: distributed.SECONDS_TO_EXPLAIN = 30.0\nraise InputError('bad row')",
+            "if me == 1: processes.SECONDS_TO_EXPLAIN = 30.0\nraise InputError('bad row')",
             [2, 2],
             ["bad row"],
         ),
@@ -125,7 +57,7 @@ WAIT = "time.sleep(600)"
             ["process 1: has ended without a word; the same command resumes"],
         ),
         (
-            "distributed.SECONDS_TO_EXPLAIN = 60.0\n"
+            "processes.SECONDS_TO_EXPLAIN = 60.0\n"
             "if me == 0: raise InputError('cannot be read')\n"
             "time.sleep(0.4)\nos.kill(os.getpid(), 9)",
             [75, -9],
@@ -149,6 +81,21 @@ def test_the_first_process_killed_ends_the_other():
     ends = run_together(f"if me == 0: os.kill(os.getpid(), 9)\n{WAIT}")
     assert ends[0].status == -signal.SIGKILL
     assert ends[1].status in (75, -signal.SIGABRT)  # ours, or JAX's service was faster
+
+
+@pytest.mark.parametrize("killed", [0, 1])
+def test_a_process_killed_while_jax_waits_for_it_ends_the_other(killed):
+    ends = run_together(
+        WAIT,
+        before="import jax\n"
+        "def die(*_, **__): os.kill(os.getpid(), 9)\n"
+        f"if '--process_id={killed}' in sys.argv: jax.distributed.initialize = die",
+    )
+    assert ends[killed].status == -signal.SIGKILL
+    assert ends[1 - killed].status == 75
+    assert ends[1 - killed].errors == [
+        f"error: process {killed}: has ended without a word; the same command resumes"
+    ]
 
 
 def test_sigterm_to_one_stops_all_at_the_same_step():

@@ -1,130 +1,27 @@
-"""Messages between process 0 of a job and each of the others: lines of JSON over TCP.
+"""How the processes of a job meet: all call process 0, which says who is missing or does not fit.
 
-JAX's own service ends every process with a page of text when one does not join in time, without
-naming it, and learns of a process that died only when its heartbeats have been missing for long.
-Here process 0 knows who has called, and the operating system closes the connection of a process
-that ends, however it ends. The connections are made on the coordinator's port before JAX's service
-listens there, so that no second port has to be open.
+They meet on the coordinator's port before JAX's service listens there, so that no second port has
+to be open. channel.py says what that service lacks.
 """
 
 from __future__ import annotations
 
-import contextlib
 import ipaddress
-import json
-import queue
 import socket
-import threading
 import time
-from collections.abc import Callable, Collection
-from typing import Any, NoReturn
+from collections.abc import Collection
+from typing import NoReturn
 
+from paretohqd_jax.distributed.channel import Channel, Connection, Message
 from paretohqd_jax.errors import InputError
 
 HELLO_SECONDS = 5.0  # for the first line of whoever connects
 HELLO_BYTES = 4096  # that it may have
 LONGEST_LIST = 8  # processes named in a message
 
-Message = dict[str, Any]
-
 
 class NotJoined(Exception):
     """Not all processes of the job came in time; a later start may find them."""
-
-
-class Connection:
-    """A socket that carries one JSON object per line."""
-
-    def __init__(self, connected: socket.socket) -> None:
-        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._socket = connected
-        self._received = b""
-
-    def send(self, message: Message) -> None:
-        with contextlib.suppress(OSError):  # that the other has gone is noticed when reading
-            self._socket.sendall((json.dumps(message) + "\n").encode())
-
-    def receive(self, seconds: float | None = None, longest: int | None = None) -> Message | None:
-        """The next message, or None when the other has gone.
-
-        None too when the message takes more seconds, or has more bytes, than are allowed.
-        """
-        deadline = None if seconds is None else time.monotonic() + seconds
-        try:
-            while b"\n" not in self._received:
-                left = None if deadline is None else deadline - time.monotonic()
-                if left is not None and left <= 0:
-                    return None
-                self._socket.settimeout(left)
-                part = self._socket.recv(65536)
-                self._received += part
-                if not part or (longest is not None and len(self._received) > longest):
-                    return None
-            line, _, self._received = self._received.partition(b"\n")
-            message = json.loads(line)
-        except (OSError, ValueError):
-            return None
-        return message if isinstance(message, dict) else None
-
-    def close(self) -> None:
-        with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
-        self._socket.close()
-
-
-class Channel:
-    """The open connections of one process: process 0 has one to each other, the others one to 0.
-
-    A message with "ended" in it, and a connection that closes without good-bye, go to
-    `on_end(process, message or {})`, called in a thread; all others wait for `receive`.
-    """
-
-    def __init__(self, process_id: int, connections: dict[int, Connection]) -> None:
-        self.process_id = process_id
-        self._connections = connections
-        self._inbox: dict[int, queue.Queue[Message]] = {peer: queue.Queue() for peer in connections}
-        self._closed = {peer: threading.Event() for peer in connections}
-
-    @property
-    def peers(self) -> list[int]:
-        return sorted(self._connections)
-
-    def listen(self, on_end: Callable[[int, Message], None]) -> None:
-        """Starts to take messages in."""
-        for peer in self._connections:
-            threading.Thread(target=self._take, args=(peer, on_end), daemon=True).start()
-
-    def _take(self, peer: int, on_end: Callable[[int, Message], None]) -> None:
-        explained = False
-        while (message := self._connections[peer].receive()) is not None:
-            if "ended" in message:
-                threading.Thread(target=on_end, args=(peer, message), daemon=True).start()
-            if "ended" in message or "bye" in message:
-                explained = True
-            else:
-                self._inbox[peer].put(message)
-        self._closed[peer].set()
-        if not explained:
-            on_end(peer, {})
-
-    def send(self, message: Message) -> None:
-        """To every peer."""
-        for connection in self._connections.values():
-            connection.send(message)
-
-    def receive(self, peer: int) -> Message:
-        """The next message of a peer, in the order it sent them; waits for it."""
-        return self._inbox[peer].get()
-
-    def wait_for_ends(self, seconds: float) -> None:
-        """Returns when every peer has closed its connection, or after some seconds."""
-        deadline = time.monotonic() + seconds
-        for closed in self._closed.values():
-            closed.wait(max(deadline - time.monotonic(), 0))
-
-    def close(self) -> None:
-        """Says good-bye: that this connection closes is no failure."""
-        self.send({"bye": True})
 
 
 def join(address: str, num_processes: int, process_id: int, timeout: float) -> Channel:

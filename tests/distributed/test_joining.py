@@ -1,8 +1,7 @@
-"""Processes that meet, played by threads over real sockets."""
+"""Processes that meet, or do not: played by threads over real sockets."""
 
 from __future__ import annotations
 
-import queue
 import socket
 import threading
 import time
@@ -10,60 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
+from jobs import SECONDS, join_all
 
-from paretohqd_jax import channel as channels
-from paretohqd_jax.channel import NotJoined, is_loopback, join
+from paretohqd_jax.distributed import joining
+from paretohqd_jax.distributed.joining import NotJoined, is_loopback, join
 from paretohqd_jax.errors import InputError
-
-SECONDS = 60.0  # far more than anything here needs
-
-
-@pytest.fixture
-def port():
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        return probe.getsockname()[1]
-
-
-def join_all(port, *members, timeout=SECONDS):
-    """Joins (num_processes, process_id) pairs at once: for each the channel or the error."""
-    with ThreadPoolExecutor(len(members)) as pool:
-        calls = [pool.submit(join, f"localhost:{port}", *pair, timeout) for pair in members]
-    return [call.exception() or call.result() for call in calls]
-
-
-def test_messages_arrive_in_order(port):
-    zero, one, two = channels = join_all(port, (3, 0), (3, 1), (3, 2))
-    assert [channel.peers for channel in channels] == [[1, 2], [0], [0]]
-    for channel in channels:
-        channel.listen(lambda *end: None)
-    for number in range(5):
-        zero.send({"number": number})
-        one.send({"number": -number})
-    for channel in (one, two):
-        assert [channel.receive(0)["number"] for _ in range(5)] == list(range(5))
-    assert [-zero.receive(1)["number"] for _ in range(5)] == list(range(5))
-
-
-def test_an_end_is_told_once_and_a_good_bye_is_none(port):
-    zero, one, two = join_all(port, (3, 0), (3, 1), (3, 2))
-    ends: queue.Queue = queue.Queue()
-    zero.listen(lambda *end: ends.put(end))
-    one.send({"ended": 2, "message": "no such file"})
-    assert ends.get(timeout=SECONDS) == (1, {"ended": 2, "message": "no such file"})
-    two.close()
-    two._connections[0].close()
-    one._connections[0].close()
-    zero.wait_for_ends(SECONDS)
-    assert ends.empty()
-
-
-def test_a_lost_connection_is_told(port):
-    zero, one = join_all(port, (2, 0), (2, 1))
-    ends: queue.Queue = queue.Queue()
-    zero.listen(lambda *end: ends.put(end))
-    one._connections[0].close()
-    assert ends.get(timeout=SECONDS) == (1, {})
 
 
 def test_those_who_do_not_come_are_named_to_all_who_came(port, monkeypatch):
@@ -73,11 +23,11 @@ def test_those_who_do_not_come_are_named_to_all_who_came(port, monkeypatch):
         come.set()
         return misfit(*arguments)
 
-    misfit = channels._misfit
-    monkeypatch.setattr(channels, "_misfit", check)
+    misfit = joining._misfit
+    monkeypatch.setattr(joining, "_misfit", check)
     # The time is over when process 5 has come, however long it takes for that.
     clock = SimpleNamespace(monotonic=lambda: 30.0 * come.is_set(), sleep=time.sleep)
-    monkeypatch.setattr(channels, "time", clock)
+    monkeypatch.setattr(joining, "time", clock)
     errors = join_all(port, (12, 0), (12, 5), timeout=20.0)
     for error in errors:
         assert isinstance(error, NotJoined)
@@ -131,7 +81,7 @@ def visit(port: int, words: list[bytes]) -> bool:
     ids=["web", "negative", "slow", "long"],
 )
 def test_a_stranger_on_the_port_is_ignored(port, words, sent_away, monkeypatch):
-    monkeypatch.setattr(channels, "HELLO_SECONDS", 1.0)
+    monkeypatch.setattr(joining, "HELLO_SECONDS", 1.0)
     with ThreadPoolExecutor(2) as pool:
         visitor = pool.submit(visit, port, words)
         zero = pool.submit(join, f"localhost:{port}", 2, 0, SECONDS)
@@ -153,17 +103,8 @@ def test_a_stranger_on_the_port_is_ignored(port, words, sent_away, monkeypatch):
 def test_a_job_of_one_machine_does_not_listen_to_others(host, local, port):
     assert is_loopback(host) == local
     if host != "::1":  # which not every machine has
-        with channels._server(host, port) as server:
+        with joining._server(host, port) as server:
             assert is_loopback(server.getsockname()[0]) == local
-
-
-def test_long_messages_arrive(port):
-    zero, one = join_all(port, (2, 0), (2, 1))
-    for channel in (zero, one):
-        channel.listen(lambda *end: None)
-    zero.send({"value": "é" * 300_000})
-    zero.send({"value": 2})
-    assert len(one.receive(0)["value"]) == 300_000 and one.receive(0)["value"] == 2
 
 
 def test_a_port_that_is_taken_is_named(port):

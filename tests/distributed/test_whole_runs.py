@@ -17,7 +17,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from test_distributed import ROOT, free_port
+from jobs import ROOT, free_port
 from test_resume import COMPARED
 
 from paretohqd_jax.data.rows import read_table
