@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from paretohqd_jax.data import words
 from paretohqd_jax.evaluation.bootstrap import CONFIDENCE, NUM_RESAMPLES, interval, resample
 from paretohqd_jax.evaluation.collapse import DETECTOR
 from paretohqd_jax.evaluation.frames import Frame, min_max_frame
@@ -49,10 +50,10 @@ def compare_fronts(
       z_score: the frame of the scored training rows of one of the runs.
 
     Returns:
-      A JSON-able dict with `objectives`, `num_prompts`, `collapse_detector`, `frames`, `bootstrap`
-      and `fronts`. Each front has `preferences`, `num_runs`, `base` (as its models) and all that
-      `front_summary` says; each but the first has `gain` by frame name, how much its hypervolume
-      is above the first one's, with `gain_interval`.
+      A JSON-able dict with `objectives`, `num_prompts`, `collapse_detector`, `words`, `frames`,
+      `bootstrap` and `fronts`. Each front has `preferences`, `num_runs`, `base` (as its models) and
+      all that `front_summary` says; each but the first has `gain` by frame name, how much its
+      hypervolume is above the first one's, with `gain_interval`.
     """
     every = [(contender.runs, contender.bases) for contender in contenders.values()]
     compared = np.concatenate(
@@ -84,6 +85,7 @@ def compare_fronts(
         "objectives": list(objectives),
         "num_prompts": len(first.bases[0].rewards),
         "collapse_detector": DETECTOR,
+        "words": {"version": words.VERSION, "definition": words.DEFINITION},
         "frames": [frame.to_dict() for frame in frames],
         "bootstrap": {"confidence": CONFIDENCE, "num_resamples": NUM_RESAMPLES},
         "fronts": fronts,

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from paretohqd_jax.data import words
 from paretohqd_jax.evaluation.bootstrap import (
     CONFIDENCE,
     NUM_RESAMPLES,
@@ -61,9 +62,10 @@ def evaluate_fronts(
 
     Returns:
       A JSON-able dict with `objectives`, `preferences`, `num_prompts`, `collapse_detector`,
-      `frames` (how each hypervolume is normalised, and its reference point), `bootstrap`, `base`
-      and `fronts`. The base model is described as each of the `models` of a front, see
-      `model_summaries`, and has a `hypervolume` of its own; a front has what `front_summary` says.
+      `words` (what counts as one), `frames` (how each hypervolume is normalised, and its reference
+      point), `bootstrap`, `base` and `fronts`. The base model is described as each of the `models`
+      of a front, see `model_summaries`, and has a `hypervolume` of its own; a front has what
+      `front_summary` says.
     """
     training_rewards = np.asarray(training_rewards, dtype=np.float64)
     every = [*fronts.values(), [base]]
@@ -88,6 +90,7 @@ def evaluate_fronts(
         "preferences": np.asarray(preferences, dtype=np.float64).tolist(),
         "num_prompts": len(base.rewards),
         "collapse_detector": DETECTOR,
+        "words": {"version": words.VERSION, "definition": words.DEFINITION},
         "frames": [frame.to_dict() for frame in frames],
         "bootstrap": {"confidence": CONFIDENCE, "num_resamples": NUM_RESAMPLES},
         "base": base_summary

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from paretohqd_jax.data.words import DEFINITION
 from paretohqd_jax.evaluation.frames import Frame, min_max_frame, z_score_frame
 from paretohqd_jax.evaluation.front import (
     ModelResponses,
@@ -198,6 +199,10 @@ def test_every_hypervolume_has_its_frame_beside_it(evaluation):
     np.testing.assert_allclose(min_max["offset"], [0, 0], atol=1e-6)
     np.testing.assert_allclose(min_max["scale"], [3, 4], rtol=1e-6)
     assert min_max["reference"] == [0.0, 0.0]
+
+
+def test_what_counts_as_a_word_is_stored(evaluation):
+    assert evaluation["words"] == {"version": "words_v1", "definition": DEFINITION}
 
 
 def test_collapse_by_cause(evaluation):

@@ -13,7 +13,7 @@ from paretohqd_jax.data.rows import read_table, write_table
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.methods.base import BaseModel, step_seed
 from paretohqd_jax.methods.scoring import score_data
-from paretohqd_jax.methods.selection import select_rows
+from paretohqd_jax.methods.selection import is_candidate, select_rows
 from paretohqd_jax.methods.steps import _selected_examples
 from paretohqd_jax.models.lora import LoraConfig
 from paretohqd_jax.pipeline import Output
@@ -135,6 +135,11 @@ def test_held_out_and_collapsed_rows_are_never_selected(tmp_path):
 def test_rows_of_too_few_words_are_not_selected(tmp_path):
     selection = select_from(tmp_path, {"a": [9.0, 1.0, 2.0], "b": [9.0, 2.0, 1.0]}, min_words=2)
     assert set(selection["row_id"].to_pylist()) == {1, 2}
+
+
+def test_words_of_scripts_without_blanks_count():
+    table = pa.table({"response": ["下雨了。", "我们今天去公园散步。", "one two three four"]})
+    assert is_candidate(table, min_words=4).tolist() == [False, True, True]
 
 
 def test_too_few_rows_and_flat_objectives_are_refused(tmp_path):
