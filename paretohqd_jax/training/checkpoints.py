@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ import tensorstore
 
 from paretohqd_jax.distributed import on_main_process
 from paretohqd_jax.errors import InputError
+from paretohqd_jax.files import remove
 
 PyTree = Any
 REMEDY = "delete this folder and run again to train anew"
@@ -73,7 +73,7 @@ def _set_damaged_aside(directory: Path) -> None:
         damaged.append(step)
     for step in damaged:
         aside = directory / f"{step}{SET_ASIDE}"
-        shutil.rmtree(aside, ignore_errors=True)  # of an earlier attempt at this step
+        remove(aside)  # of an earlier attempt at this step
         (directory / str(step)).rename(aside)
     if damaged:
         logger.warning(
@@ -87,7 +87,7 @@ def _set_damaged_aside(directory: Path) -> None:
 def _delete_set_aside(directory: Path, newest: int | None) -> None:
     for step in _steps(directory, SET_ASIDE):
         if newest is not None and step <= newest:
-            shutil.rmtree(directory / f"{step}{SET_ASIDE}", ignore_errors=True)
+            remove(directory / f"{step}{SET_ASIDE}")
 
 
 def _steps(directory: Path, suffix: str = "") -> list[int]:
