@@ -29,6 +29,8 @@ COMMANDS = (
     "chat", "merge",
 )  # fmt: skip
 
+EXACT = "compute hypervolumes that would be estimated, however long it takes"
+
 
 def run(argv: Sequence[str]) -> None:
     """Parses and runs one command; what it shall write is checked before its work.
@@ -119,6 +121,7 @@ def _parser() -> argparse.ArgumentParser:
     hypervolume.set_defaults(run=hypervolume_command)
     _add_rewards(hypervolume)
     hypervolume.add_argument("--reference", required=True, help="the reference point: 0,0,...")
+    hypervolume.add_argument("--exact", action="store_true", help=EXACT)
 
     inspect = commands.add_parser("inspect", help=inspect_command.__doc__)
     inspect.set_defaults(run=inspect_command)
@@ -142,6 +145,7 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument(
         "--base", action="store_true", help="begin with the base model, so that gains are above it"
     )
+    compare.add_argument("--exact", action="store_true", help=EXACT)
     compare.add_argument("--out", required=True, help="directory for the table and the plot")
 
     sample = commands.add_parser("sample", help=sample_command.__doc__)

@@ -54,7 +54,7 @@ def compare_command(options: argparse.Namespace) -> None:
         base = Contender(nowhere, [[base] for base in bases], bases)
         contenders = {"base model": base} | contenders
     frame = dataclasses.replace(first.frame, source=f"{first.frame.source} of {first.workdir}")
-    comparison = compare_fronts(first.objectives, contenders, frame)
+    comparison = compare_fronts(first.objectives, contenders, frame, options.exact)
     write_json(out / "comparison.json", comparison | {"runs": directories})
     plot_comparison(out / "comparison.png", comparison)
     table = comparison_table(comparison)
@@ -146,6 +146,8 @@ def comparison_table(comparison: Mapping[str, Any]) -> str:
         "over prompts, and over runs where there are several; gains are above the first row. "
         f"Steerability is by objective ({', '.join(comparison['objectives'])})."
     ]
+    if any(any(front["hypervolume_error"].values()) for front in comparison["fronts"].values()):
+        notes.append("± is the standard error of a Monte-Carlo estimate; --exact makes it exact.")
     for frame in frames:
         reference = ", ".join(f"{value:.4g}" for value in frame["reference_in_rewards"])
         notes.append(f"{frame['name']}: {frame['source']}; reference point ({reference}).")
@@ -155,4 +157,6 @@ def comparison_table(comparison: Mapping[str, Any]) -> str:
 def _with_interval(front: Mapping[str, Any], what: str, frame: str) -> str:
     low, high = front[f"{what}_interval"][frame]
     sign = "+" if what == "gain" else ""
-    return f"{front[what][frame]:{sign}.3f} [{low:{sign}.3f}, {high:{sign}.3f}]"
+    estimated = front["hypervolume_error"][frame] if what == "hypervolume" else 0
+    error = f" ± {estimated:.2g}" if estimated else ""
+    return f"{front[what][frame]:{sign}.3f}{error} [{low:{sign}.3f}, {high:{sign}.3f}]"

@@ -35,7 +35,7 @@ def rank_command(options: argparse.Namespace) -> None:
 
 def hypervolume_command(options: argparse.Namespace) -> None:
     """Prints the volume between the reference point and the rows that are above it."""
-    from paretohqd_jax.pareto import hypervolume
+    from paretohqd_jax.pareto import measure_hypervolume
 
     _, rewards, objectives = read_rewards(options)
     try:
@@ -46,7 +46,11 @@ def hypervolume_command(options: argparse.Namespace) -> None:
         raise InputError(
             f"--reference has {len(reference)} values for {len(objectives)} objectives"
         )
-    print(f"{float(hypervolume(rewards, reference)):.10g}")
+    value, error = measure_hypervolume(rewards, reference, options.exact)
+    if error:
+        print(f"{value:.6g}, standard error {error:.2g} (a Monte-Carlo estimate; or give --exact)")
+    else:
+        print(f"{value:.10g}")
 
 
 def inspect_command(options: argparse.Namespace) -> None:

@@ -41,6 +41,7 @@ def compare_fronts(
     objectives: Sequence[str],
     contenders: Mapping[str, Contender],
     z_score: Frame,
+    exact: bool = False,
 ) -> dict[str, Any]:
     """Measures all contenders in the same frames and on the same draws of prompts.
 
@@ -48,6 +49,7 @@ def compare_fronts(
       objectives: `[num_objectives]` names.
       contenders: by name; all answered the same prompts. The others are compared with the first.
       z_score: the frame of the scored training rows of one of the runs.
+      exact: as of `front_summary`.
 
     Returns:
       A JSON-able dict with `objectives`, `num_prompts`, `collapse_detector`, `words`, `frames`,
@@ -77,10 +79,10 @@ def compare_fronts(
             "num_runs": len(contender.runs),
             "base": base,
         } | front_summary(
-            contender.preferences, contender.runs, contender.bases, frames, compared, draws
+            contender.preferences, contender.runs, contender.bases, frames, compared, draws, exact
         )
         if contender is not first:
-            fronts[name] |= _gain(frames, contender, first)
+            fronts[name] |= _gain(frames, contender, first, exact)
     return {
         "objectives": list(objectives),
         "num_prompts": len(first.bases[0].rewards),
@@ -92,7 +94,9 @@ def compare_fronts(
     }
 
 
-def _gain(frames: Sequence[Frame], contender: Contender, first: Contender) -> dict[str, Any]:
+def _gain(
+    frames: Sequence[Frame], contender: Contender, first: Contender, exact: bool
+) -> dict[str, Any]:
     """Hypervolume above the first contender's; both on the same draws of prompts."""
     num_prompts = len(first.bases[0].rewards)
     gains: dict[str, Any] = {"gain": {}, "gain_interval": {}}
@@ -101,7 +105,8 @@ def _gain(frames: Sequence[Frame], contender: Contender, first: Contender) -> di
         for stream, one in enumerate((contender, first))
     )
     for frame in frames:
-        gains["gain"][frame.name] = mean_hypervolume(frame, ours) - mean_hypervolume(frame, theirs)
+        volumes = [mean_hypervolume(frame, points, exact).value for points in (ours, theirs)]
+        gains["gain"][frame.name] = volumes[0] - volumes[1]
         differences = frame.mean_hypervolumes(drawn) - frame.mean_hypervolumes(their_drawn)
         gains["gain_interval"][frame.name] = interval(differences)
     return gains

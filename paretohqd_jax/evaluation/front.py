@@ -24,6 +24,7 @@ from paretohqd_jax.evaluation.collapse import DETECTOR, collapse_rates
 from paretohqd_jax.evaluation.diversity import distinct_share
 from paretohqd_jax.evaluation.frames import Frame, min_max_frame, z_score_frame
 from paretohqd_jax.pareto import igd_plus, non_dominated_mask
+from paretohqd_jax.pareto.measured_volume import MeasuredVolume
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,7 @@ def front_summary(
     frames: Sequence[Frame],
     compared: np.ndarray,
     draws: Resamples,
+    exact: bool = False,
 ) -> dict[str, Any]:
     """What is measured of one front.
 
@@ -129,9 +131,11 @@ def front_summary(
       frames: of the hypervolumes.
       compared: `[num_points, num_objectives]` mean rewards whose best ones are the union front.
       draws: of prompts and runs.
+      exact: compute exactly the hypervolumes that would else be estimated (not the intervals).
 
     Returns:
-      `models` (see `model_summaries`); `hypervolume` and `hypervolume_interval` by frame name, of
+      `models` (see `model_summaries`); `hypervolume`, `hypervolume_error` (the standard error of a
+      Monte-Carlo estimate, 0 where the value is exact) and `hypervolume_interval` by frame name, of
       the mean over runs; `igd_plus`, the distance to the union front in units of the last frame;
       `steerability`, one per objective; `dominated_share`; `collapse` (shares by cause).
     """
@@ -139,9 +143,11 @@ def front_summary(
     preferences = np.asarray(preferences, dtype=np.float64)
     best = frames[-1].normalised(np.unique(compared[non_dominated_mask(compared)], axis=0))
     mean = points.mean(axis=0)
+    volumes = {frame.name: mean_hypervolume(frame, points, exact) for frame in frames}
     return {
         "models": model_summaries(runs, bases, draws),
-        "hypervolume": {frame.name: mean_hypervolume(frame, points) for frame in frames},
+        "hypervolume": {name: volume.value for name, volume in volumes.items()},
+        "hypervolume_error": {name: volume.standard_error for name, volume in volumes.items()},
         "hypervolume_interval": {
             frame.name: interval(frame.mean_hypervolumes(drawn)) for frame in frames
         },
@@ -160,9 +166,10 @@ def run_points(
     return rewards.mean(axis=2), draws.means(rewards)
 
 
-def mean_hypervolume(frame: Frame, points: np.ndarray) -> float:
+def mean_hypervolume(frame: Frame, points: np.ndarray, exact: bool = False) -> MeasuredVolume:
     """The mean over runs of each run's; `points` are `[num_runs, num_models, num_objectives]`."""
-    return float(np.mean([frame.hypervolume(run) for run in points]))
+    volumes, errors = zip(*(frame.measured_hypervolume(run, exact) for run in points), strict=True)
+    return MeasuredVolume(float(np.mean(volumes)), float(np.linalg.norm(errors)) / len(points))
 
 
 def model_summaries(

@@ -110,13 +110,14 @@ def _tiles(evaluation: Mapping[str, Any]) -> list[dict[str, str]]:
         if other != stage
     ]
     before.append(f"base model alone: {number(base['hypervolume'][frame])}")
+    error = front.get("hypervolume_error", {}).get(frame)  # runs of earlier versions have none
     named = zip(evaluation["objectives"], front["steerability"], strict=True)
     num_models = len(front["models"])
     num_dominated = round(front["dominated_share"] * num_models)
     return [
         {
             "name": f"Hypervolume ({frame})",
-            "value": number(front["hypervolume"][frame]),
+            "value": number(front["hypervolume"][frame]) + (f" ± {number(error)}" if error else ""),
             "note": ", ".join(before),
         },
         {
