@@ -18,7 +18,6 @@ import json
 import logging
 import os
 import secrets
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -34,7 +33,7 @@ from paretohqd_jax.distributed import (
     process_id,
 )
 from paretohqd_jax.errors import InputError
-from paretohqd_jax.files import write_json
+from paretohqd_jax.files import remove, write_json
 
 logger = logging.getLogger(__name__)
 SECONDS_TO_APPEAR = 60.0  # that a file of one host may take to be seen by the others
@@ -196,7 +195,7 @@ class Run:
         """Moves the result of a step into place and records it."""
         output.path.parent.mkdir(parents=True, exist_ok=True)
         if made.is_dir():  # a file is replaced in one go
-            _remove(output.path)
+            remove(output.path)
         os.replace(made, output.path)
         seconds = time.monotonic() - start
         self._manifest[name] = {
@@ -208,7 +207,7 @@ class Run:
         }
         manifest = {"layout": LAYOUT, "steps": self._manifest}
         write_json(self.workdir / MANIFEST, manifest)
-        _remove(made.parent)
+        remove(made.parent)
         logger.info("%s: done in %.1f s", name, seconds)
 
 
@@ -272,16 +271,9 @@ def _prepare(scratch: Path, output: Output) -> None:
     """Keeps what an earlier process left of the same step, and clears away anything else."""
     mark = scratch.parent / "fingerprint"
     if not mark.exists() or mark.read_text() != output.fingerprint:
-        _remove(scratch.parent)
+        remove(scratch.parent)
         scratch.mkdir(parents=True)
         mark.write_text(output.fingerprint)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def _what_changed(record: dict[str, Any], output: Output) -> str:

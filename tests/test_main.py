@@ -223,6 +223,21 @@ def test_hypervolume_prints_the_golden_value(tmp_path, capsys):
         assert message in error_line(capsys, [*argv, wrong])
 
 
+def test_a_large_hypervolume_is_estimated_unless_it_shall_be_exact(tmp_path, capsys, monkeypatch):
+    path = tmp_path / "points.csv"
+    path.write_text("a,b,c,d\n1,2,3,4\n4,3,2,1\n2,4,1,3\n")
+    argv = ["paretohqd", "hypervolume", str(path), "--objectives", "a,b,c,d", "--reference=0,0,0,0"]
+    console([*argv, "--exact"])
+    exact = float(capsys.readouterr().out)
+    monkeypatch.setattr("paretohqd_jax.pareto.measured_volume.QUICK", 1)
+    console(argv)
+    value, error = capsys.readouterr().out.split(", standard error ")
+    assert float(value) == pytest.approx(exact, rel=0.01)
+    assert 0 < float(error.split()[0]) < 1 and "Monte-Carlo estimate; or give --exact" in error
+    console([*argv, "--exact"])
+    assert float(capsys.readouterr().out) == exact
+
+
 def test_inspect_describes_the_objectives(tmp_path, capsys):
     path = tmp_path / "points.csv"
     path.write_text("a,b\n0,9\n1,8\n2,7\n0,0\n")

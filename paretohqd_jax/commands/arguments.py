@@ -27,6 +27,14 @@ def add_policy(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default="", help="where the base model lies, if it has moved")
 
 
+def add_exact(parser: argparse.ArgumentParser) -> None:
+    """Whether a hypervolume of many objectives may be an estimate."""
+    parser.add_argument(
+        "--exact", action="store_true",
+        help="compute hypervolumes that would be estimated, however long it takes",
+    )  # fmt: skip
+
+
 def positive_integer(text: str) -> int:
     """An option's value, which must be a whole number of 1 or more."""
     if not text.isdecimal() or int(text) < 1:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from paretohqd_jax.commands.arguments import add_exact
 from paretohqd_jax.data.rows import check_writable
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.evaluation.comparison import Contender, compare_fronts
@@ -30,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--base", action="store_true", help="begin with the base model, so that gains are above it"
     )
+    add_exact(parser)
     parser.add_argument("--out", required=True, help="directory for the table and the plot")
 
 
@@ -64,7 +66,7 @@ def run(options: argparse.Namespace) -> None:
         base = Contender([[base] for base in bases], bases)
         contenders = {"base model": base} | contenders
     frame = dataclasses.replace(first.frame, source=f"{first.frame.source} of {first.workdir}")
-    comparison = compare_fronts(first.objectives, contenders, frame)
+    comparison = compare_fronts(first.objectives, contenders, frame, options.exact)
     write_json(out / "comparison.json", comparison | {"runs": directories})
     plot_comparison(out / "comparison.png", comparison)
     table = comparison_table(comparison)
@@ -160,6 +162,8 @@ def comparison_table(comparison: Mapping[str, Any]) -> str:
         f"Steerability is by objective ({', '.join(comparison['objectives'])}), of several models "
         "with preferences."
     ]
+    if any(any(front["hypervolume_error"].values()) for front in comparison["fronts"].values()):
+        notes.append("± is the standard error of a Monte-Carlo estimate; --exact makes it exact.")
     for frame in frames:
         reference = ", ".join(f"{value:.4g}" for value in frame["reference_in_rewards"])
         notes.append(f"{frame['name']}: {frame['source']}; reference point ({reference}).")
@@ -169,4 +173,6 @@ def comparison_table(comparison: Mapping[str, Any]) -> str:
 def _with_interval(front: Mapping[str, Any], what: str, frame: str) -> str:
     low, high = front[f"{what}_interval"][frame]
     sign = "+" if what == "gain" else ""
-    return f"{front[what][frame]:{sign}.3f} [{low:{sign}.3f}, {high:{sign}.3f}]"
+    estimated = front["hypervolume_error"][frame] if what == "hypervolume" else 0
+    error = f" ± {estimated:.2g}" if estimated else ""
+    return f"{front[what][frame]:{sign}.3f}{error} [{low:{sign}.3f}, {high:{sign}.3f}]"

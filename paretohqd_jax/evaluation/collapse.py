@@ -12,6 +12,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from paretohqd_jax.data.words import split_words
+
 DETECTOR = "collapse_v1"
 CAUSES = ("short", "loop")
 
@@ -27,7 +29,7 @@ def collapse_causes(
     """Why each response counts as collapsed.
 
     Args:
-      responses: `[num_rows]` texts; words are what whitespace separates.
+      responses: `[num_rows]` texts, in words as of `data.words`.
       periodic_tail: `[num_rows]`, True where the generation was cut off at its token limit while
         it repeated a period of at most 16 tokens for at least the fourth time; None where tokens
         are not known.
@@ -38,7 +40,7 @@ def collapse_causes(
     if periodic_tail is None:
         periodic_tail = [False] * len(responses)
     return [
-        _cause(response.split(), bool(tail))
+        _cause(split_words(response), bool(tail))
         for response, tail in zip(responses, periodic_tail, strict=True)
     ]
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from paretohqd_jax.data import words
 from paretohqd_jax.evaluation.bootstrap import CONFIDENCE, NUM_RESAMPLES, interval, resample
 from paretohqd_jax.evaluation.collapse import DETECTOR
 from paretohqd_jax.evaluation.frames import Frame, min_max_frame
@@ -38,6 +39,7 @@ def compare_fronts(
     objectives: Sequence[str],
     contenders: Mapping[str, Contender],
     z_score: Frame,
+    exact: bool = False,
 ) -> dict[str, Any]:
     """Measures all contenders in the same frames and on the same draws of prompts.
 
@@ -45,12 +47,13 @@ def compare_fronts(
       objectives: `[num_objectives]` names.
       contenders: by name; all answered the same prompts. The others are compared with the first.
       z_score: the frame of the scored training rows of one of the runs.
+      exact: as of `front_summary`.
 
     Returns:
-      A JSON-able dict with `objectives`, `num_prompts`, `collapse_detector`, `frames`, `bootstrap`
-      and `fronts`. Each front has `num_runs`, `base` (as its models) and all that
-      `front_summary` says; each but the first has `gain` by frame name, how much its hypervolume
-      is above the first one's, with `gain_interval`.
+      A JSON-able dict with `objectives`, `num_prompts`, `collapse_detector`, `words`, `frames`,
+      `bootstrap` and `fronts`. Each front has `num_runs`, `base` (as its models) and
+      all that `front_summary` says; each but the first has `gain` by frame name, how much its
+      hypervolume is above the first one's, with `gain_interval`.
     """
     every = [(contender.runs, contender.bases) for contender in contenders.values()]
     compared = np.concatenate(
@@ -72,20 +75,23 @@ def compare_fronts(
         fronts[name] = {
             "num_runs": len(contender.runs),
             "base": base,
-        } | front_summary(contender.runs, contender.bases, frames, compared, draws)
+        } | front_summary(contender.runs, contender.bases, frames, compared, draws, exact)
         if contender is not first:
-            fronts[name] |= _gain(frames, contender, first)
+            fronts[name] |= _gain(frames, contender, first, exact)
     return {
         "objectives": list(objectives),
         "num_prompts": len(first.bases[0].rewards),
         "collapse_detector": DETECTOR,
+        "words": {"version": words.VERSION, "definition": words.DEFINITION},
         "frames": [frame.to_dict() for frame in frames],
         "bootstrap": {"confidence": CONFIDENCE, "num_resamples": NUM_RESAMPLES},
         "fronts": fronts,
     }
 
 
-def _gain(frames: Sequence[Frame], contender: Contender, first: Contender) -> dict[str, Any]:
+def _gain(
+    frames: Sequence[Frame], contender: Contender, first: Contender, exact: bool
+) -> dict[str, Any]:
     """Hypervolume above the first contender's; both on the same draws of prompts."""
     num_prompts = len(first.bases[0].rewards)
     gains: dict[str, Any] = {"gain": {}, "gain_interval": {}}
@@ -94,7 +100,8 @@ def _gain(frames: Sequence[Frame], contender: Contender, first: Contender) -> di
         for stream, one in enumerate((contender, first))
     )
     for frame in frames:
-        gains["gain"][frame.name] = mean_hypervolume(frame, ours) - mean_hypervolume(frame, theirs)
+        volumes = [mean_hypervolume(frame, points, exact).value for points in (ours, theirs)]
+        gains["gain"][frame.name] = volumes[0] - volumes[1]
         differences = frame.mean_hypervolumes(drawn) - frame.mean_hypervolumes(their_drawn)
         gains["gain_interval"][frame.name] = interval(differences)
     return gains

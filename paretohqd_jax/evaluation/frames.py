@@ -14,9 +14,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from paretohqd_jax.pareto import hypervolume
+from paretohqd_jax.pareto import hypervolume, measure_hypervolume
+from paretohqd_jax.pareto.measured_volume import MeasuredVolume, estimate_hypervolume, is_quick
 
 Z_SCORE_REFERENCE = -3.0  # standard deviations below the mean of the scored data, in each objective
+NUM_DRAW_SAMPLES = 2**12  # of the estimate of one draw, whose error is small beside their spread
 
 
 @dataclass(frozen=True)
@@ -43,10 +45,16 @@ class Frame:
 
     def hypervolume(self, points: np.ndarray) -> float:
         """Of `points` `[num_points, num_objectives]`; one not above the reference adds nothing."""
-        return float(hypervolume(self.normalised(points), self.reference))
+        return self.measured_hypervolume(points).value
+
+    def measured_hypervolume(self, points: np.ndarray, exact: bool = False) -> MeasuredVolume:
+        """The same with its standard error, 0 where it is exact, as it always is with `exact`."""
+        return measure_hypervolume(self.normalised(points), self.reference, exact)
 
     def mean_hypervolumes(self, points: np.ndarray) -> np.ndarray:
         """For many draws at once, in float32: the mean over the runs of each.
+
+        Estimated by Monte Carlo, on the same samples in all draws, where exact ones take too long.
 
         Args:
           points: `[num_draws, num_runs, num_models, num_objectives]`.
@@ -55,7 +63,10 @@ class Frame:
           `[num_draws]`.
         """
         runs = self.normalised(points).reshape(-1, *points.shape[2:])
-        volumes = _hypervolumes(runs, self.reference)
+        if is_quick(*runs.shape[1:], repeats=len(runs)):
+            volumes = _hypervolumes(runs, self.reference)
+        else:
+            volumes = [estimate_hypervolume(run, self.reference, NUM_DRAW_SAMPLES) for run in runs]
         return np.asarray(volumes).reshape(points.shape[:2]).mean(axis=1)
 
     @classmethod

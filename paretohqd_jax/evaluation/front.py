@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from paretohqd_jax.data import words
 from paretohqd_jax.evaluation.bootstrap import (
     CONFIDENCE,
     NUM_RESAMPLES,
@@ -23,6 +24,7 @@ from paretohqd_jax.evaluation.collapse import DETECTOR, collapse_rates
 from paretohqd_jax.evaluation.diversity import distinct_share
 from paretohqd_jax.evaluation.frames import Frame, min_max_frame, z_score_frame
 from paretohqd_jax.pareto import igd_plus, non_dominated_mask
+from paretohqd_jax.pareto.measured_volume import MeasuredVolume
 from paretohqd_jax.policies import Policy, preferences_of
 
 
@@ -61,10 +63,11 @@ def evaluate_fronts(
         for the z-score frame.
 
     Returns:
-      A JSON-able dict with `objectives`, `num_prompts`, `collapse_detector`, `frames` (how each
-      hypervolume is normalised, and its reference point), `bootstrap`, `base` and `fronts`. The
-      base model is described as each of the `models` of a front, see `model_summaries`, and has a
-      `hypervolume` of its own; a front has what `front_summary` says.
+      A JSON-able dict with `objectives`, `num_prompts`, `collapse_detector`,
+      `words` (what counts as one), `frames` (how each hypervolume is normalised, and its reference
+      point), `bootstrap`, `base` and `fronts`. The base model is described as each of the `models`
+      of a front, see `model_summaries`, and has a `hypervolume` of its own; a front has what
+      `front_summary` says.
     """
     training_rewards = np.asarray(training_rewards, dtype=np.float64)
     every = [*fronts.values(), [base]]
@@ -88,6 +91,7 @@ def evaluate_fronts(
         "objectives": list(objectives),
         "num_prompts": len(base.rewards),
         "collapse_detector": DETECTOR,
+        "words": {"version": words.VERSION, "definition": words.DEFINITION},
         "frames": [frame.to_dict() for frame in frames],
         "bootstrap": {"confidence": CONFIDENCE, "num_resamples": NUM_RESAMPLES},
         "base": base_summary
@@ -115,6 +119,7 @@ def front_summary(
     frames: Sequence[Frame],
     compared: np.ndarray,
     draws: Resamples,
+    exact: bool = False,
 ) -> dict[str, Any]:
     """What is measured of one front.
 
@@ -124,9 +129,11 @@ def front_summary(
       frames: of the hypervolumes.
       compared: `[num_points, num_objectives]` mean rewards whose best ones are the union front.
       draws: of prompts and runs.
+      exact: compute exactly the hypervolumes that would else be estimated (not the intervals).
 
     Returns:
-      `models` (see `model_summaries`); `hypervolume` and `hypervolume_interval` by frame name, of
+      `models` (see `model_summaries`); `hypervolume`, `hypervolume_error` (the standard error of a
+      Monte-Carlo estimate, 0 where the value is exact) and `hypervolume_interval` by frame name, of
       the mean over runs; `igd_plus`, the distance to the union front in units of the last frame;
       `steerability`, one per objective, or None of a single policy or of policies without
       preferences; `dominated_share`; `collapse` (shares by cause).
@@ -136,9 +143,11 @@ def front_summary(
     steered = preferences is not None and len(preferences) > 1
     best = frames[-1].normalised(np.unique(compared[non_dominated_mask(compared)], axis=0))
     mean = points.mean(axis=0)
+    volumes = {frame.name: mean_hypervolume(frame, points, exact) for frame in frames}
     return {
         "models": model_summaries(runs, bases, draws),
-        "hypervolume": {frame.name: mean_hypervolume(frame, points) for frame in frames},
+        "hypervolume": {name: volume.value for name, volume in volumes.items()},
+        "hypervolume_error": {name: volume.standard_error for name, volume in volumes.items()},
         "hypervolume_interval": {
             frame.name: interval(frame.mean_hypervolumes(drawn)) for frame in frames
         },
@@ -157,9 +166,10 @@ def run_points(
     return rewards.mean(axis=2), draws.means(rewards)
 
 
-def mean_hypervolume(frame: Frame, points: np.ndarray) -> float:
+def mean_hypervolume(frame: Frame, points: np.ndarray, exact: bool = False) -> MeasuredVolume:
     """The mean over runs of each run's; `points` are `[num_runs, num_models, num_objectives]`."""
-    return float(np.mean([frame.hypervolume(run) for run in points]))
+    volumes, errors = zip(*(frame.measured_hypervolume(run, exact) for run in points), strict=True)
+    return MeasuredVolume(float(np.mean(volumes)), float(np.linalg.norm(errors)) / len(points))
 
 
 def model_summaries(

@@ -128,12 +128,13 @@ def _tiles(evaluation: Mapping[str, Any]) -> list[dict[str, str]]:
         if other != family
     ]
     before.append(f"base model alone: {number(base['hypervolume'][frame])}")
+    error = front["hypervolume_error"][frame]
     num_models = len(front["models"])
     num_dominated = round(front["dominated_share"] * num_models)
     return [
         {
             "name": f"Hypervolume ({frame})",
-            "value": number(front["hypervolume"][frame]),
+            "value": number(front["hypervolume"][frame]) + (f" ± {number(error)}" if error else ""),
             "note": ", ".join(before),
         },
         _steerability_tile(evaluation["objectives"], front),

@@ -10,6 +10,7 @@ from __future__ import annotations
 from paretohqd_jax.pareto.dominance import non_dominated_mask, non_dominated_rank, pool_layers
 from paretohqd_jax.pareto.hypervolume import hypervolume
 from paretohqd_jax.pareto.indicators import crowding_distance, epsilon_indicator, igd_plus
+from paretohqd_jax.pareto.measured_volume import measure_hypervolume
 from paretohqd_jax.pareto.preference import (
     check_preferences,
     compromise_point,
@@ -30,6 +31,7 @@ __all__ = [
     "hypervolume",
     "igd_plus",
     "largest_weighted_sum",
+    "measure_hypervolume",
     "nearest_to_ray",
     "non_dominated_mask",
     "non_dominated_rank",

@@ -42,10 +42,8 @@ def hypervolume(points: Array, reference: Array, *, validate: bool = True) -> Ar
 
     Raises InputError for NaN or infinity and for a reference of the wrong length.
     """
-    array = check_rewards(points, validate, "points")
+    array = check_points(points, reference, validate)
     num_objectives = array.shape[1]
-    if np.shape(reference) != (num_objectives,):
-        raise InputError(f"reference: shape {np.shape(reference)}; give [{num_objectives}]")
     if is_traced(array, reference):
         if num_objectives > 3:
             shape = jax.ShapeDtypeStruct((), jnp.float32)
@@ -62,6 +60,14 @@ def hypervolume(points: Array, reference: Array, *, validate: bool = True) -> Ar
             return _volume(heights, keys).astype(jnp.float32)
     volume = _on_host(array, np.asarray(reference, np.float64))
     return jnp.float32(volume) if isinstance(points, jax.Array) else np.float64(volume)
+
+
+def check_points(points: Array, reference: Array, validate: bool = True) -> Array:
+    """`points` as arrays are worked on; raises InputError as `hypervolume` does."""
+    array = check_rewards(points, validate, "points")
+    if np.shape(reference) != array.shape[1:]:
+        raise InputError(f"reference: shape {np.shape(reference)}; give [{array.shape[1]}]")
+    return array
 
 
 @jax.core.eval_context()

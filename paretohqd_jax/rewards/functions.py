@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from paretohqd_jax.data.words import split_words
 from paretohqd_jax.errors import InputError
 
 if TYPE_CHECKING:
@@ -15,12 +16,12 @@ if TYPE_CHECKING:
 
 
 def brief(prompts: Sequence[str], responses: Sequence[str]) -> np.ndarray:
-    """Minus the logarithm of one plus the number of whitespace-separated words.
+    """Minus the logarithm of one plus the number of words, see `data.words`.
 
     Returns:
       float32 `[num_rows]`, 0 for an empty response and lower the longer the response.
     """
-    num_words = np.array([len(response.split()) for response in responses], dtype=np.float32)
+    num_words = np.array([len(split_words(response)) for response in responses], dtype=np.float32)
     return -np.log1p(num_words)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from paretohqd_jax.data.words import split_words
 from paretohqd_jax.evaluation.agreement import measure_pairs
 from paretohqd_jax.rewards.scoring import score
 
@@ -30,7 +31,7 @@ def measure_groups(
     rewards = score(
         prompts, texts, [f"reward={model}"], directory=directory, description="measuring"
     )[:, 0]
-    words = np.array([len(text.split()) for text in texts])
+    words = np.array([len(split_words(text)) for text in texts])
     scores = [np.array(group) for group in groups["scores"].to_pylist()]
     ends = np.cumsum(sizes)[:-1]
     measured = measure_pairs(np.split(rewards, ends), scores, np.split(words, ends), margin)

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from paretohqd_jax.data.reward_columns import check_ranges, rewards_matrix
 from paretohqd_jax.data.rows import SELECTION_COLUMNS, read_table, write_table
+from paretohqd_jax.data.words import split_words
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.pareto import Selection, select
 from paretohqd_jax.pipeline import Output
@@ -202,7 +203,7 @@ def write_drawn_rows(
 
 def is_candidate(table: pa.Table, min_words: int = 0) -> np.ndarray:
     """Rows that may be trained on: long enough, not held out, not collapsed; bool `[num_rows]`."""
-    words = [len(response.split()) for response in table["response"].to_pylist()]
+    words = [len(split_words(response)) for response in table["response"].to_pylist()]
     keep = np.array(words) >= min_words
     if "split" in table.column_names:
         keep &= pc.equal(table["split"], "train").to_numpy()

@@ -32,7 +32,8 @@ def measure_selection(
       prompt_ids: int `[num_rows]`.
       preferences: `[num_preferences, num_objectives]`.
       selection: of these rows.
-      frame: of the hypervolumes.
+      frame: of the hypervolumes, which are estimated beyond the size that `measure_hypervolume`
+        states.
 
     Returns:
       `mean_rewards` of the rows of each preference, `[num_preferences, num_objectives]`, with their

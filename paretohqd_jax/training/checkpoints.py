@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,11 +12,17 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+import tensorstore
 
+from paretohqd_jax.distributed import on_main_process
 from paretohqd_jax.errors import InputError
+from paretohqd_jax.files import remove
 
 PyTree = Any
 REMEDY = "delete this folder and run again to train anew"
+SET_ASIDE = ".damaged"  # ends the name of a checkpoint that cannot be read
+
+logger = logging.getLogger(__name__)
 
 
 class _Manager(ocp.CheckpointManager):
@@ -34,15 +42,98 @@ def checkpoint_manager(directory: Path, save_every: int) -> Iterator[ocp.Checkpo
 
     Saving is asynchronous and atomic: a killed process leaves the previous checkpoint. Leaving
     the block waits for pending saves.
+
+    Damaged checkpoints that are newer than the last whole one are set aside, with a warning, and
+    deleted when the block ends in good order with a checkpoint as new as they are.
+
+    Raises:
+      InputError: a file of a checkpoint may not be read.
     """
+    on_main_process(lambda: _set_damaged_aside(directory))
     policies = ocp.checkpoint_managers
     options = ocp.CheckpointManagerOptions(
         save_decision_policy=policies.FixedIntervalPolicy(save_every),
         preservation_policy=policies.LatestN(2),
         cleanup_tmp_directories=True,
+        single_host_load_and_broadcast=True,  # all processes see what process 0 has left
     )
     with _Manager(directory.absolute(), options=options) as manager:
         yield manager
+    newest = manager.latest_step()
+    on_main_process(lambda: _delete_set_aside(directory, newest))
+
+
+def _set_damaged_aside(directory: Path) -> None:
+    """Renames the damaged checkpoints that are newer than the last whole one."""
+    damaged, whole = [], None
+    for step in sorted(_steps(directory), reverse=True):
+        if _is_whole(directory / str(step)):
+            whole = step
+            break
+        damaged.append(step)
+    for step in damaged:
+        aside = directory / f"{step}{SET_ASIDE}"
+        remove(aside)  # of an earlier attempt at this step
+        (directory / str(step)).rename(aside)
+    if damaged:
+        logger.warning(
+            "%s: damaged checkpoints (%s) are set aside; %s",
+            directory, ", ".join(map(str, damaged)),
+            "none is whole, so this stage is trained anew from its first step" if whole is None
+            else f"training goes on from checkpoint {whole}",
+        )  # fmt: skip
+
+
+def _delete_set_aside(directory: Path, newest: int | None) -> None:
+    for step in _steps(directory, SET_ASIDE):
+        if newest is not None and step <= newest:
+            remove(directory / f"{step}{SET_ASIDE}")
+
+
+def _steps(directory: Path, suffix: str = "") -> list[int]:
+    """The steps of the entries of `directory` that are named as one, followed by `suffix`."""
+    names = (path.name.removesuffix(suffix) for path in directory.glob(f"*{suffix}"))
+    return [int(name) for name in names if name.isdecimal()]
+
+
+def _is_whole(checkpoint: Path, arrays: str = "") -> bool:
+    """Whether a checkpoint can be read: its facts, and its arrays whose names begin with `arrays`.
+
+    Raises:
+      InputError: a file may not be read, which is no damage.
+    """
+    for file in (checkpoint, *checkpoint.rglob("*")):
+        if not os.access(file, os.R_OK):
+            raise InputError(f"{file}: permission denied; make it readable and run again")
+    step = int(checkpoint.name)
+    try:
+        read = _read_arrays(checkpoint / "state", arrays)
+        with _reader(checkpoint.parent) as manager:
+            manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))
+            return read == {name for name in _shapes(manager, step) if name.startswith(arrays)}
+    except MemoryError:
+        raise
+    except Exception:  # what a damaged file raises depends on where it is damaged
+        return False
+
+
+def _read_arrays(state: Path, prefix: str) -> set[str]:
+    """Reads the arrays whose names begin with `prefix`, and returns the names.
+
+    One after another, by the library below Orbax: where one of many cannot be read, Orbax leaves
+    the others to threads that print tracebacks.
+    """
+    store = {"driver": "ocdbt", "base": {"driver": "file", "path": f"{state.absolute()}/"}}
+    names = set()
+    for key in tensorstore.KvStore.open(store).result().list().result():
+        name, _, file = key.decode().rpartition("/")
+        if file == ".zarray" and name.startswith(prefix):
+            array = {"driver": "zarr", "kvstore": store | {"path": f"{name}/"}}
+            tensorstore.open(array, open=True, read=True).result().read().result()
+            names.add(name)
+    if not names:
+        raise FileNotFoundError(state)  # Orbax would print tracebacks
+    return names
 
 
 @contextmanager
@@ -85,12 +176,14 @@ def restore_latest(
     `like` holds jax.ShapeDtypeStruct with shardings; those of the run that saved do not matter.
 
     Raises:
-      InputError: the checkpoint's `meta` or shapes are not those of this run, or it is damaged.
+      InputError: the checkpoint's `meta` or shapes are not those of this run.
     """
     step = manager.latest_step()
     if step is None:
         return None
-    _check_meta(manager, step, meta)
+    with _reader(manager.directory) as reader:
+        _check_meta(reader, step, meta)
+        _check_shapes(reader, step, like)
     return _restore(manager, step, state=ocp.args.StandardRestore(like)).state
 
 
@@ -106,9 +199,10 @@ def load_adapters(directory: Path, meta: dict[str, Any]) -> PyTree:
         step = manager.latest_step()
         if step is None:
             raise InputError(f"{directory}: holds no checkpoint; {REMEDY}")
+        if not _is_whole(directory / str(step), "adapters"):
+            raise InputError(f"{directory}: checkpoint {step} is damaged; {REMEDY}")
         _check_meta(manager, step, meta)
-        with _named_errors(manager, step):
-            wanted = {"adapters": manager.item_metadata(step)["state"]["adapters"]}
+        wanted = {"adapters": manager.item_metadata(step)["state"]["adapters"]}
         as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
         arguments = ocp.args.PyTreeRestore(wanted, restore_args=as_numpy, partial_restore=True)
         return _restore(manager, step, state=arguments).state["adapters"]
@@ -124,19 +218,32 @@ def _check_meta(manager: ocp.CheckpointManager, step: int, meta: dict[str, Any])
             )
 
 
+def _check_shapes(manager: ocp.CheckpointManager, step: int, like: PyTree) -> None:
+    saved = _shapes(manager, step)
+    wanted = {name: leaf.shape for name, leaf in _flat(like).items()}
+    for name in sorted(saved.keys() | wanted.keys()):
+        if saved.get(name) != wanted.get(name):
+            raise InputError(
+                f"{manager.directory}: checkpoint {step} cannot be read (the shape of {name} is "
+                f"{saved.get(name)}, that of this run {wanted.get(name)}); {REMEDY}"
+            )
+
+
+def _shapes(manager: ocp.CheckpointManager, step: int) -> dict[str, tuple[int, ...]]:
+    return {name: leaf.shape for name, leaf in _flat(manager.item_metadata(step)["state"]).items()}
+
+
+def _flat(state: PyTree) -> dict[str, Any]:
+    """The arrays of a state, or what describes them, by the names that they have on disk."""
+    return ocp.tree.to_flat_dict(state, sep=".")
+
+
 def _restore(manager: ocp.CheckpointManager, step: int, **items: Any) -> Any:
-    with _named_errors(manager, step):
-        return manager.restore(step, args=ocp.args.Composite(**items))
-
-
-@contextmanager
-def _named_errors(manager: ocp.CheckpointManager, step: int) -> Iterator[None]:
     try:
-        yield
+        return manager.restore(step, args=ocp.args.Composite(**items))
     except jax.errors.JaxRuntimeError:  # of the devices, such as a process that is lost
         raise
-    except Exception as error:  # what a damaged file raises depends on where it is damaged
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    except Exception as error:  # Orbax has many
         raise InputError(
-            f"{manager.directory}: checkpoint {step} cannot be read ({reason}); {REMEDY}"
+            f"{manager.directory}: checkpoint {step} cannot be read; {REMEDY}"
         ) from error

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from paretohqd_jax.compare_command import comparison_table
 from PIL import Image
 
 from paretohqd_jax.commands import run
@@ -115,6 +116,14 @@ def test_runs_are_on_one_normalisation_with_intervals_and_gains(capsys):
     assert printed.startswith(Path("comparison/comparison.md").read_text())
     assert "| ours | 2 |" in printed and "10 prompts. In brackets, 95% intervals" in printed
     assert Image.open("comparison/comparison.png").size[0] > 500
+
+
+def test_estimated_hypervolumes_are_marked():
+    result = compare("plain", "ours=seed0")
+    assert "±" not in comparison_table(result)
+    result["fronts"]["ours"]["hypervolume_error"]["min-max"] = 0.012
+    table = comparison_table(result)
+    assert table.count(" ± 0.012 [") == 1 and "--exact makes it exact" in table
 
 
 def test_a_run_gains_nothing_over_itself():

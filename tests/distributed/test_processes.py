@@ -174,6 +174,16 @@ with checkpoints.checkpoint_manager(directory, 1) as manager:
 if me == 0:  # alone
     assert (checkpoints.load_adapters(directory, meta) == values).all()
 distributed.barrier()
+with checkpoints.checkpoint_manager(directory, 1) as manager:
+    checkpoints.save(manager, 2, {"adapters": adapters}, meta, force=True)
+if me == 0:
+    (directory / "2" / "state" / "_METADATA").unlink()
+distributed.barrier()
+with checkpoints.checkpoint_manager(directory, 1) as manager:
+    assert manager.latest_step() == 1
+    assert restored(manager, (4, 6), meta) is not None
+    checkpoints.save(manager, 2, {"adapters": adapters}, meta, force=True)
+assert sorted(path.name for path in directory.iterdir()) == ["1", "2"]
 """
 
 

@@ -47,3 +47,4 @@ def test_distinct_share():
     assert distinct_share(responses, 1) == 2 / 5
     assert distinct_share(responses, 2) == 2 / 3  # ab, ba, ab
     assert distinct_share(responses, 5) == 0
+    assert distinct_share(["我去公园。", "我去 学校"], 2) == 5 / 6  # 我去 去公 公园, 我去 去学 学校

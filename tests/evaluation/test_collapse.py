@@ -56,6 +56,34 @@ def test_causes(text, cause):
     assert collapse_causes([text]) == [cause]
 
 
+CHINESE = "今天天气很好，我们去公园散步吧。孩子们在草地上玩耍，老人们在树下下棋。"
+JAPANESE = "今日は天気がいいので、コーヒーを飲みながら公園を散歩しましょう。"
+THAI = "วันนี้อากาศดีมาก เราไปเดินเล่นที่สวนสาธารณะกันเถอะ"
+KOREAN = "오늘은 날씨가 좋으니 공원에 산책하러 갑시다."
+
+
+@pytest.mark.parametrize("text", [CHINESE, JAPANESE, THAI, KOREAN])
+def test_causes_in_any_script(text):
+    assert collapse_causes([text, text * 4, text], [False, False, True]) == ["", "loop", "loop"]
+
+
+@pytest.mark.parametrize(
+    ("text", "cause"),
+    [
+        ("好的。", "short"),
+        ("ครับ", "short"),
+        ("はい。", "short"),
+        ("네.", "short"),
+        ("哈" * 7, ""),
+        ("哈" * 8, "loop"),
+        ("มาก" * 8, "loop"),
+        ("我不知道，" * 5, "loop"),
+    ],
+)
+def test_short_and_looping_answers_without_blanks(text, cause):
+    assert collapse_causes([text]) == [cause]
+
+
 def test_half_of_the_four_grams_repeated_is_not_yet_a_loop():
     words = "a b c d a b c d e"  # 4-grams: abcd bcda cdab dabc abcd bcde
     assert repeated_four_gram_share(words.split()) == pytest.approx(1 / 6)

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from paretohqd_jax.data.words import DEFINITION
 from paretohqd_jax.evaluation.frames import Frame, min_max_frame, z_score_frame
 from paretohqd_jax.evaluation.front import (
     ModelResponses,
@@ -18,6 +19,7 @@ from paretohqd_jax.evaluation.front import (
     standard_errors,
     steerability,
 )
+from paretohqd_jax.pareto import measured_volume
 from paretohqd_jax.policies import BASE, Policy, one_adapter_each
 
 
@@ -206,6 +208,25 @@ def test_every_hypervolume_has_its_frame_beside_it(evaluation):
     np.testing.assert_allclose(min_max["offset"], [0, 0], atol=1e-6)
     np.testing.assert_allclose(min_max["scale"], [3, 4], rtol=1e-6)
     assert min_max["reference"] == [0.0, 0.0]
+
+
+def test_hypervolumes_of_few_points_are_exact(evaluation):
+    for front in evaluation["fronts"].values():
+        assert front["hypervolume_error"] == {"z-score": 0, "min-max": 0}
+
+
+def test_draws_of_large_fronts_are_estimated(monkeypatch):
+    frame = unit_frame((0.0,) * 4)
+    draws = np.random.default_rng(0).random((3, 2, 9, 4))
+    exact = frame.mean_hypervolumes(draws)
+    monkeypatch.setattr(measured_volume, "QUICK", 1)
+    estimates = frame.mean_hypervolumes(draws)
+    assert (estimates != exact).any()
+    np.testing.assert_allclose(estimates, exact, rtol=0.02)
+
+
+def test_what_counts_as_a_word_is_stored(evaluation):
+    assert evaluation["words"] == {"version": "words_v1", "definition": DEFINITION}
 
 
 def test_collapse_by_cause(evaluation):

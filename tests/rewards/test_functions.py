@@ -17,6 +17,11 @@ def test_brief_is_minus_log_of_one_plus_words():
     np.testing.assert_allclose(rewards, expected, rtol=1e-6)
 
 
+def test_brief_counts_words_in_scripts_without_blanks():
+    rewards = functions.brief(["p"] * 3, ["今天很好。", "今天很好，我们去公园散步吧。", "今天"])
+    np.testing.assert_allclose(rewards, -np.log([5, 13, 3]), rtol=1e-6)
+
+
 def test_positivity_is_the_vader_compound_of_the_response_alone():
     # Values of vaderSentiment 3.3.2, printed by its own analyzer.
     responses = [

@@ -15,7 +15,7 @@ from paretohqd_jax.models.lora import LoraConfig
 from paretohqd_jax.pipeline import Output
 from paretohqd_jax.steps.base_model import BaseModel, step_seed
 from paretohqd_jax.steps.scoring import score_data
-from paretohqd_jax.steps.selection import write_selection
+from paretohqd_jax.steps.selection import is_candidate, write_selection
 from paretohqd_jax.steps.training import selected_examples
 
 
@@ -137,6 +137,11 @@ def test_held_out_and_collapsed_rows_are_never_selected(tmp_path):
 def test_rows_of_too_few_words_are_not_selected(tmp_path):
     selection = select_from(tmp_path, {"a": [9.0, 1.0, 2.0], "b": [9.0, 2.0, 1.0]}, min_words=2)
     assert set(selection["row_id"].to_pylist()) == {1, 2}
+
+
+def test_words_of_scripts_without_blanks_count():
+    table = pa.table({"response": ["下雨了。", "我们今天去公园散步。", "one two three four"]})
+    assert is_candidate(table, min_words=4).tolist() == [False, True, True]
 
 
 def test_too_few_rows_and_flat_objectives_are_refused(tmp_path):

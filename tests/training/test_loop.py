@@ -120,8 +120,18 @@ def test_a_damaged_checkpoint_is_named_with_the_remedy(setting, tmp_path):
     for file in (tmp_path / "stage1").rglob("*"):
         if file.is_file() and "state" in file.parts:
             file.write_bytes(file.read_bytes()[:10])
-    with pytest.raises(InputError, match="stage1: checkpoint 6 cannot be read .* delete this"):
+    with pytest.raises(InputError, match="stage1: checkpoint 6 is damaged; delete this"):
         checkpoints.load_adapters(tmp_path / "stage1", {"rank": 2})
+
+
+def test_training_goes_on_from_the_last_whole_checkpoint(setting, tmp_path, caplog):
+    undisturbed = train(setting, tmp_path)
+    for file in (tmp_path / "stage1" / "6").rglob("*"):
+        if file.is_file():
+            file.write_bytes(file.read_bytes()[:10])
+    same(train(setting, tmp_path, start=None), undisturbed)
+    assert "training goes on from checkpoint 4" in caplog.text
+    same(checkpoints.load_adapters(tmp_path / "stage1", {"rank": 2}), undisturbed)
 
 
 def test_dropout_reaches_the_loss_and_changes_with_the_key(setting):
