@@ -15,6 +15,8 @@ from paretohqd_jax.data.rows import check_writable
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.measure_command import measure_command
 from paretohqd_jax.merge_command import merge_command
+from paretohqd_jax.pareto.chebyshev import AUGMENTATION, MIN_GAP
+from paretohqd_jax.pareto.selection import RULES
 from paretohqd_jax.rewards_commands import (
     hypervolume_command,
     inspect_command,
@@ -96,15 +98,25 @@ def _parser() -> argparse.ArgumentParser:
     )
     select.add_argument("-k", type=positive_integer, default=100, help="rows per preference")
     select.add_argument(
-        "--pool", type=positive_integer, help="least pool size N_p (default: k times preferences)"
-    )
+        "--pool", type=positive_integer,
+        help="least pool size N_p (default: k times preferences; of chebyshev: all rows)",
+    )  # fmt: skip
     select.add_argument(
         "--range-scope", choices=("data", "pareto", "quantile"), default="data",
         help="rows whose lowest and highest rewards set the directions",
     )  # fmt: skip
     select.add_argument(
-        "--rule", choices=("ray", "weighted_sum"), default="ray",
-        help="pooled rows nearest to the ray, or of the largest weighted sum",
+        "--rule", choices=RULES, default="ray",
+        help="pooled rows nearest to the ray, of the largest weighted sum, or of the smallest "
+        "weighted Chebyshev distance",
+    )  # fmt: skip
+    select.add_argument(
+        "--augmentation", type=float, default=AUGMENTATION,
+        help="of chebyshev: the weight of the sum beside the maximum (default: %(default)s)",
+    )  # fmt: skip
+    select.add_argument(
+        "--min-gap", type=float, default=MIN_GAP,
+        help="of chebyshev: the least gap, on the corners of the simplex (default: %(default)s)",
     )  # fmt: skip
     select.add_argument("--raw", action="store_true", help="distances without normalisation")
     select.add_argument("--out", required=True, help="parquet, jsonl or csv to write")

@@ -71,6 +71,7 @@ def select_command(options: argparse.Namespace) -> None:
     from paretohqd_jax.evaluation.plots import plot_front
     from paretohqd_jax.methods.selection import selection_columns
     from paretohqd_jax.pareto import select
+    from paretohqd_jax.pareto.selection import default_pool_size
 
     table, rewards, objectives = read_rewards(options)
     if len(objectives) < 2:
@@ -79,7 +80,9 @@ def select_command(options: argparse.Namespace) -> None:
     if len(rewards) < options.k:
         raise InputError(f"{options.file}: has {len(rewards)} rows, fewer than k={options.k}")
     check_ranges(rewards, objectives, options.file)
-    pool = options.pool or options.k * len(preferences)
+    pool = options.pool or default_pool_size(
+        options.rule, options.k, len(preferences), len(rewards)
+    )
     if pool > len(rewards):
         print(
             f"{options.file}: has {len(rewards)} rows, fewer than a pool of {pool}: all are in it"
@@ -87,6 +90,7 @@ def select_command(options: argparse.Namespace) -> None:
     selection = select(
         rewards, preferences, options.k, min(pool, len(rewards)),
         range_scope=options.range_scope, normalize=not options.raw, rule=options.rule,
+        augmentation=options.augmentation, min_gap=options.min_gap,
     )  # fmt: skip
     columns = selection_columns(selection, np.arange(len(rewards)))
     rows = table.take(columns["row_id"])

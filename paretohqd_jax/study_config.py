@@ -11,6 +11,7 @@ from paretohqd_jax.config import default_config, objective_names, parse_preferen
 from paretohqd_jax.data.public import PUBLIC_FORMATS
 from paretohqd_jax.data.scores import parse_scores
 from paretohqd_jax.errors import InputError
+from paretohqd_jax.pareto.chebyshev import AUGMENTATION, MIN_GAP
 from paretohqd_jax.pareto.selection import RULES
 from paretohqd_jax.user_functions import find_function
 
@@ -43,12 +44,17 @@ def default_study_config() -> ConfigDict:
             "preferences": shared.preferences,
             # What all settings have in common, but for what each of them changes.
             "select": {
-                "rule": "ray",  # or "weighted_sum": linear scalarisation
+                # or "weighted_sum": linear scalarisation; or "chebyshev": the smallest weighted
+                # Chebyshev distance to the ideal point
+                "rule": "ray",
+                "augmentation": AUGMENTATION,  # of chebyshev: weight of the sum beside the maximum
+                "min_gap": MIN_GAP,  # of chebyshev: the least gap, on the corners of the simplex
                 # "layers": the first non-dominated ones; "all" rows; or "sum", the min_pool_size
                 # rows of the largest sum of normalised rewards.
                 "pool": "layers",
                 "k": 100,
-                "min_pool_size": 0,  # N_p; 0 stands for k times the number of preferences
+                # N_p; 0 stands for k times the number of preferences, of chebyshev for all rows
+                "min_pool_size": 0,
                 "range_scope": "data",
                 "normalize": True,
                 "decimals": -1,  # rewards are rounded to so many first; -1: not rounded
@@ -153,5 +159,7 @@ def _check_setting(name: str, setting: dict[str, Any]) -> None:
     k, pool = setting["k"], setting["min_pool_size"]
     need("k", k >= 1, "at least 1")
     need("min_pool_size", pool == 0 or pool >= k, f"0 or >= k = {k}")
+    need("augmentation", 0 <= setting["augmentation"] < math.inf, "0 or more")
+    need("min_gap", 0 < setting["min_gap"] < math.inf, "more than 0")
     need("decimals", setting["decimals"] >= -1, "-1 or more")
     need("outlier", 0 <= setting["outlier"] < math.inf, "0 or more")

@@ -17,6 +17,7 @@ from paretohqd_jax.methods.base import step_seed
 from paretohqd_jax.methods.evaluation import report_run
 from paretohqd_jax.methods.selection import select_rows
 from paretohqd_jax.pareto import representatives
+from paretohqd_jax.pareto.selection import RULES
 from paretohqd_jax.pipeline import Output, Run
 
 STEPS = (
@@ -92,9 +93,7 @@ def align(config: ConfigDict, run: Run) -> Output:
 def check(config: ConfigDict) -> None:
     """Raises InputError for what can be known to be wrong before a run directory is touched."""
     alignment.check_alignment(config)
-    require(
-        config, "select.rule", config.select.rule in ("ray", "weighted_sum"), "ray or weighted_sum"
-    )
+    require(config, "select.rule", config.select.rule in RULES, f"one of {', '.join(RULES)}")
     parse_preferences(config.preferences, len(config.rewards.models))
 
 

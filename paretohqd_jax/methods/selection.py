@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from paretohqd_jax.data.rows import check_ranges, read_table, rewards_matrix, write_table
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.pareto import Selection, select
+from paretohqd_jax.pareto.selection import default_pool_size
 from paretohqd_jax.pipeline import Output
 
 RANGE_RATIO_WARNING = 3.0  # beyond it one low outlier tilts every direction
@@ -50,7 +51,8 @@ def select_rows(
     )  # fmt: skip
     columns = selection_columns(result, candidates)
     facts = _selection_facts(table, rewards, columns["row_id"], result)
-    _warn(facts, min_pool_size or k * len(preferences))
+    default = default_pool_size(rule, k, len(preferences), len(candidates))
+    _warn(facts, min_pool_size or default)
     write_table(path, pa.table(columns, metadata={"selection": json.dumps(facts)}))
 
 
@@ -103,9 +105,8 @@ def selection_of(
         )
     rewards = rewards_matrix(table, objectives, source)[candidates]
     check_ranges(rewards, objectives, source)
-    min_pool_size = min(min_pool_size or k * len(preferences), candidates.size)
     result = select(
-        rewards, np.array(preferences), k, min_pool_size,
+        rewards, np.array(preferences), k, min(min_pool_size, candidates.size),
         range_scope=range_scope, normalize=normalize, rule=rule,
     )  # fmt: skip
     return candidates, rewards, result
@@ -144,7 +145,8 @@ def _selection_facts(
 
 def _warn(facts: dict[str, Any], min_pool_size: int) -> None:
     logger.info(
-        "pool of %d rows in %d layers; %d different rows selected from %d prompts",
+        "pool of %s%d rows in %d layers; %d different rows selected from %d prompts",
+        "all " if facts["pool_size"] == facts["num_candidates"] else "",
         facts["pool_size"], facts["num_layers"], facts["unique_rows"], facts["unique_prompts"],
     )  # fmt: skip
     if facts["pool_size"] < min_pool_size:

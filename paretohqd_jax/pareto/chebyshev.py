@@ -87,11 +87,16 @@ def smallest_chebyshev_distance(
     return smallest_by(metric, rewards, preferences, k, low, high, normalize, candidates, validate)
 
 
-def _boxes(augmentation: float, min_gap: float) -> MakeMetric:
+def check_gaps(augmentation: float, min_gap: float) -> None:
+    """Raises InputError for an augmentation below 0, a min_gap of 0 or below, NaN and infinity."""
     if not 0 <= augmentation < np.inf:
         raise InputError(f"augmentation: {augmentation}; give a finite number of 0 or more")
     if not 0 < min_gap < np.inf:
         raise InputError(f"min_gap: {min_gap}; give a finite number above 0")
+
+
+def _boxes(augmentation: float, min_gap: float) -> MakeMetric:
+    check_gaps(augmentation, min_gap)
 
     def metric(
         preferences: Any, low: Any, high: Any, normalize: bool, dtype: Any, xp: Any

@@ -103,6 +103,7 @@ def _smallest_traced(
     if candidates is not None:
         distances = jnp.where(candidates, distances, jnp.inf)
     rounded = jnp.round(distances, DECIMALS)
-    _, row_ids = lax.top_k(-rounded, k)  # among equals the smaller id comes first
+    nearness = jnp.where(rounded == 0, 0, -rounded)  # -0, too, is 0: top_k tells them apart
+    _, row_ids = lax.top_k(nearness, k)  # among equals the smaller id comes first
     chosen = jnp.take_along_axis(distances, row_ids, axis=1)
     return row_ids.astype(jnp.int32), chosen.astype(jnp.float32)
