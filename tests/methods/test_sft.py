@@ -92,7 +92,10 @@ def test_paretohqd_selects_by_the_scores_of_the_data_and_the_rule(source, tmp_pa
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--config.select.rule=random"], "config.select.rule='random' is not valid; use ray or"),
+        (
+            ["--config.select.rule=random"],
+            "config.select.rule='random' is not valid; use one of ray, ",
+        ),
         (["--config.method=sft"], "config.select.rule='ray' is not valid; use random or all"),
         (["--config.data.scores=kind=liked"], "config.data.scores='kind=liked' is not valid"),
         (["--config.data.scores=brief=loved"], "rows.parquet: no column 'loved'"),
