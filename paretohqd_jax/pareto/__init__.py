@@ -10,7 +10,14 @@ from __future__ import annotations
 from paretohqd_jax.pareto.chebyshev import chebyshev_distance, smallest_chebyshev_distance
 from paretohqd_jax.pareto.dominance import non_dominated_mask, non_dominated_rank, pool_layers
 from paretohqd_jax.pareto.hypervolume import hypervolume
-from paretohqd_jax.pareto.indicators import crowding_distance, epsilon_indicator, igd_plus
+from paretohqd_jax.pareto.indicators import (
+    crowding_distance,
+    epsilon_indicator,
+    generational_distance,
+    igd_plus,
+    spacing,
+    sparsity,
+)
 from paretohqd_jax.pareto.preference import (
     check_preferences,
     compromise_point,
@@ -29,6 +36,7 @@ __all__ = [
     "compromise_point",
     "crowding_distance",
     "epsilon_indicator",
+    "generational_distance",
     "hypervolume",
     "igd_plus",
     "largest_weighted_sum",
@@ -42,4 +50,6 @@ __all__ = [
     "reward_range",
     "select",
     "smallest_chebyshev_distance",
+    "spacing",
+    "sparsity",
 ]

@@ -38,6 +38,9 @@ def everything(rewards, preferences, low, high, candidates=None):
         "crowding": pareto.crowding_distance(rewards, validate=False),
         "igd": pareto.igd_plus(rewards, front, validate=False),
         "epsilon": pareto.epsilon_indicator(rewards, front, validate=False),
+        "generational": pareto.generational_distance(rewards, front, validate=False),
+        "spacing": pareto.spacing(rewards, validate=False),
+        "sparsity": pareto.sparsity(rewards, validate=False),
     }
     return jax.tree.map(jnp.asarray, results)
 
