@@ -121,10 +121,13 @@ def default_config() -> ConfigDict:
             "preferences": "11",
             "select": {
                 # "ray": pooled rows nearest to the preference's ray (paper); "weighted_sum": those
-                # of the largest weighted sum. Of config.method="sft": "random", k rows, or "all".
+                # of the largest weighted sum; "chebyshev": those of the smallest weighted Chebyshev
+                # distance to the ideal point (ours). Of config.method="sft": "random", k rows, or
+                # "all".
                 "rule": "ray",
                 "k": 100,  # rows per preference; stage 2 takes half (paper)
-                "min_pool_size": 0,  # N_p; 0 stands for k times the number of preferences
+                # N_p; 0 stands for k times the number of preferences, of "chebyshev" for all rows
+                "min_pool_size": 0,
                 "range_scope": "data",
                 "normalize": True,
                 # Responses of fewer words are not trained on: where an objective rewards few words,
