@@ -39,6 +39,7 @@ from paretohqd_jax import pareto
 
 PEERS = ("moocore", "pymoo", "pygmo", "paretoset", "numba", "optuna", "botorch")
 CLOUDS = ("uniform", "gauss", "skew", "dup")
+NEAREST = {"rays": pareto.nearest_to_ray, "chebyshev": pareto.smallest_chebyshev_distance}
 
 
 class Case(NamedTuple):
@@ -46,7 +47,7 @@ class Case(NamedTuple):
     num_objectives: int
     num_rows: int
     data: str
-    size: int = 0  # pool size or number of rays
+    size: int = 0  # pool size or number of preferences
 
 
 # Data: every value is exactly a float32, but for uniform64
@@ -160,6 +161,31 @@ def numpy_rays(points, case):
     return np.sqrt(np.sort(np.maximum(np.take_along_axis(squares, ids, axis=1), 0), axis=1))
 
 
+def numpy_chebyshev(points, case):
+    """As numpy_rays, one preference at a time in arrays that a cache holds, made once."""
+    columns = np.ascontiguousarray(points.T)
+    low, high = columns.min(axis=1, keepdims=True), columns.max(axis=1, keepdims=True)
+    lacks = (columns - low) / (high - low)
+    largest, total, lack = np.empty((3, len(points)))
+    nearest = []
+    for slopes in chebyshev_slopes(case.size, case.num_objectives):
+        np.multiply(lacks[0], slopes[0], out=largest)
+        total[:] = largest
+        for column, slope in zip(lacks[1:], slopes[1:], strict=True):
+            np.multiply(column, slope, out=lack)
+            np.maximum(largest, lack, out=largest)
+            np.add(total, lack, out=total)
+        np.multiply(total, 0.01, out=total)
+        np.add(largest, total, out=total)
+        nearest.append(np.sort(total[np.argpartition(total, 100)[:100]]))
+    return np.array(nearest)
+
+
+@functools.cache
+def chebyshev_slopes(num_preferences, num_objectives):
+    return 1 / np.maximum(1 - pareto.preference_grid(num_preferences, num_objectives), 1e-3)
+
+
 def moocore_volume(points, case):
     return _moocore().hypervolume(points, ref=points.max(axis=0) + 1)
 
@@ -181,6 +207,7 @@ PEER_TASKS: dict[str, list[tuple[Callable, int]]] = {
              (botorch_mask, 10**4)],
     "pool": [(moocore_pool, 10**7), (moocore_peel_pool, 10**7)],
     "rays": [(numpy_rays, 10**7)],
+    "chebyshev": [(numpy_chebyshev, 10**7)],
     "hypervolume": [(moocore_volume, 10**7), (pygmo_volume, 10**5), (optuna_volume, 10**5)],
 }  # fmt: skip
 
@@ -208,11 +235,12 @@ def ours(case: Case, rewards: np.ndarray) -> Callable[[], object]:
         return lambda: np.asarray(pareto.non_dominated_mask(given))
     if case.task == "pool":
         return lambda: np.asarray(pareto.pool_layers(given, case.size))
-    if case.task == "rays":
-        weights = pareto.preference_grid(case.size, case.num_objectives)
-        return lambda: np.asarray(
-            pareto.nearest_to_ray(given, weights, 100, *pareto.reward_range(given))[1]
+    if case.task in NEAREST:
+        weights, nearest = (
+            pareto.preference_grid(case.size, case.num_objectives),
+            NEAREST[case.task],
         )
+        return lambda: np.asarray(nearest(given, weights, 100, *pareto.reward_range(given))[1])
     wide = rewards.astype(np.float64)  # float64 sums, as the peers
     return lambda: pareto.hypervolume(wide, wide.min(axis=0) - 1)
 
@@ -220,7 +248,7 @@ def ours(case: Case, rewards: np.ndarray) -> Callable[[], object]:
 def agree(task: str, result, peer_result) -> bool:
     if task == "hypervolume":
         return bool(np.isclose(result, peer_result, rtol=1e-12, atol=0))
-    if task == "rays":
+    if task in NEAREST:
         return bool(np.allclose(result, peer_result, rtol=0, atol=1e-6))
     return np.array_equal(result, peer_result)
 
@@ -243,7 +271,8 @@ def cases(quick: bool, rows: int, scores: np.ndarray | None) -> Iterator[Case]:
             yield Case("pool", num_objectives, rows, data, 1000)
         return
     if scores is not None:
-        for task, size in (("ranks", 0), ("mask", 0), ("pool", 1100), ("rays", 11)):
+        sizes = {"ranks": 0, "mask": 0, "pool": 1100, "rays": 11, "chebyshev": 11}
+        for task, size in sizes.items():
             yield Case(task, scores.shape[1], len(scores), "scores", size)
         return
     clouds = ("uniform", "dup") if quick else CLOUDS
@@ -263,9 +292,9 @@ def cases(quick: bool, rows: int, scores: np.ndarray | None) -> Iterator[Case]:
     for num_objectives, size in itertools.product((2, 3), (1000, 5000)[: 1 if quick else 2]):
         for data in (*clouds, "front", "uniform64"):
             yield Case("pool", num_objectives, 160_000, data, size)
-    for num_objectives, size in ((2, 11), (3, 66)):
+    for task, (num_objectives, size) in itertools.product(NEAREST, ((2, 11), (3, 66))):
         for data in (*clouds, "front"):
-            yield Case("rays", num_objectives, 160_000, data, size)
+            yield Case(task, num_objectives, 160_000, data, size)
     for num_objectives in (2, 3):
         for data in (*clouds, "front", "uniform64"):
             yield Case("hypervolume", num_objectives, 10**5, data)

@@ -131,9 +131,27 @@ def test_select_by_the_weighted_sum(scores, tmp_path):
     assert read_table(out)["row_id"].to_pylist() == np.asarray(expected.row_ids).ravel().tolist()
 
 
+def test_select_by_the_chebyshev_distance_from_all_rows(scores, tmp_path, capsys):
+    from paretohqd_jax.pareto import preference_grid, smallest_chebyshev_distance
+
+    out = tmp_path / "selection.parquet"
+    options = ["--preferences", "3", "-k", "7", "--rule", "chebyshev", "--augmentation", "0.2"]
+    console(["paretohqd", *map(str, select(scores, *options, "--out", out))])
+    table = read_table(scores)
+    rewards = np.stack([table[name].to_numpy() for name in ("helpful", "harmless")], axis=1)
+    expected, _ = smallest_chebyshev_distance(
+        rewards, preference_grid(3), 7, rewards.min(axis=0), rewards.max(axis=0), augmentation=0.2
+    )
+    assert read_table(out)["row_id"].to_pylist() == expected.ravel().tolist()
+    assert "from a pool of 300 in" in (printed := capsys.readouterr().out)
+    assert "fewer than a pool" not in printed
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (["--rule", "chebyshev", "--augmentation", "-1"], "augmentation: -1.0; give a finite"),
+        (["--rule", "chebyshev", "--min-gap", "0"], "min_gap: 0.0; give a finite number above 0"),
         (["--rule", "sum"], "--rule: invalid choice: 'sum'"),
         (["-k", "301"], "300 rows, fewer than k=301"),
         (["-k", "5", "--pool", "4"], "min_pool_size"),

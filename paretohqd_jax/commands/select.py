@@ -14,6 +14,8 @@ from paretohqd_jax.data.messages import with_messages
 from paretohqd_jax.data.reward_columns import check_ranges
 from paretohqd_jax.data.rows import check_kept, check_writable, write_table
 from paretohqd_jax.errors import InputError
+from paretohqd_jax.pareto.chebyshev import AUGMENTATION, MIN_GAP
+from paretohqd_jax.pareto.selection import RULES, default_pool_size
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,15 +25,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("-k", type=positive_integer, default=100, help="rows per preference")
     parser.add_argument(
-        "--pool", type=positive_integer, help="least pool size N_p (default: k times preferences)"
-    )
+        "--pool", type=positive_integer,
+        help="least pool size N_p (default: k times preferences; of chebyshev: all rows)",
+    )  # fmt: skip
     parser.add_argument(
         "--range-scope", choices=("data", "pareto", "quantile"), default="data",
         help="rows whose lowest and highest rewards set the directions",
     )  # fmt: skip
     parser.add_argument(
-        "--rule", choices=("ray", "weighted_sum"), default="ray",
-        help="pooled rows nearest to the ray, or of the largest weighted sum",
+        "--rule", choices=RULES, default="ray",
+        help="pooled rows nearest to the ray, of the largest weighted sum, or of the smallest "
+        "weighted Chebyshev distance",
+    )  # fmt: skip
+    parser.add_argument(
+        "--augmentation", type=float, default=AUGMENTATION,
+        help="of chebyshev: the weight of the sum beside the maximum (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--min-gap", type=float, default=MIN_GAP,
+        help="of chebyshev: the least gap, on the corners of the simplex (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument("--raw", action="store_true", help="distances without normalisation")
     parser.add_argument("--out", required=True, help="parquet, jsonl or csv to write")
@@ -54,7 +66,9 @@ def run(options: argparse.Namespace) -> None:
     if len(rewards) < options.k:
         raise InputError(f"{options.file}: has {len(rewards)} rows, fewer than k={options.k}")
     check_ranges(rewards, objectives, options.file)
-    pool = options.pool or options.k * len(preferences)
+    pool = options.pool or default_pool_size(
+        options.rule, options.k, len(preferences), len(rewards)
+    )
     if pool > len(rewards):
         print(
             f"{options.file}: has {len(rewards)} rows, fewer than a pool of {pool}: all are in it"
@@ -62,6 +76,7 @@ def run(options: argparse.Namespace) -> None:
     selection = select(
         rewards, preferences, options.k, min(pool, len(rewards)),
         range_scope=options.range_scope, normalize=not options.raw, rule=options.rule,
+        augmentation=options.augmentation, min_gap=options.min_gap,
     )  # fmt: skip
     columns = selection_columns(selection, np.arange(len(rewards)))
     rows = table.take(columns["row_id"])

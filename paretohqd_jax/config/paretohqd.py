@@ -7,6 +7,7 @@ from ml_collections import ConfigDict
 from paretohqd_jax.config import shared
 from paretohqd_jax.config.objectives import parse_preferences
 from paretohqd_jax.config.options import (
+    ABOVE_ZERO,
     OURS,
     PAPER,
     SWITCH,
@@ -16,6 +17,7 @@ from paretohqd_jax.config.options import (
     one_of,
     require,
 )
+from paretohqd_jax.pareto.chebyshev import AUGMENTATION, MIN_GAP
 from paretohqd_jax.pareto.selection import RULES
 
 SELECT = {
@@ -23,15 +25,26 @@ SELECT = {
         "ray",
         one_of(*RULES),
         PAPER,
-        '"ray": the pooled rows nearest to the preference\'s ray; "weighted_sum": those of the '
-        "largest weighted sum, linear scalarisation.",
+        '"ray": the pooled rows nearest to the preference\'s ray (paper); "weighted_sum": those of '
+        'the largest weighted sum; "chebyshev": those of the smallest weighted Chebyshev distance '
+        "to the ideal point (ours).",
+    ),
+    "augmentation": Option(
+        AUGMENTATION,
+        at_least(0),
+        OURS,
+        "Of chebyshev: the weight of the sum of gaps beside the largest one.",
+    ),
+    "min_gap": Option(
+        MIN_GAP, ABOVE_ZERO, OURS, "Of chebyshev: the least gap, on the corners of the simplex."
     ),
     "k": Option(100, at_least(2), PAPER, "Rows per preference; stage 2 takes half."),
     "min_pool_size": Option(
         0,
         Valid("0, or k or more", lambda value: value >= 0),
         OURS,
-        "N_p, the least size of the pool; 0: k times the number of preferences.",
+        "N_p, the least size of the pool; 0: k times the number of preferences, of chebyshev all "
+        "rows.",
     ),
     "range_scope": Option(
         "data",

@@ -7,9 +7,17 @@ from the host, which brings jax arrays there. Under `jit` pass `validate=False`.
 
 from __future__ import annotations
 
+from paretohqd_jax.pareto.chebyshev import chebyshev_distance, smallest_chebyshev_distance
 from paretohqd_jax.pareto.dominance import non_dominated_mask, non_dominated_rank, pool_layers
 from paretohqd_jax.pareto.hypervolume import hypervolume
-from paretohqd_jax.pareto.indicators import crowding_distance, epsilon_indicator, igd_plus
+from paretohqd_jax.pareto.indicators import (
+    crowding_distance,
+    epsilon_indicator,
+    generational_distance,
+    igd_plus,
+    spacing,
+    sparsity,
+)
 from paretohqd_jax.pareto.measured_volume import measure_hypervolume
 from paretohqd_jax.pareto.preference import (
     check_preferences,
@@ -24,10 +32,12 @@ from paretohqd_jax.pareto.weighted_sum import largest_weighted_sum
 
 __all__ = [
     "Selection",
+    "chebyshev_distance",
     "check_preferences",
     "compromise_point",
     "crowding_distance",
     "epsilon_indicator",
+    "generational_distance",
     "hypervolume",
     "igd_plus",
     "largest_weighted_sum",
@@ -41,4 +51,7 @@ __all__ = [
     "representatives",
     "reward_range",
     "select",
+    "smallest_chebyshev_distance",
+    "spacing",
+    "sparsity",
 ]

@@ -17,6 +17,7 @@ from paretohqd_jax.data.rows import SELECTION_COLUMNS, read_table, write_table
 from paretohqd_jax.data.words import split_words
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.pareto import Selection, select
+from paretohqd_jax.pareto.selection import default_pool_size
 from paretohqd_jax.pipeline import Output
 from paretohqd_jax.steps.base_model import step_seed
 from paretohqd_jax.steps.task import Task
@@ -53,26 +54,24 @@ def write_selection(
     preferences: list[list[float]],
     k: int,
     min_pool_size: int,
-    range_scope: str,
-    normalize: bool,
     min_words: int,
-    rule: str = "ray",
+    **how: Any,
 ) -> None:
     """Selects k rows per preference among the training rows that have not collapsed.
 
-    S1, S2 and S5 of docs/method.md. Leaves `preference_id, row_id, rank, distance`: `row_id` counts
+    `how` are the other options of `pareto.select`. S1, S2 and S5 of docs/method.md. Leaves `preference_id, row_id, rank, distance`: `row_id` counts
     the rows of the scored table, `rank` is the non-dominated layer. The file's metadata hold the
     facts of the selection as JSON.
     """
     table = read_table(scored.path)
     candidates, rewards, result = selection_of(
         table, scored.path, objectives=objectives, preferences=preferences, k=k,
-        min_pool_size=min_pool_size, range_scope=range_scope, normalize=normalize,
-        min_words=min_words, rule=rule,
+        min_pool_size=min_pool_size, min_words=min_words, **how,
     )  # fmt: skip
     columns = selection_columns(result, candidates)
     facts = _selection_facts(table, rewards, columns["row_id"], result)
-    _warn(facts, min_pool_size or k * len(preferences))
+    default = default_pool_size(how["rule"], k, len(preferences), len(candidates))
+    _warn(facts, min_pool_size or default)
     write_table(path, pa.table(columns, metadata={"selection": json.dumps(facts)}))
 
 
@@ -102,10 +101,8 @@ def selection_of(
     preferences: list[list[float]],
     k: int,
     min_pool_size: int,
-    range_scope: str,
-    normalize: bool,
     min_words: int,
-    rule: str = "ray",
+    **how: Any,
 ) -> tuple[np.ndarray, np.ndarray, Selection]:
     """The rows that may be selected, their rewards, and the selection among them.
 
@@ -126,11 +123,7 @@ def selection_of(
         )
     rewards = rewards_matrix(table, objectives, source)[candidates]
     check_ranges(rewards, objectives, source)
-    min_pool_size = min(min_pool_size or k * len(preferences), candidates.size)
-    result = select(
-        rewards, np.array(preferences), k, min_pool_size,
-        range_scope=range_scope, normalize=normalize, rule=rule,
-    )  # fmt: skip
+    result = select(rewards, np.array(preferences), k, min(min_pool_size, candidates.size), **how)
     return candidates, rewards, result
 
 
@@ -234,7 +227,8 @@ def _selection_facts(
 
 def _warn(facts: dict[str, Any], min_pool_size: int) -> None:
     logger.info(
-        "pool of %d rows in %d layers; %d different rows selected from %d prompts",
+        "pool of %s%d rows in %d layers; %d different rows selected from %d prompts",
+        "all " if facts["pool_size"] == facts["num_candidates"] else "",
         facts["pool_size"], facts["num_layers"], facts["unique_rows"], facts["unique_prompts"],
     )  # fmt: skip
     if facts["pool_size"] < min_pool_size:

@@ -27,7 +27,8 @@ from paretohqd_jax.errors import InputError
 from paretohqd_jax.evaluation.frames import z_score_frame
 from paretohqd_jax.files import write_json
 from paretohqd_jax.pareto import Selection, largest_weighted_sum, reward_range, select
-from paretohqd_jax.pareto.selection import RULES
+from paretohqd_jax.pareto.chebyshev import AUGMENTATION, MIN_GAP
+from paretohqd_jax.pareto.selection import default_pool_size, rule_of
 from paretohqd_jax.pipeline import Output, Run, source_digest
 from paretohqd_jax.progress import progress_bar
 from paretohqd_jax.rewards.scoring import check_scorer
@@ -228,6 +229,8 @@ def select_with(
     range_scope: str,
     normalize: bool,
     decimals: int,
+    augmentation: float = AUGMENTATION,
+    min_gap: float = MIN_GAP,
 ) -> Selection:
     """The selection of one setting; options as in `config.select` of a study.
 
@@ -236,18 +239,19 @@ def select_with(
     if decimals >= 0:
         rewards = np.round(rewards, decimals)
     num_rows = len(rewards)
-    size = num_rows if pool == "all" else min(min_pool_size or k * len(preferences), num_rows)
+    default = default_pool_size(rule, k, len(preferences), num_rows)
+    size = num_rows if pool == "all" else min(min_pool_size or default, num_rows)
     if pool in ("layers", "all"):
         return select(
             rewards, preferences, k, size, range_scope=range_scope, normalize=normalize,
-            rule=rule,
+            rule=rule, augmentation=augmentation, min_gap=min_gap,
         )  # fmt: skip
     equal = np.full((1, rewards.shape[1]), 1 / rewards.shape[1])
     pooled, _ = largest_weighted_sum(rewards, equal, size, *reward_range(rewards))
     ranks = np.full(num_rows, -1, np.int32)
     ranks[pooled] = 0
     low, high = reward_range(rewards, range_scope, ranks=ranks)
-    row_ids, distances = RULES[rule](
+    row_ids, distances = rule_of(rule, augmentation, min_gap)(
         rewards, preferences, k, low, high, normalize=normalize, candidates=ranks >= 0
     )
     return Selection(row_ids, distances, ranks, low, high)

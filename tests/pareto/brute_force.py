@@ -46,3 +46,17 @@ def nearest(rewards, preferences, k, low, high):
             keys.append((round(float(np.linalg.norm(offset - along * direction)), 9), row))
         chosen.append([row for _, row in sorted(keys)[:k]])
     return np.array(chosen)
+
+
+def smallest_chebyshev(rewards, preferences, k, low, high, augmentation=0.01, min_gap=1e-3):
+    """Rows in the order of `smallest_chebyshev_distance`, one preference and one row at a time."""
+    low, high = np.asarray(low, float), np.asarray(high, float)
+    scale = np.where(high > low, high - low, 1)
+    chosen = []
+    for preference in np.asarray(preferences, float):
+        keys = []
+        for row, reward in enumerate(np.asarray(rewards, float)):
+            lacks = (high - reward) / scale / np.maximum(1 - preference, min_gap)
+            keys.append((round(float(max(lacks) + augmentation * sum(lacks)), 9), row))
+        chosen.append([row for _, row in sorted(keys)[:k]])
+    return np.array(chosen)

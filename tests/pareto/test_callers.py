@@ -29,11 +29,18 @@ def everything(rewards, preferences, low, high, candidates=None):
         "weighted_sum": pareto.largest_weighted_sum(
             rewards, preferences, 5, low, high, candidates=candidates, validate=False
         ),
+        "chebyshev": pareto.chebyshev_distance(rewards, preferences, low, high, validate=False),
+        "smallest_chebyshev": pareto.smallest_chebyshev_distance(
+            rewards, preferences, 5, low, high, candidates=candidates, validate=False
+        ),
         "select": pareto.select(rewards, preferences, 5, 90, validate=False),
         "hypervolume": pareto.hypervolume(rewards, low, validate=False),
         "crowding": pareto.crowding_distance(rewards, validate=False),
         "igd": pareto.igd_plus(rewards, front, validate=False),
         "epsilon": pareto.epsilon_indicator(rewards, front, validate=False),
+        "generational": pareto.generational_distance(rewards, front, validate=False),
+        "spacing": pareto.spacing(rewards, validate=False),
+        "sparsity": pareto.sparsity(rewards, validate=False),
     }
     return jax.tree.map(jnp.asarray, results)
 

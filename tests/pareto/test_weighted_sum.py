@@ -86,7 +86,7 @@ def test_the_rule_of_a_selection():
     np.testing.assert_array_equal(chosen.row_ids, expected)
     traced = jax.jit(lambda r: select(r, PREFERENCES_A, 4, 8, rule="weighted_sum", validate=False))
     np.testing.assert_array_equal(traced(SET_A).row_ids, expected)
-    with pytest.raises(InputError, match="rule 'linear': unknown; choose from ray, weighted_sum"):
+    with pytest.raises(InputError, match="rule 'linear': unknown; choose from ray, weighted_sum, "):
         select(SET_A, PREFERENCES_A, 4, 8, rule="linear")
 
 

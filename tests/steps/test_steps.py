@@ -113,7 +113,9 @@ def test_a_truncated_row_is_trained_without_an_end(tmp_path, base):
     assert ends.tolist() == [[False], [True]]
 
 
-def select_from(tmp_path, columns, k=2, preferences=((0.0, 1.0), (1.0, 0.0)), min_words=0):
+def select_from(
+    tmp_path, columns, k=2, preferences=((0.0, 1.0), (1.0, 0.0)), min_words=0, rule="ray"
+):
     path = tmp_path / "scored.parquet"
     size = len(columns["a"])
     texts = {"prompt": ["p"] * size, "response": ["word " * (row + 1) for row in range(size)]}
@@ -122,7 +124,8 @@ def select_from(tmp_path, columns, k=2, preferences=((0.0, 1.0), (1.0, 0.0)), mi
     out = tmp_path / "selection.parquet"
     write_selection(
         out, tmp_path, Output(path, "", {}), objectives=["a", "b"],
-        preferences=[list(row) for row in preferences], k=k, min_words=min_words, **options,
+        preferences=[list(row) for row in preferences], k=k, min_words=min_words, rule=rule,
+        **options,
     )  # fmt: skip
     return read_table(out)
 
@@ -132,6 +135,18 @@ def test_held_out_and_collapsed_rows_are_never_selected(tmp_path):
     for marks in ({"split": ["test", *["train"] * 3]}, {"collapsed": ["loop", "", "", ""]}):
         selection = select_from(tmp_path, columns | marks)
         assert selection["row_id"].to_pylist() == [1, 2, 3, 2]
+
+
+def test_the_chebyshev_rule_selects_from_all_candidates(tmp_path, caplog):
+    columns = {
+        "a": [9.0, 1.0, 2.0, 3.0],
+        "b": [9.0, 3.0, 1.0, 2.0],
+        "split": ["test", *["train"] * 3],
+    }
+    with caplog.at_level("INFO"):
+        selection = select_from(tmp_path, columns, k=1, rule="chebyshev")
+    assert selection["row_id"].to_pylist() == [1, 3]
+    assert "pool of all 3 rows in 2 layers" in caplog.text and "min_pool_size" not in caplog.text
 
 
 def test_rows_of_too_few_words_are_not_selected(tmp_path):

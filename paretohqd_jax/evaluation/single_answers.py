@@ -1,0 +1,58 @@
+"""What single answers are worth, which mean rewards do not tell.
+
+A model that answers from either end of a front by the toss of a coin has balanced mean rewards and
+no balanced answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from paretohqd_jax.evaluation.frames import Frame
+from paretohqd_jax.pareto import chebyshev_distance
+
+
+def achievements(
+    preferences: np.ndarray, rewards: np.ndarray, low: Sequence[float], high: Sequence[float]
+) -> np.ndarray:
+    """How near each answer comes to the ideal point in the direction of its model's preference.
+
+    The negative of its augmented weighted Chebyshev distance
+    (`paretohqd_jax.pareto.chebyshev_distance`): 0 for an answer at the ideal point, -1 and a little
+    less for one whose worst objective is at the compromise point of the preference.
+
+    Args:
+      preferences: `[num_models, num_objectives]`.
+      rewards: `[..., num_models, num_answers, num_objectives]`, such as of several runs.
+      low: `[num_objectives]`, with `high` the box of the training rows, by the same reward models.
+      high: `[num_objectives]`, the ideal point.
+
+    Returns:
+      float64 `[..., num_models, num_answers]`. Their mean over answers is what a model achieves.
+    """
+    of_models = np.moveaxis(np.asarray(rewards, np.float64), -3, 0)
+    achieved = [
+        -chebyshev_distance(answers.reshape(-1, answers.shape[-1]), preference[None], low, high)
+        for answers, preference in zip(of_models, np.asarray(preferences), strict=True)
+    ]
+    shape = of_models.shape[1:-1]
+    return np.stack([values.reshape(shape) for values in achieved], axis=-2)
+
+
+def prompt_hypervolumes(frame: Frame, rewards: np.ndarray) -> np.ndarray:
+    """The hypervolume of the answers of all models to one prompt, for each prompt, in float32.
+
+    What someone gets who picks among the models' answers.
+
+    Args:
+      frame: of the hypervolumes.
+      rewards: `[..., num_models, num_prompts, num_objectives]`, such as of several runs.
+
+    Returns:
+      `[..., num_prompts]`. Their mean over prompts is the hypervolume per prompt.
+    """
+    prompts = np.swapaxes(rewards, -3, -2)
+    volumes = frame.mean_hypervolumes(prompts.reshape(-1, 1, *prompts.shape[-2:]))
+    return volumes.reshape(prompts.shape[:-2])
