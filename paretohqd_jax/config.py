@@ -7,6 +7,8 @@ paper's experiments follow where it is silent.
 
 from __future__ import annotations
 
+import contextlib
+import datetime
 import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -90,8 +92,12 @@ def default_config() -> ConfigDict:
                 # Objectives whose rewards the rows bring along: "helpful=log_odds(win_rate)". The
                 # reward models score what is generated.
                 "scores": "",
-                # "chat" (the tokenizer's template) or a text with {prompt} in it.
+                # "chat" (the tokenizer's template), "chat:NAME" (the one of that name), or a text
+                # with {prompt} in it.
                 "prompt_format": "chat",
+                # That chat templates are told, as "2026-01-31"; "" stands for the day that the run
+                # began, and config.json of the run directory says which it was.
+                "date": "",
                 "num_test_prompts": 200,  # held out by prompt, for the evaluation
                 "min_tokens": 8,  # rows outside these bounds are left out (RiC)
                 "max_tokens": 512,
@@ -180,6 +186,7 @@ def check_config(config: ConfigDict) -> None:
     for name in ("generate.top_p", "evaluate.top_p"):
         require(config, name, 1e-6 <= _option(config, name) <= 1, "1e-6 to 1")
     check_prompt_format(config.data.prompt_format)
+    require(config, "data.date", _is_day(config.data.date), "a day such as '2026-01-31', or ''")
     models = config.rewards.models
     valid_models = (
         all(isinstance(model, str) for model in models)
@@ -280,6 +287,12 @@ def parse_preferences(text: str, num_objectives: int) -> np.ndarray:
     if any(len(row) != num_objectives for row in rows):
         raise InputError(f"preferences {text!r}: give {num_objectives} weights, one per objective")
     return np.asarray(check_preferences(np.array(rows), num_objectives))
+
+
+def _is_day(text: str) -> bool:
+    with contextlib.suppress(ValueError):
+        return not text or datetime.date.fromisoformat(text).isoformat() == text
+    return False
 
 
 def _option(config: ConfigDict, name: str) -> object:

@@ -38,7 +38,7 @@ def main(argv: Sequence[str]) -> int:
     config, workdir, stage = parse_flags(argv)
 
     from paretohqd_jax.methods import paretohqd, reward_model, selection_study, sft
-    from paretohqd_jax.pipeline import Run, StageDone
+    from paretohqd_jax.pipeline import Run, StageDone, first_day
 
     methods = {
         "paretohqd": paretohqd,
@@ -53,6 +53,9 @@ def main(argv: Sequence[str]) -> int:
     if stage not in ("", *method.STEPS):
         raise InputError(f"--stage={stage!r} does not exist; use one of {', '.join(method.STEPS)}")
     logger.info(distributed.describe())
+    if "date" in config.data:
+        began = distributed.on_main_process(lambda: first_day(Path(workdir)))
+        config.data.date = config.data.date or began
     run = Run(Path(workdir), config.to_dict(), stage)
     try:
         report = method.align(config, run)

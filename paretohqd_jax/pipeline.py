@@ -11,6 +11,8 @@ Of several processes, the first decides what is done and writes; all see the sam
 
 from __future__ import annotations
 
+import contextlib
+import datetime
 import fcntl
 import hashlib
 import importlib.metadata
@@ -208,6 +210,14 @@ class Run:
         write_json(self._manifest_path, self._manifest)
         _remove(made.parent)
         logger.info("%s: done in %.1f s", name, seconds)
+
+
+def first_day(workdir: Path) -> str:
+    """The day that the run in `workdir` began, by its record, or today, as 2026-01-31."""
+    with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
+        if recorded := json.loads((workdir / "config.json").read_text())["data"]["date"]:
+            return recorded
+    return datetime.date.today().isoformat()
 
 
 def _check_shared(workdir: Path, mark: str) -> None:

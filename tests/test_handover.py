@@ -142,7 +142,7 @@ def converse(capsys, monkeypatch, workdir, *lines):
     """The questions with what was remembered, as the model got them; ends with Ctrl-D."""
     told = []
 
-    def answer(_, adapter, sampling, data_format, seed, number, question, exchanges):
+    def answer(_, adapter, sampling, seed, number, question, exchanges):
         told.append((number, question, list(exchanges)))
         if question == "stop me":
             raise KeyboardInterrupt
@@ -177,8 +177,8 @@ def test_what_the_context_has_no_room_for_is_forgotten():
     exchanges = [("x" * 200, "y" * 150), ("why?", "so.")]
 
     def prompt(question, *exchanges):
-        how = (SamplingConfig(64), "plain")
-        return model.tokenizer.decode(chat_command._prompt(model, *how, question, exchanges))
+        ids = chat_command._prompt(model, SamplingConfig(64), question, exchanges)
+        return model.tokenizer.decode(ids)
 
     assert prompt("short", *exchanges).count("x") == 200
     assert prompt("z" * 90, *exchanges) == prompt("z" * 90, exchanges[1])

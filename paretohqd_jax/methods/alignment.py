@@ -35,6 +35,7 @@ def check_alignment(config: ConfigDict) -> None:
         check_engine(config.model.source, config.lora.rank)
     base = base_model(config)
     check_base_model(base)
+    base.chat  # a chat template that will not do is an error before any work  # noqa: B018
     rows = {"batch": config.train.batch_size // config.train.num_microbatches}
     words = {"batch": "config.train.batch_size over config.train.num_microbatches"}
     check_sizes(base.mesh, rows, words)
@@ -45,7 +46,7 @@ def base_model(config: ConfigDict) -> BaseModel:
     return BaseModel(
         config.model.source, config.model.dtype, config.model.remat,
         config.data.prompt_format, LoraConfig(**config.lora), config.model.attention,
-        make_mesh(**config.mesh),
+        make_mesh(**config.mesh), date=config.data.date,
     )  # fmt: skip
 
 
@@ -60,10 +61,8 @@ def score_rows(config: ConfigDict, run: Run, base: BaseModel) -> Output:
         data=data_options(config),
         num_test_prompts=config.data.num_test_prompts, min_tokens=config.data.min_tokens,
         max_tokens=config.data.max_tokens, **reward_options(config),
-        also={
-            "tokenizer": base.source, "prompt_format": base.prompt_format,
-            "data_digest": source_digest(config.data.source),
-        } | checkpoints(config.rewards.models),
+        also=prompt_options(base) | {"data_digest": source_digest(config.data.source)}
+        | checkpoints(config.rewards.models),
         all_processes=True,
     )  # fmt: skip
 
@@ -158,13 +157,17 @@ def training_options(config: ConfigDict, preferences: np.ndarray) -> dict[str, A
 
 def network_options(config: ConfigDict, base: BaseModel) -> dict[str, Any]:
     """What a model's weights and answers depend on besides the options of the step."""
-    return {
-        "tokenizer": base.source,
-        "prompt_format": base.prompt_format,
+    return prompt_options(base) | {
         "model": source_digest(base.source),
         "dtype": base.dtype,
         "lora": dict(config.lora),
     }
+
+
+def prompt_options(base: BaseModel) -> dict[str, str]:
+    """What the text around prompts depends on: the day, too, where a chat template writes it."""
+    options = {"tokenizer": base.source, "prompt_format": base.prompt_format}
+    return options | ({"date": base.date} if base.chat.is_dated else {})
 
 
 def goal_options(config: ConfigDict, preferences: np.ndarray) -> dict[str, Any]:

@@ -80,7 +80,7 @@ def model_for(
     _check_finished(workdir)
     base = BaseModel(
         config.model.source, config.model.dtype, "none", config.data.prompt_format,
-        LoraConfig(**config.lora),
+        LoraConfig(**config.lora), date=config.data.date,
     )  # fmt: skip
     adapters = load_adapters(workdir / "stage2", checkpoint_meta(base, adapter_names(trained)))
     chosen = np.flatnonzero(weights)

@@ -2,12 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from paretohqd_jax.data.chat import (
-    check_prompt_format,
-    format_dialogue,
-    format_prompt,
-    takes_dialogues,
-)
+from paretohqd_jax.data.chat import check_prompt_format, format_prompt
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.models.tokenizer import load_tokenizer
 
@@ -23,8 +18,6 @@ def test_a_text_format_takes_the_prompt_as_it_is(tokenizer):
 
 def test_the_chat_format_is_the_tokenizers_template(tokenizer):
     assert format_prompt(tokenizer, "hi", "chat") == "user: hi\nassistant: "
-    told = format_prompt(tokenizer, "hi", "chat", "be kind", [("a", "b")])
-    assert told == "system: be kind\nuser: a\nassistant: b\nuser: hi\nassistant: "
 
 
 def test_a_tokenizer_without_template_cannot_chat(tokenizer):
@@ -48,26 +41,3 @@ def test_a_leading_token_of_the_tokenizers_own_is_written_out(tokenizer):
 def test_a_format_without_one_place_for_the_prompt_is_refused(prompt_format):
     with pytest.raises(InputError, match="data.prompt_format"):
         check_prompt_format(prompt_format)
-
-
-EXCHANGES = [("a?", "b."), ("c?", "d.")]
-
-
-def test_dialogues_in_the_tokenizers_template(tokenizer):
-    text = format_dialogue(tokenizer, "e?", EXCHANGES, "chat", "plain")
-    turns = ["user: a?", "assistant: b.", "user: c?", "assistant: d.", "user: e?", "assistant: "]
-    assert text == "\n".join(turns)
-
-
-def test_dialogues_of_hh_are_prompts_like_those_of_the_data(tokenizer):
-    """As the published rows have them, see test_public."""
-    text = format_dialogue(tokenizer, "c?", EXCHANGES[:1], "{prompt} \n\nAssistant:", "hh")
-    assert text == "\n\nHuman: a?\n\nAssistant: b.\n\nHuman: c? \n\nAssistant:"
-    alone = format_dialogue(tokenizer, "c?", [], "{prompt} \n\nAssistant:", "hh")
-    assert alone == "\n\nHuman: c? \n\nAssistant:"
-
-
-def test_other_formats_have_one_turn(tokenizer):
-    assert takes_dialogues("chat", "plain") and takes_dialogues("{prompt}:", "hh")
-    assert not takes_dialogues("{prompt}:", "plain")
-    assert format_dialogue(tokenizer, "e?", [], "Q: {prompt}", "plain") == "Q: e?"
