@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 import re
@@ -14,9 +15,11 @@ import pytest
 
 from configs.toy import get_config
 from paretohqd_jax import chat_command
+from paretohqd_jax.config import check_config
+from paretohqd_jax.errors import InputError
 from paretohqd_jax.files import write_json
 from paretohqd_jax.main import console
-from paretohqd_jax.methods import base
+from paretohqd_jax.methods import base, serving
 from paretohqd_jax.methods.alignment import adapter_names
 from paretohqd_jax.methods.base import BaseModel
 from paretohqd_jax.methods.paretohqd import STEPS
@@ -170,6 +173,59 @@ def test_a_conversation_that_is_remembered(workdir, capsys, monkeypatch):
     told, said, _ = converse(capsys, monkeypatch, workdir, "a", "stop me", "b")
     assert [exchanges for _, _, exchanges in told] == [[], [("a", "A")], [("a", "A")]]
     assert "on its own" not in said.out
+
+
+@pytest.mark.parametrize(
+    ("prompt_format", "remembered"),
+    [
+        ("<|user|>{prompt}<|assistant|>", True),
+        ("{prompt} \n\nAssistant:", True),
+        ("{prompt}:", False),
+    ],
+)
+def test_formats_that_remember(workdir, capsys, monkeypatch, prompt_format, remembered):
+    edit_config(workdir, data__prompt_format=prompt_format)
+    told, _, _ = converse(capsys, monkeypatch, workdir, "a", "b")
+    assert told[1][2] == ([("a", "A")] if remembered else [])
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_a_conversation_outlives_bytes_that_are_no_text(finished, capsys, monkeypatch, encoding):
+    typed = io.TextIOWrapper(io.BytesIO(b"a\nb\xffad\nc\n"), encoding=encoding)
+    shown = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    asked = []
+
+    def answer(*context):
+        asked.append(context[-2])
+        print("\u00e9", flush=True)  # as of a model that answers in French
+        return "\u00e9"
+
+    monkeypatch.setattr(chat_command, "_answer", answer)
+    monkeypatch.setattr("sys.stdin", typed)
+    monkeypatch.setattr("sys.stdout", shown)
+    console(["paretohqd", "chat", "--workdir", str(finished), "--preference", "1,0"])
+    assert asked == ["a", "c"]
+    assert shown.buffer.getvalue().decode().count("\u00e9" if encoding == "utf-8" else r"\xe9") == 2
+    [line] = [x for x in capsys.readouterr().err.splitlines() if "is not text" in x]
+    assert f"the question is not text in {encoding} (at character 1)" in line
+
+
+def test_a_question_of_bytes_that_are_no_text(finished, capsys):
+    line = error_line(
+        capsys, "chat", "--workdir", finished, "--preference", "1,0", "--prompt", "\udcff"
+    )
+    assert "the question is not text" in line
+
+
+def test_chat_tells_the_date_of_the_run(workdir, monkeypatch):
+    edit_config(workdir, data__date="2024-02-03", data__prompt_format="chat")
+    config = serving.read_run_config(workdir)
+    model, _ = serving.model_for(workdir, config, "1,0", False, "")
+    model.tokenizer.chat_template = "{{ strftime_now('%d.%m.%Y') }} {{ messages[0].content }}"
+    assert model.format(["hi"]) == ["03.02.2024 hi"]
+    with pytest.raises(InputError, match="not a day|data.date"):
+        config.data.date = "3.2.2024"
+        check_config(config)
 
 
 def test_what_the_context_has_no_room_for_is_forgotten():
