@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 
 from paretohqd_jax.data.rows import read_table, write_table
 from paretohqd_jax.errors import InputError
+from paretohqd_jax.methods.alignment import prompt_options
 from paretohqd_jax.methods.base import BaseModel, step_seed
 from paretohqd_jax.methods.scoring import score_data
 from paretohqd_jax.methods.selection import select_rows
@@ -148,3 +150,12 @@ def test_too_few_rows_and_flat_objectives_are_refused(tmp_path):
 def test_no_two_steps_share_a_seed():
     seeds = {step_seed(seed, name) for seed in range(50) for name in ("init", "split", "stage1")}
     assert len(seeds) == 150
+
+
+def test_a_dated_template_makes_the_date_count(base):
+    assert "date" not in prompt_options(base)
+    chat = dataclasses.replace(base, prompt_format="chat", date="2024-02-03")
+    assert "date" not in prompt_options(chat)
+    dated = dataclasses.replace(chat)
+    dated.tokenizer.chat_template = "{{ strftime_now('%Y') }}{{ messages[0].content }}"
+    assert prompt_options(dated)["date"] == "2024-02-03"
