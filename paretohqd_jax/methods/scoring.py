@@ -121,8 +121,8 @@ def _fitting_rows(
     source = data["source"]
     table = load_rows(**data)
     base.eos_token_ids  # a tokenizer without one is an error before any work  # noqa: B018
-    prompts, responses = table["prompt"].to_pylist(), table["response"].to_pylist()
-    prompt_counts, response_counts = token_counts(base.tokenizer, base.format(prompts), responses)
+    texts, responses = _formatted_prompts(base, table, source), table["response"].to_pylist()
+    prompt_counts, response_counts = token_counts(base.tokenizer, texts, responses)
     context = base.config.max_position_embeddings
     if prompt_counts.max() + max_new_tokens > context:
         longest = int(prompt_counts.argmax())
@@ -144,6 +144,19 @@ def _fitting_rows(
             "change config.data.min_tokens or config.data.max_tokens"
         )
     return table.filter(pa.array(fits))
+
+
+def _formatted_prompts(base: BaseModel, table: pa.Table, source: str) -> list[str]:
+    """As `BaseModel.format`; an InputError names the row whose conversation will not do."""
+    texts = []
+    for prompt, row in zip(
+        table["prompt"].to_pylist(), table["source_row"].to_pylist(), strict=True
+    ):
+        try:
+            texts += base.format([prompt])
+        except InputError as error:
+            raise InputError(f"{source}: row {row}: {error}") from error
+    return texts
 
 
 def with_rewards(table: pa.Table, rewards: np.ndarray, objectives: Sequence[str]) -> pa.Table:

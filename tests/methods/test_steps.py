@@ -159,3 +159,13 @@ def test_a_dated_template_makes_the_date_count(base):
     dated = dataclasses.replace(chat)
     dated.tokenizer.chat_template = "{{ strftime_now('%Y') }}{{ messages[0].content }}"
     assert prompt_options(dated)["date"] == "2024-02-03"
+
+
+def test_a_row_that_the_template_cuts_is_named(tmp_path, base):
+    chat = dataclasses.replace(base, prompt_format="chat")
+    chat.tokenizer.chat_template = "{{ messages[0].content[:20] }}"
+    rows = rows_of(("short", "la"), ("a prompt of many more words", "la"))
+    with pytest.raises(
+        InputError, match="rows.parquet: row 1: .* leaves out the text .*'a prompt of"
+    ):
+        score_rows(tmp_path, chat, rows)
