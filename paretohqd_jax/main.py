@@ -38,7 +38,7 @@ def main(argv: Sequence[str]) -> int:
     config, workdir, stage = parse_flags(argv)
 
     from paretohqd_jax.methods import METHODS
-    from paretohqd_jax.pipeline import Run, StageDone
+    from paretohqd_jax.pipeline import Run, StageDone, first_day
     from paretohqd_jax.studies import STUDIES
 
     method = importlib.import_module((METHODS | STUDIES)[config.method])
@@ -46,6 +46,9 @@ def main(argv: Sequence[str]) -> int:
     if stage not in ("", *method.STEPS):
         raise InputError(f"--stage={stage!r} does not exist; use one of {', '.join(method.STEPS)}")
     logger.info(distributed.describe())
+    if "date" in config.data:
+        began = distributed.on_main_process(lambda: first_day(Path(workdir)))
+        config.data.date = config.data.date or began
     run = Run(Path(workdir), config.to_dict(), stage)
     try:
         report = method.align(config, run)

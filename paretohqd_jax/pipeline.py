@@ -11,6 +11,8 @@ Of several processes, the first decides what is done and writes; all see the sam
 
 from __future__ import annotations
 
+import contextlib
+import datetime
 import fcntl
 import hashlib
 import importlib.metadata
@@ -249,6 +251,14 @@ def is_current(workdir: Path, manifest: dict[str, dict[str, Any]], step: str) ->
     partial = workdir / "partial"
     at_work = partial.is_dir() and any(partial.iterdir())
     return step in manifest and not at_work and goes_together(manifest[step])
+
+
+def first_day(workdir: Path) -> str:
+    """The day that the run in `workdir` began, by its record, or today, as 2026-01-31."""
+    with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
+        if recorded := json.loads((workdir / "config.json").read_text())["data"]["date"]:
+            return recorded
+    return datetime.date.today().isoformat()
 
 
 def _check_shared(workdir: Path, mark: str) -> None:

@@ -29,7 +29,7 @@ from paretohqd_jax.files import write_json
 from paretohqd_jax.pareto.neighbours import format_preference, mixture_weights, nearest_preference
 
 FILE = "policies.json"
-BASE_FIELDS = ("source", "dtype", "prompt_format", "lora")
+BASE_FIELDS = ("source", "dtype", "prompt_format", "date", "lora")
 COMBINATIONS = ("update", "logits")
 LABEL = re.compile(r"[\w.,=+-]+")  # also the name of files
 SUM_TOLERANCE = 1e-6
@@ -77,8 +77,8 @@ class Policies:
 
     Attributes:
       objectives: `[num_objectives]` names.
-      base: the base model of all: `source`, `dtype`, `prompt_format`, and `lora`, the options of
-        the adapters.
+      base: the base model of all: `source`, `dtype`, `prompt_format` and the `date` that it is
+        told, and `lora`, the options of the adapters.
       stacks: the names of the adapters in each stack of the run directory, in its order.
       families: by name, in the order they came about.
     """

@@ -17,6 +17,7 @@ import pytest
 from paretohqd_jax.commands import sample as sample_command
 from paretohqd_jax.data.rows import read_table, write_table
 from paretohqd_jax.main import console
+from paretohqd_jax.models.tokenizer import load_tokenizer
 
 ROOT = Path(__file__).parents[1]
 
@@ -364,6 +365,46 @@ def test_a_prompt_too_long_for_the_model_is_named_by_its_line(tmp_path, capsys):
     line = error_line(capsys, argv)
     assert re.search(r"prompts.txt: line 4: the prompt has \d+ tokens", line), line
     assert not (tmp_path / "rows.parquet").exists()
+
+
+def templated(tmp_path, template):
+    """A directory with the toy's tokenizer and another chat template."""
+    tokenizer = load_tokenizer("random:toy")
+    tokenizer.chat_template = template
+    tokenizer.save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        ("{{ messages[-1].content }}", "line 2: .* leaves out the system message 'sing'"),
+        (
+            "{{ raise_exception('No system role.') if messages[0].role == 'system' else "
+            "messages[0].content }}",
+            r"line 2: .* system, user messages \(No system role.\)",
+        ),
+        ("{% for", "line 1: .* cannot be rendered"),
+    ],
+)
+def test_sample_says_what_a_template_makes_of_instructions(tmp_path, capsys, template, message):
+    argv = sample(tmp_path, SAMPLING | {"instruction": ""}, SAMPLING)
+    argv[argv.index("random:toy")] = templated(tmp_path, template)
+    line = error_line(capsys, argv)
+    assert re.search(f"instructions.jsonl: {message}", line), line
+    assert not (tmp_path / "rows.parquet.partial").exists()
+
+
+def test_prompts_files_of_windows(tmp_path):
+    (tmp_path / "prompts.txt").write_bytes("\ufeffSay hi\r\n\r\n日本 \r\n".encode())
+    lines = sample_command._read_lines(str(tmp_path / "prompts.txt"))
+    assert lines == [(1, "Say hi"), (3, "日本")]
+
+
+def test_sampling_that_goes_on_another_day_keeps_its_date(tmp_path):
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d", sample_command._first_day(tmp_path))
+    (tmp_path / "date").write_text("2024-02-03")
+    assert sample_command._first_day(tmp_path) == "2024-02-03"
 
 
 WITHOUT_ROOTS_RIGHTS = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]

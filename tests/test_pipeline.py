@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import datetime
 import json
 from pathlib import Path
 
@@ -167,3 +168,13 @@ def test_a_file_is_known_by_its_bytes_and_a_directory_by_its_files(tmp_path):
     path.write_text("three")
     assert source_digest(str(path)) != digests[0] and source_digest(str(path.parent)) != digests[1]
     assert source_digest("quickstart") == "quickstart" and source_digest("") == ""
+
+
+def test_a_run_keeps_the_day_it_began(tmp_path):
+    today = pipeline.first_day(tmp_path)
+    assert today == datetime.date.today().isoformat()
+    for recorded in ("{", "[]", '{"data": {}}', '{"data": {"date": ""}}', '{"data": null}'):
+        (tmp_path / "config.json").write_text(recorded)
+        assert pipeline.first_day(tmp_path) == today
+    (tmp_path / "config.json").write_text('{"data": {"date": "2024-02-03"}}')
+    assert pipeline.first_day(tmp_path) == "2024-02-03"

@@ -28,7 +28,8 @@ from paretohqd_jax.policies import (
     write_policies,
 )
 
-TOLD = {"source": "random:toy", "dtype": "float32", "prompt_format": "{prompt}", "lora": {}}
+TOLD = {"source": "random:toy", "dtype": "float32", "prompt_format": "{prompt}", "date": "",
+        "lora": {}}  # fmt: skip
 SOUP = Policy("w0.30_0.70", (0.3, 0.7), ("dpo/helpful", "dpo/brief"), (0.3, 0.7))
 ASKING = Policy("w0.50_0.50", (0.5, 0.5), ("dpo/helpful",), (1.0,), prompt="<1.5> {prompt}")
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import io
 import logging
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from paretohqd_jax.commands.arguments import add_policy, positive_integer
-from paretohqd_jax.data.chat import format_dialogue, takes_dialogues
+from paretohqd_jax.data.conversations import as_prompt
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.sampling.sampler import SamplingConfig
 
@@ -46,17 +48,37 @@ def run(options: argparse.Namespace) -> None:
     policy, base, adapter = served_model(
         workdir, options.preference, options.policy, options.interpolate, options.model
     )
+    remembers = base.chat.holds_turns  # read before the weights: a template may not do
 
     def answer(number: int, question: str, exchanges: Exchanges) -> str:
         return _answer(
-            base, adapter, sampling, config.data.format, options.seed, number,
-            policy.ask(question), exchanges,
-        )  # fmt: skip
+            base, adapter, sampling, options.seed, number, policy.ask(question), exchanges
+        )
 
+    _never_fail_on_bytes()
     if options.prompt is not None:
-        answer(0, options.prompt, [])
+        answer(0, _checked(options.prompt), [])
     else:
-        _converse(answer, takes_dialogues(base.prompt_format, config.data.format))
+        _converse(answer, remembers)
+
+
+def _never_fail_on_bytes() -> None:
+    """Lets the terminal show and send what its encoding has no characters for."""
+    for stream, errors in ((sys.stdout, "backslashreplace"), (sys.stdin, "surrogateescape")):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=errors)
+
+
+def _checked(question: str) -> str:
+    """The question, or an InputError where bytes of it could not be read."""
+    try:
+        question.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"the question is not text in {sys.stdin.encoding or 'UTF-8'} (at character "
+            f"{error.start}); ask it again, or set the terminal to UTF-8"
+        ) from error
+    return question
 
 
 def _converse(answer: Callable[[int, str, Exchanges], str], remembers: bool) -> None:
@@ -80,10 +102,10 @@ def _converse(answer: Callable[[int, str, Exchanges], str], remembers: bool) -> 
         if not question:
             continue
         try:
-            text = answer(number, question, exchanges)
+            text = answer(number, _checked(question), exchanges)
         except KeyboardInterrupt:
             print()
-        except InputError as error:  # of this question: it is too long
+        except InputError as error:  # of this question: it is too long, or no text
             logger.error("%s", error)
         else:
             exchanges += [(question, text)] if remembers else []
@@ -94,7 +116,6 @@ def _answer(
     base: Any,
     adapter: dict[str, Any],
     sampling: SamplingConfig,
-    data_format: str,
     seed: int,
     number: int,
     question: str,
@@ -110,8 +131,7 @@ def _answer(
     text = ""
     for piece in stream_response(
         base.model, base.params, adapter, base.tokenizer,
-        _prompt(base, sampling, data_format, question, exchanges), key, sampling,
-        base.eos_token_ids,
+        _prompt(base, sampling, question, exchanges), key, sampling, base.eos_token_ids,
     ):  # fmt: skip
         print(piece, end="", flush=True)
         text += piece
@@ -119,19 +139,20 @@ def _answer(
     return text.strip()
 
 
-def _prompt(
-    base: Any, sampling: SamplingConfig, data_format: str, question: str, exchanges: Exchanges
-) -> list[int]:
+def _prompt(base: Any, sampling: SamplingConfig, question: str, exchanges: Exchanges) -> list[int]:
     """Token ids of the question after as many of the latest exchanges as the context holds."""
     from paretohqd_jax.sampling.generation import encode_prompts
 
     context = base.config.max_position_embeddings
     for first in range(len(exchanges) + 1):
-        text = format_dialogue(
-            base.tokenizer, question, exchanges[first:], base.prompt_format, data_format
-        )
+        turns = [
+            {"role": role, "content": text}
+            for exchange in exchanges[first:]
+            for role, text in zip(("user", "assistant"), exchange, strict=True)
+        ]
+        prompt = as_prompt([*turns, {"role": "user", "content": question}])
         try:
-            return encode_prompts(base.tokenizer, [text], context, sampling)[0]
+            return encode_prompts(base.tokenizer, base.format([prompt]), context, sampling)[0]
         except InputError as error:
             too_long = error
     raise too_long

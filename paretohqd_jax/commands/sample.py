@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import datetime
 import hashlib
 import json
 import re
@@ -14,8 +15,10 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from paretohqd_jax.commands.arguments import positive_integer
+from paretohqd_jax.data.conversations import as_prompt
 from paretohqd_jax.data.rows import check_writable, drop_duplicates, write_table
 from paretohqd_jax.errors import InputError
+from paretohqd_jax.files import atomic_path
 from paretohqd_jax.pipeline import source_digest
 from paretohqd_jax.sampling.sampler import SamplingConfig
 
@@ -50,15 +53,24 @@ def run(options: argparse.Namespace) -> None:
 
     check_writable(options.out)
     line_numbers, prompts = zip(*_read_lines(options.prompts), strict=True)
+    told = _read_lines(options.instructions)
     instructions = [
-        _parse_instruction(line, f"{options.instructions}: line {number}")
-        for number, line in _read_lines(options.instructions)
+        _parse_instruction(line, f"{options.instructions}: line {number}") for number, line in told
     ]
-    base = BaseModel(options.model, options.dtype, "none", "chat", LoraConfig(rank=1))
     partial = Path(f"{options.out}.partial")
+    base = BaseModel(
+        options.model, options.dtype, "none", "chat", LoraConfig(rank=1), date=_first_day(partial)
+    )
+    for (number, _), instruction in zip(told, instructions, strict=True):
+        try:
+            base.format([_conversation(prompts[0], instruction)])
+        except InputError as error:  # the template refuses a system message, or ignores it
+            raise InputError(f"{options.instructions}: line {number}: {error}") from error
     # The names of shards leave the base weights out, so another model must not find them.
     weights = hashlib.sha256(f"{source_digest(options.model)} {options.dtype}".encode()).hexdigest()
     shards = partial / weights[:16]
+    with atomic_path(partial / "date") as record:
+        record.write_text(base.date)
     try:
         responses = [
             _sample_under(base, prompts, instruction, shards / str(number), number, options)
@@ -92,15 +104,11 @@ def _sample_under(
     """One response to each prompt under one instruction, kept in `scratch` for resuming."""
     import jax
 
-    from paretohqd_jax.data.chat import format_prompt
     from paretohqd_jax.models.lora import init_adapters
     from paretohqd_jax.sampling.generation import encode_prompts, generate_responses
     from paretohqd_jax.steps.base_model import step_seed
 
-    texts = [
-        format_prompt(base.tokenizer, prompt, "chat", instruction.text, instruction.examples)
-        for prompt in prompts
-    ]
+    texts = base.format([_conversation(prompt, instruction) for prompt in prompts])
     context = base.config.max_position_embeddings
     rows = generate_responses(
         base.model, base.params, init_adapters(jax.random.key(0), base.config, base.lora, 1),
@@ -111,6 +119,20 @@ def _sample_under(
     )  # fmt: skip
     pairs = zip(rows["response"].to_pylist(), rows["truncated"].to_pylist(), strict=True)
     return [_whole_sentences(text) if truncated else text for text, truncated in pairs]
+
+
+def _conversation(prompt: str, instruction: Instruction) -> str:
+    """The prompt after the instruction and its examples."""
+    turns = [("system", instruction.text)] if instruction.text else []
+    for example, response in instruction.examples:
+        turns += [("user", example), ("assistant", response)]
+    return as_prompt([{"role": role, "content": t} for role, t in [*turns, ("user", prompt)]])
+
+
+def _first_day(partial: Path) -> str:
+    """The day on which the sampling began, for chat templates that write it."""
+    record = partial / "date"
+    return record.read_text() if record.exists() else datetime.date.today().isoformat()
 
 
 def _by_line(message: str, path: str, line_numbers: Sequence[int]) -> str:
@@ -130,7 +152,7 @@ def _whole_sentences(text: str) -> str:
 def _read_lines(path: str) -> list[tuple[int, str]]:
     """The lines that are not blank, each with its number in the file, counted from 1."""
     try:
-        lines = Path(path).read_text("utf-8").split("\n")
+        lines = Path(path).read_text("utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read as text ({error})") from error
     numbered = [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]

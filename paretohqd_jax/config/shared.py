@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import datetime
 from collections.abc import Sequence
 from typing import Any
 
@@ -54,14 +56,33 @@ SCORES = Option(
     'Objectives whose rewards the rows bring along: "helpful=log_odds(win_rate)". The reward '
     "models score what is generated.",
 )
+
+
+def _is_day(text: str) -> bool:
+    with contextlib.suppress(ValueError):
+        return not text or datetime.date.fromisoformat(text).isoformat() == text
+    return False
+
+
 DATA = {
     **READING,
     "scores": SCORES,
     "prompt_format": Option(
         "chat",
-        Valid("chat, or a text with {prompt}", lambda value: check_prompt_format(value) is None),
+        Valid(
+            "chat, chat:NAME, or a text with {prompt}",
+            lambda value: check_prompt_format(value) is None,
+        ),
         OURS,
-        '"chat" is the tokenizer\'s template; a text has {prompt} in it once.',
+        '"chat" is the tokenizer\'s template, "chat:NAME" the one of that name; a text has '
+        "{prompt} in it once.",
+    ),
+    "date": Option(
+        "",
+        Valid("a day such as '2026-01-31', or ''", _is_day),
+        OURS,
+        'That chat templates are told; "": the day that the run began, which config.json of the '
+        "run directory says.",
     ),
     "num_test_prompts": Option(200, at_least(1), OURS, "Held out by prompt, for the evaluation."),
     "min_tokens": Option(8, at_least(0), RIC, "Shorter rows are left out."),

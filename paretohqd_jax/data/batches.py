@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from paretohqd_jax.data.special_tokens import encode, literal, special_tokens
 from paretohqd_jax.errors import InputError
 
 if TYPE_CHECKING:
@@ -30,12 +31,14 @@ def token_ids(
 ) -> tuple[list[list[int]], list[list[int]]]:
     """Token ids of formatted prompts and of responses with EOS, encoded apart.
 
-    A response that is `truncated` gets no EOS: a model must not learn to stop where a token limit
-    cut it. A response is never encoded together with its prompt: merges across the seam would make
-    the trained prefix differ from the one generation starts from.
+    What a response says is text, also where it spells a special token. One that is `truncated` gets
+    no EOS: a model must not learn to stop where a token limit cut it. A response is never encoded
+    together with its prompt: merges across the seam would make the trained prefix differ from the
+    one generation starts from.
     """
-    prompt_ids = tokenizer(list(prompts), add_special_tokens=False).input_ids
-    response_ids = tokenizer(list(responses), add_special_tokens=False).input_ids
+    as_text = literal(special_tokens(tokenizer))
+    prompt_ids = encode(tokenizer, prompts)
+    response_ids = encode(tokenizer, [as_text(response) for response in responses])
     cut = truncated if truncated is not None else [False] * len(response_ids)
     ends = ([] if is_cut else [tokenizer.eos_token_id] for is_cut in cut)
     return prompt_ids, [ids + end for ids, end in zip(response_ids, ends, strict=True)]

@@ -66,12 +66,20 @@ def eos_token_ids(tokenizer: PreTrainedTokenizerBase, source: str) -> tuple[int,
 
 
 def _listed_eos_ids(path: Path) -> list[int | None]:
+    """Those of both configurations, each a number, a list or nothing, or of a GGUF file."""
     if not path.is_dir():
         metadata = gguf.read_metadata(path)
-        return [metadata.get(f"tokenizer.ggml.{kind}_token_id") for kind in ("eos", "eot")]
-    file = path / "generation_config.json"
-    listed = huggingface.read_json(file).get("eos_token_id") if file.is_file() else None
-    return listed if isinstance(listed, list) else [listed]
+        return [metadata.get(f"tokenizer.ggml.{kind}_token_id") for kind in ("eos", "eot", "eom")]
+    found: list[int | None] = []
+    for file in (path / "config.json", path / "generation_config.json"):
+        listed = huggingface.read_json(file).get("eos_token_id") if file.is_file() else None
+        ids = listed if isinstance(listed, list) else [listed]
+        if not all(i is None or type(i) is int for i in ids):
+            raise InputError(
+                f"{file}: eos_token_id is {listed!r}; give a token id or a list of them"
+            )
+        found += ids
+    return found
 
 
 def _byte_tokenizer() -> PreTrainedTokenizerBase:
@@ -114,8 +122,14 @@ def _tokenizer_from_gguf(path: Path) -> PreTrainedTokenizerBase:
         token_id = metadata.get(f"tokenizer.ggml.{kind}_token_id")
         return None if token_id is None else tokens[token_id]
 
+    # Llama 3 adds BOS unless the file says otherwise, as in llama.cpp.
+    adds = {"bos": metadata.get("tokenizer.ggml.pre") == "llama-bpe", "eos": False}
     return PreTrainedTokenizerFast(
         tokenizer_object=_byte_level_bpe(path, metadata),
+        **{
+            f"add_{kind}_token": bool(metadata.get(f"tokenizer.ggml.add_{kind}_token", default))
+            for kind, default in adds.items()
+        },
         bos_token=named("bos"),
         eos_token=named("eos"),
         unk_token=named("unknown"),

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from paretohqd_jax.data.special_tokens import encode
 from paretohqd_jax.distributed import check_preemption, is_main_process, on_main_process
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.files import atomic_path
@@ -165,9 +166,7 @@ def encode_prompts(
     Raises:
       InputError: a prompt is empty or, with max_new_tokens, longer than the model's context.
     """
-    if not prompts:
-        return []
-    prompt_ids = tokenizer(list(prompts), add_special_tokens=False).input_ids
+    prompt_ids = encode(tokenizer, prompts)
     for prompt, ids in enumerate(prompt_ids):
         if not ids:
             raise InputError(f"prompt {prompt} is empty; remove it or give it some text")

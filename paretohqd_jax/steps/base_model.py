@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 from jax.sharding import Mesh
 
-from paretohqd_jax.data.chat import format_prompt
+from paretohqd_jax.data.chat import PromptFormat, read_prompt_format
 from paretohqd_jax.models.attention import check_attention
 from paretohqd_jax.models.llama import (
     Llama,
@@ -45,6 +45,7 @@ class BaseModel:
     attention: str = "xla"
     mesh: Mesh = dataclasses.field(default_factory=lambda: make_mesh(devices=jax.devices()[:1]))
     num_layers: int | None = None  # the first, or all of them
+    date: str = ""  # that chat templates are told; "" for today
 
     @functools.cached_property
     def config(self) -> LlamaConfig:
@@ -66,6 +67,11 @@ class BaseModel:
     def eos_token_ids(self) -> tuple[int, ...]:
         return eos_token_ids(self.tokenizer, self.source)
 
+    @functools.cached_property
+    def chat(self) -> PromptFormat:
+        """How prompts are put to the model; an InputError for what cannot work."""
+        return read_prompt_format(self.tokenizer, self.prompt_format, self.date)
+
     @property
     def model(self) -> Llama:
         return Llama(self.config, self.lora)
@@ -78,7 +84,7 @@ class BaseModel:
 
     def format(self, prompts: Sequence[str]) -> list[str]:
         """The texts that responses to these prompts follow."""
-        return [format_prompt(self.tokenizer, prompt, self.prompt_format) for prompt in prompts]
+        return [self.chat.render(prompt) for prompt in prompts]
 
 
 def check_base_model(base: BaseModel) -> None:

@@ -53,8 +53,10 @@ def name_policies(
     base = task.base
     policies = Policies(
         task.objectives,
-        {"source": base.source, "dtype": base.dtype, "prompt_format": base.prompt_format,
-         "lora": dataclasses.asdict(base.lora)},
+        {
+            "source": base.source, "dtype": base.dtype, "prompt_format": base.prompt_format,
+            "date": base.date, "lora": dataclasses.asdict(base.lora),
+        },
         {stack.path.name: stack.options["adapter_names"] for stack in stacks},
         {name: list(family) for name, family in families.items()},
     )  # fmt: skip

@@ -26,7 +26,13 @@ from paretohqd_jax.pipeline import Output, source_digest
 from paretohqd_jax.rewards.scoring import score
 from paretohqd_jax.steps.base_model import BaseModel, step_seed
 from paretohqd_jax.steps.selection import is_candidate
-from paretohqd_jax.steps.task import Task, checkpoints, longest_response, reward_options
+from paretohqd_jax.steps.task import (
+    Task,
+    checkpoints,
+    longest_response,
+    prompt_options,
+    reward_options,
+)
 from paretohqd_jax.training.mesh import DECODING_RULES, sharded
 
 NUM_REFERENCE_ROWS = 1000  # their mean is known to 3 % of the spread
@@ -47,10 +53,8 @@ def score_rows(task: Task) -> Output:
         data={name: config.data[name] for name in names},
         num_test_prompts=config.data.num_test_prompts, min_tokens=config.data.min_tokens,
         max_tokens=config.data.max_tokens, **reward_options(config),
-        also={
-            "tokenizer": base.source, "prompt_format": base.prompt_format,
-            "data_digest": source_digest(config.data.source),
-        } | checkpoints(config.rewards.models),
+        also=prompt_options(base) | {"data_digest": source_digest(config.data.source)}
+        | checkpoints(config.rewards.models),
         all_processes=True,
     )  # fmt: skip
 
@@ -170,8 +174,8 @@ def _fitting_rows(
     source = data["source"]
     table = load_rows(**data)
     base.eos_token_ids  # a tokenizer without one is an error before any work  # noqa: B018
-    prompts, responses = table["prompt"].to_pylist(), table["response"].to_pylist()
-    prompt_counts, response_counts = token_counts(base.tokenizer, base.format(prompts), responses)
+    texts, responses = _formatted_prompts(base, table, source), table["response"].to_pylist()
+    prompt_counts, response_counts = token_counts(base.tokenizer, texts, responses)
     context = base.config.max_position_embeddings
     if prompt_counts.max() + max_new_tokens > context:
         longest = int(prompt_counts.argmax())
@@ -193,6 +197,19 @@ def _fitting_rows(
             "change config.data.min_tokens or config.data.max_tokens"
         )
     return table.filter(pa.array(fits))
+
+
+def _formatted_prompts(base: BaseModel, table: pa.Table, source: str) -> list[str]:
+    """As `BaseModel.format`; an InputError names the row whose conversation will not do."""
+    texts = []
+    for prompt, row in zip(
+        table["prompt"].to_pylist(), table["source_row"].to_pylist(), strict=True
+    ):
+        try:
+            texts += base.format([prompt])
+        except InputError as error:
+            raise InputError(f"{source}: row {row}: {error}") from error
+    return texts
 
 
 def with_rewards(table: pa.Table, rewards: np.ndarray, objectives: Sequence[str]) -> pa.Table:

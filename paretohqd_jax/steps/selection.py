@@ -59,9 +59,9 @@ def write_selection(
 ) -> None:
     """Selects k rows per preference among the training rows that have not collapsed.
 
-    `how` are the other options of `pareto.select`. S1, S2 and S5 of docs/method.md. Leaves `preference_id, row_id, rank, distance`: `row_id` counts
-    the rows of the scored table, `rank` is the non-dominated layer. The file's metadata hold the
-    facts of the selection as JSON.
+    `how` are the other options of `pareto.select`. S1, S2 and S5 of docs/method.md. Leaves
+    `preference_id, row_id, rank, distance`: `row_id` counts the rows of the scored table, `rank` is
+    the non-dominated layer. The file's metadata hold the facts of the selection as JSON.
     """
     table = read_table(scored.path)
     candidates, rewards, result = selection_of(

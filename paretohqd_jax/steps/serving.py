@@ -97,7 +97,7 @@ def base_of(run: Policies) -> BaseModel:
     except (InputError, TypeError) as error:
         raise InputError(f"{FILE}: its base model is damaged ({error}); run again") from error
     told = (run.base[name] for name in ("source", "dtype"))
-    return BaseModel(*told, "none", run.base["prompt_format"], lora)
+    return BaseModel(*told, "none", run.base["prompt_format"], lora, date=run.base["date"])
 
 
 def _check_base(base: BaseModel, adapter: dict[str, Any]) -> None:

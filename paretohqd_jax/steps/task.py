@@ -56,13 +56,17 @@ class Task:
     @property
     def network(self) -> dict[str, Any]:
         """What a model's weights and answers depend on besides the options of a step."""
-        return {
-            "tokenizer": self.base.source,
-            "prompt_format": self.base.prompt_format,
+        return prompt_options(self.base) | {
             "model": source_digest(self.base.source),
             "dtype": self.base.dtype,
             "lora": dict(self.config.lora),
         }
+
+
+def prompt_options(base: BaseModel) -> dict[str, str]:
+    """What the text around prompts depends on: the day, too, where a chat template writes it."""
+    options = {"tokenizer": base.source, "prompt_format": base.prompt_format}
+    return options | ({"date": base.date} if base.chat.is_dated else {})
 
 
 def open_task(config: ConfigDict, run: Run, title: str) -> Task:
@@ -75,7 +79,7 @@ def base_model(config: ConfigDict) -> BaseModel:
     return BaseModel(
         config.model.source, config.model.dtype, config.model.remat,
         config.data.prompt_format, LoraConfig(**config.lora), config.model.attention,
-        make_mesh(**config.mesh),
+        make_mesh(**config.mesh), date=config.data.date,
     )  # fmt: skip
 
 
@@ -89,6 +93,7 @@ def check_alignment(config: ConfigDict) -> None:
         check_engine(config.model.source, config.lora.rank)
     base = base_model(config)
     check_base_model(base)
+    base.chat  # a chat template that will not do is an error before any work  # noqa: B018
     rows = {"batch": config.train.batch_size // config.train.num_microbatches}
     words = {"batch": "config.train.batch_size over config.train.num_microbatches"}
     check_sizes(base.mesh, rows, words)

@@ -36,7 +36,7 @@ def finished_run(workdir, gain=0.0, prompts=range(10), preferences=PREFERENCES, 
     stages = ("stage1", "stage2")
     families = {stage: one_adapter_each(stage, np.array(preferences)) for stage in stages}
     labels = preference_labels(np.array(preferences))
-    told = {"source": "random:toy", "dtype": "float32", "prompt_format": "", "lora": {}}
+    told = {"source": "random:toy", "dtype": "float32", "prompt_format": "", "date": "", "lora": {}}
     policies = Policies(OBJECTIVES, told, dict.fromkeys(stages, labels), families)
     write_policies(workdir / "policies.json", policies)
     strengths = {"": 0.0, "stage1": 0.0, "stage2": 1 + gain}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import shutil
@@ -13,6 +14,8 @@ import pytest
 
 from configs.toy import get_config
 from paretohqd_jax.commands import chat as chat_command
+from paretohqd_jax.config import check_config
+from paretohqd_jax.errors import InputError
 from paretohqd_jax.files import write_json
 from paretohqd_jax.main import console
 from paretohqd_jax.models.llama import Llama
@@ -30,7 +33,7 @@ from paretohqd_jax.policies import (
 from paretohqd_jax.sampling.decoder import decode
 from paretohqd_jax.sampling.sampler import SamplingConfig
 from paretohqd_jax.sampling.streaming import INCOMPLETE, stream_response
-from paretohqd_jax.steps import base_model
+from paretohqd_jax.steps import base_model, serving
 from paretohqd_jax.steps.base_model import BaseModel
 from paretohqd_jax.steps.training import checkpoint_meta
 from paretohqd_jax.training.checkpoints import checkpoint_manager, save
@@ -65,7 +68,7 @@ def finished(tmp_path_factory, adapters):
     labels = preference_labels(preference_grid(4))
     family = one_adapter_each("stage2", preference_grid(4))
     told = {"source": RANDOM_TOY, "dtype": "float32", "prompt_format": config.data.prompt_format,
-            "lora": config.lora.to_dict()}  # fmt: skip
+            "date": "", "lora": config.lora.to_dict()}  # fmt: skip
     objectives = ["brief", "configs.toy:vowels"]
     policies = Policies(objectives, told, {"stage2": labels}, {"stage2": family})
     write_policies(workdir / "policies.json", policies)
@@ -85,6 +88,13 @@ def edit_policy(workdir, **changes):
     """Changes the policy that serves 1,0."""
     values = json.loads((workdir / "policies.json").read_text())
     values["families"]["stage2"][-1] |= changes
+    write_json(workdir / "policies.json", values)
+
+
+def edit_base(workdir, **changes):
+    """Changes what is told of the base model."""
+    values = json.loads((workdir / "policies.json").read_text())
+    values["base"] |= changes
     write_json(workdir / "policies.json", values)
 
 
@@ -163,7 +173,7 @@ def converse(capsys, monkeypatch, workdir, *lines):
     """The questions with what was remembered, as the model got them; ends with Ctrl-D."""
     told = []
 
-    def answer(_, adapter, sampling, data_format, seed, number, question, exchanges):
+    def answer(_, adapter, sampling, seed, number, question, exchanges):
         told.append((number, question, list(exchanges)))
         if question == "stop me":
             raise KeyboardInterrupt
@@ -187,12 +197,63 @@ def test_a_conversation(finished, capsys, monkeypatch):
 
 
 def test_a_conversation_that_is_remembered(workdir, capsys, monkeypatch):
-    values = json.loads((workdir / "policies.json").read_text())
-    values["base"]["prompt_format"] = "chat"
-    write_json(workdir / "policies.json", values)
+    edit_base(workdir, prompt_format="chat")
     told, said, _ = converse(capsys, monkeypatch, workdir, "a", "stop me", "b")
     assert [exchanges for _, _, exchanges in told] == [[], [("a", "A")], [("a", "A")]]
     assert "on its own" not in said.out
+
+
+@pytest.mark.parametrize(
+    ("prompt_format", "remembered"),
+    [
+        ("<|user|>{prompt}<|assistant|>", True),
+        ("{prompt} \n\nAssistant:", True),
+        ("{prompt}:", False),
+    ],
+)
+def test_formats_that_remember(workdir, capsys, monkeypatch, prompt_format, remembered):
+    edit_base(workdir, prompt_format=prompt_format)
+    told, _, _ = converse(capsys, monkeypatch, workdir, "a", "b")
+    assert told[1][2] == ([("a", "A")] if remembered else [])
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_a_conversation_outlives_bytes_that_are_no_text(finished, capsys, monkeypatch, encoding):
+    typed = io.TextIOWrapper(io.BytesIO(b"a\nb\xffad\nc\n"), encoding=encoding)
+    shown = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    asked = []
+
+    def answer(*context):
+        asked.append(context[-2])
+        print("\u00e9", flush=True)  # as of a model that answers in French
+        return "\u00e9"
+
+    monkeypatch.setattr(chat_command, "_answer", answer)
+    monkeypatch.setattr("sys.stdin", typed)
+    monkeypatch.setattr("sys.stdout", shown)
+    console(["paretohqd", "chat", "--workdir", str(finished), "--preference", "1,0"])
+    assert asked == ["a", "c"]
+    assert shown.buffer.getvalue().decode().count("\u00e9" if encoding == "utf-8" else r"\xe9") == 2
+    [line] = [x for x in capsys.readouterr().err.splitlines() if "is not text" in x]
+    assert f"the question is not text in {encoding} (at character 1)" in line
+
+
+def test_a_question_of_bytes_that_are_no_text(finished, capsys):
+    line = error_line(
+        capsys, "chat", "--workdir", finished, "--preference", "1,0", "--prompt", "\udcff"
+    )
+    assert "the question is not text" in line
+
+
+def test_chat_tells_the_date_of_the_run(workdir, monkeypatch):
+    edit_base(workdir, date="2024-02-03", prompt_format="chat")
+    _, model, _ = serving.served_model(workdir, "1,0", "", False, "")
+    model.tokenizer.chat_template = "{{ strftime_now('%d.%m.%Y') }} {{ messages[0].content }}"
+    assert model.format(["hi"]) == ["03.02.2024 hi"]
+    config = get_config()
+    config.data.date = "3.2.2024"
+    with pytest.raises(InputError, match="data.date"):
+        check_config(config)
 
 
 def test_what_the_context_has_no_room_for_is_forgotten():
@@ -200,8 +261,8 @@ def test_what_the_context_has_no_room_for_is_forgotten():
     exchanges = [("x" * 200, "y" * 150), ("why?", "so.")]
 
     def prompt(question, *exchanges):
-        how = (SamplingConfig(64), "plain")
-        return model.tokenizer.decode(chat_command._prompt(model, *how, question, exchanges))
+        ids = chat_command._prompt(model, SamplingConfig(64), question, exchanges)
+        return model.tokenizer.decode(ids)
 
     assert prompt("short", *exchanges).count("x") == 200
     assert prompt("z" * 90, *exchanges) == prompt("z" * 90, exchanges[1])

@@ -2,12 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from paretohqd_jax.data.chat import (
-    check_prompt_format,
-    format_dialogue,
-    format_prompt,
-    takes_dialogues,
-)
+from paretohqd_jax.data.chat import check_prompt_format, format_prompt, read_prompt_format
+from paretohqd_jax.data.conversations import as_prompt
+from paretohqd_jax.data.special_tokens import encode
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.models.tokenizer import load_tokenizer
 
@@ -23,8 +20,6 @@ def test_a_text_format_takes_the_prompt_as_it_is(tokenizer):
 
 def test_the_chat_format_is_the_tokenizers_template(tokenizer):
     assert format_prompt(tokenizer, "hi", "chat") == "user: hi\nassistant: "
-    told = format_prompt(tokenizer, "hi", "chat", "be kind", [("a", "b")])
-    assert told == "system: be kind\nuser: a\nassistant: b\nuser: hi\nassistant: "
 
 
 def test_a_tokenizer_without_template_cannot_chat(tokenizer):
@@ -50,24 +45,132 @@ def test_a_format_without_one_place_for_the_prompt_is_refused(prompt_format):
         check_prompt_format(prompt_format)
 
 
-EXCHANGES = [("a?", "b."), ("c?", "d.")]
+def with_tokens(tokenizer, *tokens, bos=""):
+    """The tokenizer with control tokens, one of which it puts before any text."""
+    from tokenizers import AddedToken
+    from tokenizers.processors import TemplateProcessing
+
+    tokenizer.add_tokens([AddedToken(token, special=True, normalized=False) for token in tokens])
+    if bos:
+        tokenizer.add_special_tokens({"bos_token": bos})
+        template = TemplateProcessing(f"{bos} $A", special_tokens=[(bos, tokenizer.bos_token_id)])
+        tokenizer.backend_tokenizer.post_processor = template
+    return tokenizer
 
 
-def test_dialogues_in_the_tokenizers_template(tokenizer):
-    text = format_dialogue(tokenizer, "e?", EXCHANGES, "chat", "plain")
-    turns = ["user: a?", "assistant: b.", "user: c?", "assistant: d.", "user: e?", "assistant: "]
-    assert text == "\n".join(turns)
+CONVERSATION = as_prompt(
+    [
+        {"role": role, "content": text}
+        for role, text in zip(
+            ("system", "user", "assistant", "user"), ("Be kind.", "a?", "b.", "c?"), strict=True
+        )
+    ]
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("prompt_format", "text"),
+    [
+        ("chat", "system: Be kind.\nuser: a?\nassistant: b.\nuser: c?\nassistant: "),
+        (
+            "<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n",
+            "<|im_start|>user\nBe kind.\n\na?<|im_end|>\n<|im_start|>assistant\nb.<|im_end|>\n"
+            "<|im_start|>user\nc?<|im_end|>\n<|im_start|>assistant\n",
+        ),
+        (
+            "<|im_start|>{prompt}<|im_end|>",  # which opens the answer
+            "<|im_start|>Be kind.\n\na?<|im_end|>b.<eos><|im_start|>c?<|im_end|>",
+        ),
+        (
+            "\n\nHuman: {prompt}\n\nAssistant:",
+            "\n\nHuman: Be kind.\n\na?\n\nAssistant: b.\n\nHuman: c?\n\nAssistant:",
+        ),
+        ("Q: {prompt}\nA:", "Q: Be kind.\n\na?\nA: b.\n\nQ: c?\nA:"),
+        (
+            "{prompt} \n\nAssistant:",
+            "Be kind.\n\nHuman: a?\n\nAssistant: b.\n\nHuman: c? \n\nAssistant:",
+        ),
+        ("{prompt}:", "Be kind.\n\nHuman: a?\n\nAssistant: b.\n\nHuman: c?:"),
+    ],
+)  # fmt: skip
+def test_conversations_in_every_format(tokenizer, prompt_format, text):
+    with_tokens(tokenizer, "<|im_start|>", "<|im_end|>")
+    assert format_prompt(tokenizer, CONVERSATION, prompt_format) == text
+
+
+def test_messages_of_one_role_are_one_turn(tokenizer):
+    prompt = as_prompt([{"role": "user", "content": text} for text in ("a", "b")])
+    assert format_prompt(tokenizer, prompt, "Q: {prompt}\nA:") == "Q: a\n\nb\nA:"
 
 
 def test_dialogues_of_hh_are_prompts_like_those_of_the_data(tokenizer):
     """As the published rows have them, see test_public."""
-    text = format_dialogue(tokenizer, "c?", EXCHANGES[:1], "{prompt} \n\nAssistant:", "hh")
-    assert text == "\n\nHuman: a?\n\nAssistant: b.\n\nHuman: c? \n\nAssistant:"
-    alone = format_dialogue(tokenizer, "c?", [], "{prompt} \n\nAssistant:", "hh")
-    assert alone == "\n\nHuman: c? \n\nAssistant:"
+    hh = "{prompt} \n\nAssistant:"
+    assert format_prompt(tokenizer, "c?", hh) == "\n\nHuman: c? \n\nAssistant:"
+    written = "\n\nHuman: a?\n\nAssistant: b.\n\nHuman: c?"
+    assert format_prompt(tokenizer, written, hh) == written + " \n\nAssistant:"
 
 
-def test_other_formats_have_one_turn(tokenizer):
-    assert takes_dialogues("chat", "plain") and takes_dialogues("{prompt}:", "hh")
-    assert not takes_dialogues("{prompt}:", "plain")
-    assert format_dialogue(tokenizer, "e?", [], "Q: {prompt}", "plain") == "Q: e?"
+@pytest.mark.parametrize(
+    ("prompt_format", "holds"),
+    [("chat", True), ("Q: {prompt}\n", True), ("{prompt} \n\nAssistant:", True),
+     ("{prompt}:", False), ("<s>{prompt}:", False)],
+)  # fmt: skip
+def test_formats_that_hold_turns(tokenizer, prompt_format, holds):
+    with_tokens(tokenizer, bos="<s>")
+    assert read_prompt_format(tokenizer, prompt_format).holds_turns == holds
+
+
+@pytest.mark.parametrize(
+    ("prompt_format", "text"),
+    [
+        ("<s>[INST] {prompt} [/INST]", "<s>[INST] hi [/INST]"),
+        ("<s><s>[INST] {prompt}", "<s>[INST] hi"),
+        ("[INST] {prompt}", "<s>[INST] hi"),
+        (" <s>{prompt}", " <s>hi"),
+    ],
+)
+def test_bos_is_there_once(tokenizer, prompt_format, text):
+    with_tokens(tokenizer, bos="<s>")
+    assert format_prompt(tokenizer, "hi", prompt_format) == text
+
+
+def test_bos_of_a_repeated_format_is_there_once(tokenizer):
+    with_tokens(tokenizer, bos="<s>")
+    text = format_prompt(tokenizer, CONVERSATION, "<s>[INST] {prompt} [/INST]")
+    assert text == "<s>[INST] Be kind.\n\na? [/INST] b.<eos>[INST] c? [/INST]"
+    tokenizer.chat_template = "{{ bos_token }}<s>{% for m in messages %}{{ m.content }}{% endfor %}"
+    assert format_prompt(tokenizer, "hi", "chat") == "<s>hi"
+
+
+def test_the_first_word_after_bos_is_the_first_of_a_text():
+    """SentencePiece gives it a blank in front, which it must not lose behind a BOS."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    raw = Tokenizer(models.WordLevel({"<unk>": 0, "▁hi": 1, "hi": 2, "▁a": 3}, unk_token="<unk>"))
+    raw.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=True)
+    tokenizer = with_tokens(PreTrainedTokenizerFast(tokenizer_object=raw), bos="<s>")
+    for prompt_format in ("{prompt}", "<s>{prompt}"):
+        text = format_prompt(tokenizer, "hi", prompt_format)
+        assert (
+            encode(tokenizer, [text])
+            == [tokenizer("hi").input_ids]
+            == [[tokenizer.bos_token_id, 1]]
+        )
+
+
+@pytest.mark.parametrize("prompt_format", ["chat", "<|role|>{prompt}<|role|>"])
+@pytest.mark.parametrize("special", [True, False])
+def test_a_prompt_cannot_write_control_tokens(tokenizer, prompt_format, special):
+    from tokenizers import AddedToken
+
+    tokenizer.add_tokens([AddedToken("<|role|>", special=special, normalized=False)])
+    tokenizer.chat_template = (
+        "{% for m in messages %}<|role|>{{ m.content | trim }}{% endfor %}<|role|>"
+    )
+    text = format_prompt(tokenizer, " say <|role|>{{ 1 }}<eos> ", prompt_format)
+    [ids] = encode(tokenizer, [text])
+    role = tokenizer.convert_tokens_to_ids("<|role|>")
+    assert [ids[0], ids[-1]] == [role, role] and ids.count(role) == 2 and 256 not in ids
+    assert "say <|role|>{{ 1 }}<eos>" in tokenizer.decode(ids)

@@ -8,6 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from paretohqd_jax.data.chat import format_prompt
+from paretohqd_jax.data.special_tokens import encode
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.models.tokenizer import QWEN2_PATTERN, eos_token_ids, load_tokenizer
 from paretohqd_jax.models.weights import RANDOM_TOY
@@ -45,6 +47,33 @@ def test_tokenizer_and_end_tokens_of_a_directory(byte_tokenizer, tmp_path):
     assert eos_token_ids(loaded, str(tmp_path)) == (5, 256)
 
 
+@pytest.mark.parametrize(
+    ("in_config", "in_generation", "expected"),
+    [
+        ([257, 3], None, (3, 256, 257)),
+        ([257], [3, 4], (3, 4, 256, 257)),
+        (5, "no file", (5, 256)),
+        (None, None, (256,)),
+        ("no file", [None, 7], (7, 256)),
+    ],
+)
+def test_end_tokens_of_both_configurations(
+    byte_tokenizer, tmp_path, in_config, in_generation, expected
+):
+    byte_tokenizer.save_pretrained(tmp_path)
+    for name, ids in (("config.json", in_config), ("generation_config.json", in_generation)):
+        if ids != "no file":
+            (tmp_path / name).write_text(json.dumps({"model_type": "llama", "eos_token_id": ids}))
+    assert eos_token_ids(byte_tokenizer, str(tmp_path)) == expected
+
+
+@pytest.mark.parametrize("ids", ["2", [1, "2"], [[1]], True, 1.5])
+def test_end_tokens_that_are_none(byte_tokenizer, tmp_path, ids):
+    (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": ids}))
+    with pytest.raises(InputError, match="generation_config.json: eos_token_id is .* give a token"):
+        eos_token_ids(byte_tokenizer, str(tmp_path))
+
+
 def test_directory_without_a_tokenizer(tmp_path):
     golden = Path(__file__).parent / "golden" / "untied"
     directory = shutil.copytree(golden, tmp_path / "model")
@@ -58,7 +87,8 @@ def write_gguf(path, **metadata):
     writer = gguf.GGUFWriter(path, "llama")
     for name, value in metadata.items():
         field = f"tokenizer.ggml.{name}"
-        (writer.add_array if isinstance(value, list) else writer.add_string)(field, value)
+        add = {list: "add_array", str: "add_string", bool: "add_bool", int: "add_uint32"}
+        getattr(writer, add[type(value)])(field, value)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -166,3 +196,57 @@ def test_digits_of_a_qwen_gguf_stand_alone(tmp_path):
     assert load_tokenizer(str(path))("12x").input_ids == [0, 1, 2]
     write_gguf(path, model="gpt2", pre="llama-bpe", tokens=tokens, merges=["1 2"])
     assert load_tokenizer(str(path))("12x").input_ids == [3, 2]
+
+
+ENDS = {
+    "tokens": ["a", "<s>", "</s>", "<|eot|>", "<|eom|>", "aa"],
+    "merges": ["a a"],
+    "model": "gpt2",
+}
+ENDS |= {"token_type": [1, 3, 3, 3, 3, 1], "pre": "smollm", "bos_token_id": 1, "eos_token_id": 2}
+
+
+@pytest.mark.parametrize(
+    ("adds", "ids"),
+    [
+        ({}, [0]),
+        ({"add_bos_token": True}, [1, 0]),
+        ({"add_bos_token": False}, [0]),
+        ({"add_eos_token": True}, [0, 2]),
+        ({"add_bos_token": True, "add_eos_token": True}, [1, 0, 2]),
+        ({"pre": "llama-bpe"}, [1, 0]),
+        ({"pre": "llama-bpe", "add_bos_token": False}, [0]),
+    ],
+)
+def test_tokens_that_a_gguf_tokenizer_adds(tmp_path, adds, ids):
+    path = tmp_path / "model.gguf"
+    write_gguf(path, **(ENDS | adds))
+    assert load_tokenizer(str(path))("a").input_ids == ids
+
+
+def test_end_tokens_of_a_gguf_file(tmp_path):
+    path = tmp_path / "model.gguf"
+    write_gguf(path, **ENDS, eot_token_id=3, eom_token_id=4)
+    assert eos_token_ids(load_tokenizer(str(path)), str(path)) == (2, 3, 4)
+
+
+def test_a_directory_with_a_sentencepiece_model_alone(tmp_path):
+    import sentencepiece
+
+    with open(tmp_path / "tokenizer.model", "wb") as file:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(["hello world, hello there"] * 9), model_writer=file,
+            vocab_size=290, model_type="bpe", byte_fallback=True, hard_vocab_limit=False,
+            minloglevel=2,
+        )  # fmt: skip
+    settings = {"tokenizer_class": "LlamaTokenizer", "add_bos_token": True, "legacy": False}
+    tokens = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings | tokens))
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama"}))
+    tokenizer = load_tokenizer(str(tmp_path))
+    ids = tokenizer("hello world").input_ids
+    assert ids[0] == tokenizer.bos_token_id and tokenizer.is_fast
+    reference = sentencepiece.SentencePieceProcessor(model_file=str(tmp_path / "tokenizer.model"))
+    assert ids[1:] == reference.encode("hello world")
+    [formatted] = encode(tokenizer, [format_prompt(tokenizer, "hello world", "<s>{prompt}")])
+    assert formatted == ids

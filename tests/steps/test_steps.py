@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
@@ -16,6 +17,7 @@ from paretohqd_jax.pipeline import Output
 from paretohqd_jax.steps.base_model import BaseModel, step_seed
 from paretohqd_jax.steps.scoring import score_data
 from paretohqd_jax.steps.selection import is_candidate, write_selection
+from paretohqd_jax.steps.task import prompt_options
 from paretohqd_jax.steps.training import selected_examples
 
 
@@ -170,3 +172,22 @@ def test_too_few_rows_and_flat_objectives_are_refused(tmp_path):
 def test_no_two_steps_share_a_seed():
     seeds = {step_seed(seed, name) for seed in range(50) for name in ("init", "split", "stage1")}
     assert len(seeds) == 150
+
+
+def test_a_dated_template_makes_the_date_count(base):
+    assert "date" not in prompt_options(base)
+    chat = dataclasses.replace(base, prompt_format="chat", date="2024-02-03")
+    assert "date" not in prompt_options(chat)
+    dated = dataclasses.replace(chat)
+    dated.tokenizer.chat_template = "{{ strftime_now('%Y') }}{{ messages[0].content }}"
+    assert prompt_options(dated)["date"] == "2024-02-03"
+
+
+def test_a_row_that_the_template_cuts_is_named(tmp_path, base):
+    chat = dataclasses.replace(base, prompt_format="chat")
+    chat.tokenizer.chat_template = "{{ messages[0].content[:20] }}"
+    rows = rows_of(("short", "la"), ("a prompt of many more words", "la"))
+    with pytest.raises(
+        InputError, match="rows.parquet: row 1: .* leaves out the text .*'a prompt of"
+    ):
+        score_rows(tmp_path, chat, rows)

@@ -1,0 +1,139 @@
+"""A tokenizer's chat template, held to what it must do: write each message's text, and once."""
+
+from __future__ import annotations
+
+import datetime
+import re
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from paretohqd_jax.data.conversations import Message
+from paretohqd_jax.errors import InputError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+PROBE = "qzxwjkvqy"  # a text that no template writes by itself
+END_OF_THOUGHT = "</think>"  # templates leave out what comes before it in earlier answers
+DIRECTIVES = (*(f"%-{letter}" for letter in "dmHIMSjy"), *(f"%{letter}" for letter in
+              "aAbBcdefFgGHIjmMnpStTuUVwWxXyYzZ"), "%%")  # fmt: skip
+Render = Callable[[Sequence[Message]], str]
+
+
+def choose_template(tokenizer: PreTrainedTokenizerBase, name: str) -> str:
+    """The chat template of a name, or "" for the only one or the one named "default".
+
+    Raises:
+      InputError: there is none, none of that name, or several without a default.
+    """
+    templates = tokenizer.chat_template
+    if not templates:
+        raise InputError(
+            "data.prompt_format='chat': this tokenizer has no chat template; "
+            "give the format as a text with {prompt} in it"
+        )
+    if isinstance(templates, str):
+        templates = {"default": templates}
+    if (name or "default") not in templates:
+        names = sorted(templates)
+        raise InputError(
+            f"data.prompt_format={f'chat:{name}' if name else 'chat'!r}: the tokenizer's chat "
+            f"templates are named {', '.join(names)}; say which, as 'chat:{names[0]}', or save one "
+            "as chat_template.jinja in the model's directory"
+        )
+    return templates[name or "default"]
+
+
+def is_dated(template: str) -> bool:
+    """Whether a template writes the date."""
+    return "strftime_now" in template
+
+
+def with_date(template: str, date: str) -> str:
+    """The template with `strftime_now` of a day in ISO's form instead of the clock's."""
+    if not (date and is_dated(template)):
+        return template
+    day = datetime.datetime.fromisoformat(date)
+    words = "".join(f" | replace({d!r}, {day.strftime(d)!r})" for d in DIRECTIVES)
+    return f"{{% macro strftime_now(format) %}}{{{{ format{words} }}}}{{% endmacro +%}}{template}"
+
+
+def template_renderer(tokenizer: PreTrainedTokenizerBase, template: str) -> Render:
+    """Renders messages by a template, with the opening for the answer.
+
+    Contents are given as lists of parts where the template leaves texts out. A BOS that the
+    template writes twice at the beginning is written once.
+
+    Raises:
+      InputError: the template cannot be rendered, or writes a prompt not at all or several times.
+        So does the function that is returned, for messages whose roles the template refuses, and
+        for texts that it leaves out.
+    """
+
+    def render(messages: Sequence[Message], parts: bool) -> str:
+        given: list[dict[str, Any]] = [
+            {"role": m["role"], "content": [{"type": "text", "text": m["content"]}]} if parts else m
+            for m in messages
+        ]
+        try:
+            text = tokenizer.apply_chat_template(
+                given, chat_template=template, tokenize=False, add_generation_prompt=True
+            )
+        except Exception as error:  # a template is a program and may raise anything
+            reason = " ".join(str(error).split()) or type(error).__name__
+            roles = ", ".join(dict.fromkeys(m["role"] for m in messages))
+            raise _refusal(f"cannot be rendered for {roles} messages ({reason:.200})") from error
+        bos = tokenizer.bos_token
+        while bos and text.startswith(bos + bos):
+            text = text.removeprefix(bos)
+        return text
+
+    parts = _takes_parts(render)
+
+    def checked(messages: Sequence[Message]) -> str:
+        text = render(messages, parts)
+        for message in messages:
+            if not _holds(text, message):
+                what = "system message" if message["role"] == "system" else "text of a message"
+                raise _refusal(f"leaves out the {what} {message['content'][:40]!r}")
+        return text
+
+    return checked
+
+
+def _refusal(what: str) -> InputError:
+    return InputError(
+        f"data.prompt_format='chat': the tokenizer's chat template {what}; give the format as a "
+        "text with {prompt} in it (it takes a system message before the first question), or mend "
+        "the template"
+    )
+
+
+def _takes_parts(render: Callable[[Sequence[Message], bool], str]) -> bool:
+    """Whether the template wants contents as lists of parts, which a first prompt tells."""
+    failure = None
+    counts = []
+    for parts in (False, True):
+        try:
+            counts.append(render([{"role": "user", "content": PROBE}], parts).count(PROBE))
+        except InputError as error:
+            failure = failure or error
+        else:
+            if counts[-1] == 1:
+                return parts
+    if failure:
+        raise failure
+    times = f"{max(counts)} times" if max(counts) else "not at all"
+    raise _refusal(f"writes the prompt's text {times}, where it must be once")
+
+
+def _holds(text: str, message: Message) -> bool:
+    """Whether a rendered text has that of a message, but for blanks."""
+    content = message["content"]
+    if message["role"] == "assistant":
+        content = content.rpartition(END_OF_THOUGHT)[2]
+    return content.strip() in text or _squeezed(content) in _squeezed(text)
+
+
+def _squeezed(text: str) -> str:
+    return re.sub(r"\s+", " ", text).strip()

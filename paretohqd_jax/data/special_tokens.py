@@ -1,0 +1,110 @@
+"""Token ids of texts in which a person's words never become control tokens.
+
+What a prompt's format writes, `<|im_end|>` say, is a control token; the same characters in a
+person's text are text. `literal` marks them there and `encode` reads the marks, which are
+noncharacters of Unicode, kept for a program's own use. A text without marks, nearly every one, is
+encoded as the tokenizer alone would.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from collections.abc import Callable, Collection, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerBase
+
+LITERAL = "\ufdd0"  # before a character that begins no control token
+START = "\ufdd1"  # what follows is encoded as a text of its own, not as one that goes on
+SPELLING = "\ufdd2{}\ufdd3"  # of a control token for `_twin`
+
+
+def special_tokens(tokenizer: PreTrainedTokenizerBase) -> frozenset[str]:
+    """The control tokens of a tokenizer, but for characters that have one by themselves."""
+    added = tokenizer.added_tokens_decoder.values()
+    contents = [token.content for token in added if token.special]
+    return frozenset(text for text in [*contents, *tokenizer.all_special_tokens] if len(text) > 1)
+
+
+def literal(tokens: Collection[str]) -> Callable[[str], str]:
+    """A function that marks a text so that `encode` finds none of these control tokens in it."""
+    endings: dict[str, list[str]] = {}
+    for token in sorted(tokens):
+        endings.setdefault(re.escape(token[0]), []).append(re.escape(token[1:]))
+    branches = [f"{first}(?={'|'.join(rest)})" for first, rest in endings.items()]
+    pattern = re.compile("|".join([*branches, f"[{LITERAL}{START}]"]))
+    return functools.partial(pattern.sub, rf"{LITERAL}\g<0>")
+
+
+def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
+    """The token ids of each text, marks heeded; no tokens are added to those written out."""
+    if not texts:
+        return []
+    parts = [_parts(text) for text in texts]
+    ids = iter(_encode_parts(tokenizer, [part for row in parts for part in row]))
+    return [[token for _ in row for token in next(ids)] for row in parts]
+
+
+def _parts(text: str) -> list[str]:
+    """What is before START and after it; one in a person's text comes after LITERAL."""
+    before, found, after = text.partition(START)
+    return [before, after] if found and LITERAL not in before else [text]
+
+
+def _encode_parts(tokenizer: PreTrainedTokenizerBase, parts: list[str]) -> list[list[int]]:
+    """One batch for the parts without LITERAL, and one for the others."""
+    marked = [index for index, part in enumerate(parts) if LITERAL in part]
+    plain = [part if LITERAL not in part else "" for part in parts] if marked else parts
+    ids = tokenizer(plain, add_special_tokens=False).input_ids
+    if marked:
+        texts = [parts[index] for index in marked]
+        for index, tokens in zip(marked, _encode_marked(tokenizer, texts), strict=True):
+            ids[index] = tokens
+    return ids
+
+
+def _encode_marked(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
+    """By a tokenizer that knows the control tokens by other spellings alone."""
+    added = {token.content for token in tokenizer.added_tokens_decoder.values()}
+    marked = {token for token in added if any(LITERAL + token in text for text in texts)}
+    tokens = sorted(special_tokens(tokenizer) | marked, key=len, reverse=True)
+    spelled = {token: SPELLING.format(number) for number, token in enumerate(tokens)}
+    pattern = re.compile("|".join([f"{LITERAL}(.)", *map(re.escape, tokens)]), re.DOTALL)
+    respelled = [pattern.sub(lambda found: found[1] or spelled[found[0]], text) for text in texts]
+    twin = _twin(tokenizer.backend_tokenizer.to_str(), tuple(spelled.items()))
+    return [encoding.ids for encoding in twin.encode_batch(respelled, add_special_tokens=False)]
+
+
+@functools.lru_cache(maxsize=2)
+def _twin(state: str, spelled: tuple[tuple[str, str], ...]) -> Tokenizer:
+    """The tokenizer of a state in JSON, its ids unchanged, with control tokens spelled anew.
+
+    The vocabulary has the new spellings too, so that no merge and no search for the likeliest
+    pieces can end in a control token.
+    """
+    from tokenizers import Tokenizer
+
+    names = dict(spelled)
+    values = json.loads(state)
+    values |= {"post_processor": None, "truncation": None, "padding": None}
+    for token in values["added_tokens"]:
+        token["content"] = names.get(token["content"], token["content"])
+    model: dict[str, Any] = values["model"]
+    if model.get("unk_token") in names:
+        model["unk_token"] = names[model["unk_token"]]
+    if isinstance(model["vocab"], dict):
+        model["vocab"] = {names.get(token, token): i for token, i in model["vocab"].items()}
+    else:  # Unigram
+        model["vocab"] = [[names.get(token, token), score] for token, score in model["vocab"]]
+    if "merges" in model:
+        merges = (m.split(" ", 1) if isinstance(m, str) else m for m in model["merges"])
+        model["merges"] = [
+            [left, right]
+            for left, right in merges
+            if not names.keys() & {left, right, left + right}
+        ]
+    return Tokenizer.from_str(json.dumps(values))
