@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 from collections.abc import Sequence
 from typing import NoReturn
@@ -28,6 +29,7 @@ COMMANDS = (
     "convert", "score", "select", "rank", "hypervolume", "inspect", "compare", "sample", "measure",
     "chat", "merge",
 )  # fmt: skip
+PATHS = ("file", "out", "plot", "json", "workdir", "prompts", "instructions")  # "~" may begin them
 
 
 def run(argv: Sequence[str]) -> None:
@@ -37,6 +39,9 @@ def run(argv: Sequence[str]) -> None:
       InputError: an option is unknown, missing or does not fit.
     """
     options = _parser().parse_args(_join_negative(argv))
+    for name in PATHS:
+        if getattr(options, name, None):
+            setattr(options, name, os.path.expanduser(getattr(options, name)))
     if "out" in options and options.run not in (compare_command, merge_command):  # directories
         check_writable(options.out)
     for name in ("plot", "json"):

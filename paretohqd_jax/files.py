@@ -23,6 +23,11 @@ def local_path(source: str) -> Path | None:
     return Path(path) if source and os.path.exists(path) else None
 
 
+def absolute_source(source: str) -> str:
+    """A source as it is handed on: an absolute path, where others read a relative one as a name."""
+    return str(local_path(source) or source)
+
+
 @contextlib.contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yields a temporary sibling of `path` that replaces it when the block succeeds.

@@ -116,7 +116,7 @@ def parse_flags(argv: Sequence[str]) -> tuple[ConfigDict, str, str]:
     )
     try:
         rest = values(list(argv))
-        parsed = config.value, workdir.value, stage.value
+        parsed = config.value, os.path.expanduser(workdir.value or ""), stage.value
         if config.value is not None:
             config.value.items()  # a file that failed to load raises here, not when it is parsed
     except flags.Error as error:  # with a traceback in its text, if the config file raised

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.resources
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from paretohqd_jax.data.rows import (
 )
 from paretohqd_jax.data.scores import given_rewards
 from paretohqd_jax.errors import InputError
+from paretohqd_jax.files import local_path
 from paretohqd_jax.user_functions import find_function
 
 logger = logging.getLogger(__name__)
@@ -48,7 +50,7 @@ def check_source(source: str) -> None:
             f"config.data.source={source!r}: addresses are not read; download the file, or give "
             "organisation/name of a data set on the Hugging Face hub"
         )
-    if source in SOURCES or ":" in source or (source and Path(source).exists()):
+    if source in SOURCES or ":" in source or local_path(source):
         return
     if source.endswith(FORMATS) or not is_hub_name(source):
         raise InputError(
@@ -122,6 +124,7 @@ def read_source(source: str, format: str, columns: str, split: str, revision: st
       InputError: the source cannot be found or read, `columns` names one that is not there, or a
         text is missing, blank or no text; messages count the rows of the source.
     """
+    source = os.path.expanduser(source)
     if source in SOURCES:
         table = SOURCES[source]()
     elif ":" in source:
