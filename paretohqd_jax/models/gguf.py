@@ -68,7 +68,10 @@ def read_config(path: Path) -> LlamaConfig:
     context = need(f"{family}.context_length")
     head_dim = need(f"{family}.attention.key_length", hidden_size // num_heads)
     if need(f"{family}.rope.dimension_count", head_dim) != head_dim:
-        raise InputError(f"{path}: RoPE on a part of each head is not supported")
+        raise InputError(
+            f"{path}: {family}.rope.dimension_count is not the size of a head, {head_dim}; RoPE on"
+            " a part of each head is not supported"
+        )
     if "rope_freqs.weight" in tensors:
         raise InputError(
             f"{path}: RoPE scaling by rope_freqs.weight is not supported in GGUF files; use the"

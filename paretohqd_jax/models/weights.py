@@ -183,12 +183,15 @@ def _check_tensors(path: Path, found: dict[str, tuple[int, ...]], config: LlamaC
 
 def _check_tied_head(path: Path, found: dict[str, tuple[int, ...]], read: Reader) -> None:
     """Raises InputError for a head that is stored and is not the embedding it should be tied to."""
-    same = found[HEAD] == found[EMBEDDING]
-    for start in range(0, found[HEAD][0] if same else 0, ROWS_COMPARED):
-        rows = (slice(start, start + ROWS_COMPARED), slice(None))
-        head, embedding = (read(name, rows).astype(np.float32) for name in (HEAD, EMBEDDING))
-        same = same and np.array_equal(head, embedding)
-    if not same:
+
+    def part(name: str, start: int) -> np.ndarray:
+        stop = min(start + ROWS_COMPARED, len(rows))
+        return read(name, (slice(start, stop), slice(None))).astype(np.float32)
+
+    rows = range(found[EMBEDDING][0])
+    if found[HEAD] != found[EMBEDDING] or not all(
+        np.array_equal(part(HEAD, start), part(EMBEDDING, start)) for start in rows[::ROWS_COMPARED]
+    ):
         raise InputError(
             f"{path}: tie_word_embeddings is true, but {HEAD} {found[HEAD]} is stored with other "
             f"values than {EMBEDDING} {found[EMBEDDING]}, and readers differ in which they take; "
