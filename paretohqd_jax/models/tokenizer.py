@@ -156,7 +156,7 @@ def _byte_level_bpe(path: Path, metadata: dict[str, Any]) -> Tokenizer:
     if name is None:
         raise InputError(
             f"{path}: metadata lacks tokenizer.ggml.pre, which says how texts are split into words;"
-            f" name it ({', '.join(splitters)}): gguf-new-metadata --pre-tokenizer NAME {path.name}"
+            f" name it ({', '.join(splitters)}): gguf-new-metadata --pre-tokenizer NAME {path}"
             " NEW.gguf"
         )
     splitter = SAME_SPLITTING.get(name, name)
