@@ -96,7 +96,7 @@ def _read_index(directory: Path) -> dict[str, str]:
     if not path.is_file():
         if not whole.is_file():
             raise InputError(
-                f"{directory}: holds no {WHOLE} and no {INDEX}; other formats (such as"
+                f"{directory}: holds no model.safetensors and no {INDEX}; other formats (such as"
                 " pytorch_model.bin, a pickle) are not read, convert them to safetensors"
             )
         return {}
