@@ -56,6 +56,12 @@ def read_config(path: Path) -> LlamaConfig:
         )
     values = {key: fields[key].contents() for key in fields if key.startswith(f"{family}.")}
     tensors = {tensor.name: tensor for tensor in _open(path).tensors}
+    parts = fields.get("split.count")
+    if parts and parts.contents() > 1:
+        raise InputError(
+            f"{path}: is one of {parts.contents()} parts; make them one file (llama-gguf-split"
+            " --merge FIRST_PART NEW.gguf)"
+        )
     if "token_embd.weight" not in tensors:
         raise InputError(f"{path}: lacks tensor token_embd.weight")
     if values.get(f"{family}.attention.sliding_window"):

@@ -142,9 +142,13 @@ def _windows(
 ) -> tuple[int | None, tuple[int, ...]]:
     """The sliding window, None if no layer has one, and the layers without it."""
     family, layers = values["model_type"], range(num_layers)
-    for field in WINDOWED:
-        if not isinstance(values.get(field), (int, type(None))):
-            raise InputError(f"{path}: field {field!r} is {values[field]!r}; it must be an integer")
+    for field in WINDOWED.keys() & values.keys():
+        value = values[field]
+        is_size = type(value) is int and value >= 0
+        if not is_size and not (field == "sliding_window" and value is None):
+            raise InputError(
+                f"{path}: field {field!r} is {value!r}; it must be an integer, 0 or more"
+            )
     window, unwindowed = None, tuple(layers)
     if family == "mistral":
         window = values["sliding_window"]

@@ -252,6 +252,7 @@ def test_rope_scaling_of_gguf_as_llama_cpp_reads_it(tmp_path, extra, kind):
     "extra, word",
     [
         ({"llama.attention.sliding_window": 20}, "sliding window"),
+        ({"split.count": 2}, "one of 2 parts"),
         ({"llama.rope.freq_base": "1e4"}, "llama.rope.freq_base"),
         ({"llama.rope.dimension_count": 4}, "rope.dimension_count"),
     ],
@@ -289,6 +290,8 @@ def test_fields_that_are_missing_have_the_familys_defaults(tmp_path):
         ("mistral", {"sliding_window": "20"}, "'sliding_window' is '20'"),
         ("qwen2", {"use_sliding_window": "no"}, "'use_sliding_window' is 'no'"),
         ("qwen2_windows", {"max_window_layers": "1"}, "'max_window_layers' is '1'"),
+        ("qwen2_windows", {"max_window_layers": -1}, "'max_window_layers' is -1"),
+        ("mistral", {"sliding_window": True}, "'sliding_window' is True"),
         ("qwen2_windows", {"layer_types": 3}, "layer_types is 3"),
         ("qwen3", {"architectures": "Qwen3ForCausalLM"}, "'Qwen3ForCausalLM'"),
         ("untied", {"model_type": "llava", "text_config": {"model_type": "llama"}}, "'llava'"),
