@@ -14,6 +14,20 @@ if TYPE_CHECKING:
     import numpy as np
 
 
+def local_path(source: str) -> Path | None:
+    """The absolute path of a file or directory, "~" being the home directory; None if it is none.
+
+    The one rule for what may be a path or a name of something elsewhere.
+    """
+    path = os.path.abspath(os.path.expanduser(source))
+    return Path(path) if source and os.path.exists(path) else None
+
+
+def absolute_source(source: str) -> str:
+    """A source as it is handed on: an absolute path, where others read a relative one as a name."""
+    return str(local_path(source) or source)
+
+
 @contextlib.contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yields a temporary sibling of `path` that replaces it when the block succeeds.

@@ -35,7 +35,7 @@ from paretohqd_jax.distributed import (
     process_id,
 )
 from paretohqd_jax.errors import InputError
-from paretohqd_jax.files import remove, write_json
+from paretohqd_jax.files import local_path, remove, write_json
 
 logger = logging.getLogger(__name__)
 SECONDS_TO_APPEAR = 60.0  # that a file of one host may take to be seen by the others
@@ -311,11 +311,13 @@ def source_digest(source: str) -> str:
 
     Names that are no local path (a hub name, an embedded data set) stand for themselves.
     """
-    path = Path(source)
+    path = local_path(source)
+    if path is None:
+        return source
     if path.is_file():
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    if source and path.is_dir():  # Path("") is the current directory
+    if path.is_dir():
         files = [file for file in path.rglob("*") if file.is_file()]
         stats = ((str(file.relative_to(path)), file.stat()) for file in files)
         listing = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]

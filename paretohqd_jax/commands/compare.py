@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -85,7 +86,7 @@ def _parse_runs(arguments: Sequence[str]) -> dict[str, list[str]]:
     named: dict[str, list[str]] = {}
     for argument in arguments:
         name, equals, directories = argument.rpartition("=")
-        group = [directory for directory in directories.split(",") if directory]
+        group = [os.path.expanduser(directory) for directory in directories.split(",") if directory]
         if not group or (equals and not name):
             raise InputError(f"{argument!r}: write [NAME=]DIR or [NAME=]DIR,DIR,...")
         name = name or Path(group[0]).name

@@ -28,6 +28,7 @@ from paretohqd_jax.data.rows import (
 )
 from paretohqd_jax.data.scores import given_rewards
 from paretohqd_jax.errors import InputError
+from paretohqd_jax.files import local_path
 from paretohqd_jax.user_functions import find_function
 
 logger = logging.getLogger(__name__)
@@ -54,7 +55,7 @@ def check_source(source: str) -> None:
             f"config.data.source={source!r}: addresses are not read; download the file, or give "
             "organisation/name of a data set on the Hugging Face hub"
         )
-    if source in SOURCES or ":" in source or (source and Path(source).exists()):
+    if source in SOURCES or ":" in source or local_path(source):
         return
     if source.endswith(FORMATS) or not is_hub_name(source):
         raise InputError(

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 
 from paretohqd_jax.errors import InputError
+from paretohqd_jax.models.fields import need_integer, need_number
 from paretohqd_jax.models.llama import LlamaConfig
+from paretohqd_jax.models.rope import read_scaling
 
 ARCHITECTURES = ("llama", "qwen2", "qwen3")
 # llama.cpp's names and Hugging Face's, which the rest of the package speaks.
@@ -40,49 +42,76 @@ def read_metadata(path: Path) -> dict[str, Any]:
 
 
 def read_config(path: Path) -> LlamaConfig:
-    """The LlamaConfig of a GGUF file."""
+    """The LlamaConfig of a GGUF file.
+
+    Raises InputError, naming the file and what it asks for, where the model is not served here.
+    """
     fields = _open(path).fields
-
-    def get(name: str, default: Any = None) -> Any:
-        field = fields.get(name)
-        if field is None and default is None:
-            raise InputError(f"{path}: metadata lacks {name}")
-        return default if field is None else field.contents()
-
-    architecture = get("general.architecture")
-    if architecture not in ARCHITECTURES:
+    name = fields.get("general.architecture")
+    family = name and name.contents()
+    if family not in ARCHITECTURES:
         raise InputError(
-            f"{path}: architecture {architecture!r} is not supported in GGUF files;"
+            f"{path}: architecture {family!r} is not supported in GGUF files;"
             f" {', '.join(ARCHITECTURES)} are"
         )
+    values = {key: fields[key].contents() for key in fields if key.startswith(f"{family}.")}
     tensors = {tensor.name: tensor for tensor in _open(path).tensors}
-    if get(f"{architecture}.rope.scaling.type", "none") != "none" or "rope_freqs.weight" in tensors:
+    parts = fields.get("split.count")
+    if parts and parts.contents() > 1:
         raise InputError(
-            f"{path}: RoPE scaling in GGUF files is not supported; use the model's safetensors"
-        )
-    if f"{architecture}.attention.sliding_window" in fields:
-        raise InputError(
-            f"{path}: a sliding window in GGUF files is not supported; use the model's safetensors"
+            f"{path}: is one of {parts.contents()} parts; make them one file (llama-gguf-split"
+            " --merge FIRST_PART NEW.gguf)"
         )
     if "token_embd.weight" not in tensors:
         raise InputError(f"{path}: lacks tensor token_embd.weight")
-    num_heads = get(f"{architecture}.attention.head_count")
-    hidden_size = get(f"{architecture}.embedding_length")
+    if values.get(f"{family}.attention.sliding_window"):
+        raise InputError(
+            f"{path}: a sliding window in GGUF files is not supported; use the model's safetensors"
+        )
+    need = functools.partial(need_integer, path, values)
+    num_heads = need(f"{family}.attention.head_count")
+    hidden_size = need(f"{family}.embedding_length")
+    context = need(f"{family}.context_length")
+    head_dim = need(f"{family}.attention.key_length", hidden_size // num_heads)
+    if need(f"{family}.rope.dimension_count", head_dim) != head_dim:
+        raise InputError(
+            f"{path}: {family}.rope.dimension_count is not the size of a head, {head_dim}; RoPE on"
+            " a part of each head is not supported"
+        )
+    if "rope_freqs.weight" in tensors:
+        raise InputError(
+            f"{path}: RoPE scaling by rope_freqs.weight is not supported in GGUF files; use the"
+            " model's safetensors"
+        )
     return LlamaConfig(
         vocab_size=int(tensors["token_embd.weight"].shape[1]),
         hidden_size=hidden_size,
-        intermediate_size=get(f"{architecture}.feed_forward_length"),
-        num_layers=get(f"{architecture}.block_count"),
+        intermediate_size=need(f"{family}.feed_forward_length"),
+        num_layers=need(f"{family}.block_count"),
         num_heads=num_heads,
-        num_kv_heads=get(f"{architecture}.attention.head_count_kv", num_heads),
-        head_dim=get(f"{architecture}.attention.key_length", hidden_size // num_heads),
-        max_position_embeddings=get(f"{architecture}.context_length"),
-        rope_theta=get(f"{architecture}.rope.freq_base", 10000.0),
-        rms_norm_eps=get(f"{architecture}.attention.layer_norm_rms_epsilon"),
+        num_kv_heads=need(f"{family}.attention.head_count_kv", num_heads),
+        head_dim=head_dim,
+        max_position_embeddings=context,
+        rope_theta=need_number(path, values, f"{family}.rope.freq_base", 10000.0),
+        rope_scaling=read_scaling(path, _rope_words(values, family), context),
+        rms_norm_eps=need_number(path, values, f"{family}.attention.layer_norm_rms_epsilon"),
         tie_word_embeddings="output.weight" not in tensors,
-        biased=("q_proj", "k_proj", "v_proj") if architecture == "qwen2" else (),
-        qk_norm=architecture == "qwen3",
+        biased=("q_proj", "k_proj", "v_proj") if family == "qwen2" else (),
+        qk_norm=family == "qwen3",
     )
+
+
+def _rope_words(values: dict[str, Any], family: str) -> dict[str, Any]:
+    """The metadata about RoPE's scaling in the words of config.json.
+
+    As llama.cpp reads it: the scaling is linear where none is named, a factor of 0 is none, and
+    files of its first year have the factor under another key.
+    """
+    kind = values.get(f"{family}.rope.scaling.type", "linear")
+    factor = values.get(f"{family}.rope.scaling.factor", values.get(f"{family}.rope.scale_linear"))
+    if kind == "none":
+        return {}
+    return {"rope_type": kind, "factor": factor or 1.0}
 
 
 def open_weights(

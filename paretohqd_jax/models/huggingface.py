@@ -1,22 +1,17 @@
-"""Reads model directories in Hugging Face's layout: config.json and safetensors, sharded or not."""
+"""Model directories in Hugging Face's layout: the hub's snapshots, and what config.json says."""
 
 from __future__ import annotations
 
 import functools
 import json
-import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from paretohqd_jax.errors import InputError
+from paretohqd_jax.models.fields import need_integer, need_number, read_flag
 from paretohqd_jax.models.llama import LlamaConfig
-from paretohqd_jax.models.rope import RopeScaling
+from paretohqd_jax.models.rope import RopeScaling, read_scaling
 
-INDEX = "model.safetensors.index.json"
-FLOATS = ("F32", "BF16", "F16", "F64")  # what weights may be stored as
 SMALL_FILES = ("*.json", "*.jinja", "*.txt", "*.model")  # the last two are of tokenizers
 # The families served, by model_type; all run in the one module of `llama`.
 ARCHITECTURES = {
@@ -24,6 +19,15 @@ ARCHITECTURES = {
     "mistral": "MistralForCausalLM",
     "qwen2": "Qwen2ForCausalLM",
     "qwen3": "Qwen3ForCausalLM",
+}
+# What transformers' classes say where config.json is silent.
+WINDOWED = {"sliding_window": 4096, "max_window_layers": 28}
+QWEN = WINDOWED | {"max_position_embeddings": 32768, "num_key_value_heads": 32}
+DEFAULTS: dict[str, dict[str, int]] = {
+    "llama": {"max_position_embeddings": 2048},
+    "mistral": WINDOWED | {"max_position_embeddings": 131072, "num_key_value_heads": 8},
+    "qwen2": QWEN,
+    "qwen3": QWEN | {"head_dim": 128},
 }
 
 
@@ -45,7 +49,7 @@ def download(name: str, weights: bool) -> Path:
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file."""
     try:
-        value = json.loads(path.read_text())
+        value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; is this a model directory?") from None
     except (OSError, ValueError) as error:
@@ -53,24 +57,6 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InputError(f"{path}: holds no JSON object")
     return value
-
-
-def need_integer(path: Path, values: dict[str, Any], field: str) -> int:
-    """The value of a field of the JSON file at `path`, a size that must be there."""
-    value = values.get(field)
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise InputError(f"{path}: field {field!r} is missing or no integer above 0")
-    return value
-
-
-def need_number(
-    path: Path, values: dict[str, Any], field: str, default: float | None = None
-) -> float:
-    """The value of a field of the JSON file at `path`; the default where it is missing or 0."""
-    value = values.get(field) or default
-    if not isinstance(value, (int, float)):
-        raise InputError(f"{path}: field {field!r} is missing or no number above 0")
-    return float(value)
 
 
 def read_config(directory: Path) -> LlamaConfig:
@@ -86,22 +72,15 @@ def parse_config(path: Path, values: dict[str, Any]) -> LlamaConfig:
     """The LlamaConfig of the values read from a config.json at `path`, as `read_config`."""
     _refuse_other_models(path, values)
     family = values["model_type"]
-
+    values = DEFAULTS[family] | values
     need = functools.partial(need_integer, path, values)
-
-    def may_have(field: str, default: int) -> int:
-        return need(field) if values.get(field) else default
-
-    # transformers 5 keeps all of RoPE in rope_parameters, 4 spread it over two fields.
-    rope = values.get("rope_parameters") or values.get("rope_scaling") or {}
-    if not isinstance(rope, dict):
-        raise InputError(f"{path}: its RoPE parameters are no JSON object")
-    theta = need_number(path, values, "rope_theta", 10000.0)
-    num_heads, hidden_size, num_layers = (
-        need(field) for field in ("num_attention_heads", "hidden_size", "num_hidden_layers")
-    )
-    if family == "qwen3":
-        need("head_dim")
+    num_heads, hidden_size, num_layers, context = (
+        need(field)
+        for field in (
+            "num_attention_heads", "hidden_size", "num_hidden_layers", "max_position_embeddings"
+        )
+    )  # fmt: skip
+    theta, scaling = _rope(path, values, context)
     window, unwindowed_layers = _windows(path, values, num_layers)
     return LlamaConfig(
         vocab_size=need("vocab_size"),
@@ -109,14 +88,14 @@ def parse_config(path: Path, values: dict[str, Any]) -> LlamaConfig:
         intermediate_size=need("intermediate_size"),
         num_layers=num_layers,
         num_heads=num_heads,
-        num_kv_heads=may_have("num_key_value_heads", num_heads),
-        head_dim=may_have("head_dim", hidden_size // num_heads),
-        max_position_embeddings=may_have("max_position_embeddings", 2048),
-        rope_theta=need_number(path, rope, "rope_theta", theta),
-        rope_scaling=_rope_scaling(path, rope),
+        num_kv_heads=need("num_key_value_heads", num_heads),
+        head_dim=need("head_dim", hidden_size // num_heads),
+        max_position_embeddings=context,
+        rope_theta=theta,
+        rope_scaling=scaling,
         rms_norm_eps=need_number(path, values, "rms_norm_eps", 1e-6),
-        tie_word_embeddings=bool(values.get("tie_word_embeddings", False)),
-        biased=_biased(values),
+        tie_word_embeddings=read_flag(path, values, "tie_word_embeddings"),
+        biased=_biased(path, values),
         qk_norm=family == "qwen3",
         sliding_window=window,
         unwindowed_layers=unwindowed_layers,
@@ -130,11 +109,13 @@ def _refuse_other_models(path: Path, values: dict[str, Any]) -> None:
     served = ", ".join(ARCHITECTURES)
     if family not in ARCHITECTURES:
         raise InputError(f"{path}: architecture {family!r} is not supported; {served} are")
-    architectures = values.get("architectures") or [ARCHITECTURES[family]]
-    if architectures != [ARCHITECTURES[family]]:
+    whole = ARCHITECTURES[family]
+    bare = whole.replace("ForCausalLM", "Model")  # saved by AutoModel; the head is the embeddings
+    architectures = values.get("architectures") or [whole]
+    if architectures not in ([whole], [bare]):
         raise InputError(
-            f"{path}: architecture {', '.join(architectures)!r} is not supported; of {family!r}"
-            f" models only {ARCHITECTURES[family]} is"
+            f"{path}: architecture {architectures!r} is not supported; of {family!r}"
+            f" models only {whole} is"
         )
     if values.get("hidden_act", "silu") != "silu":
         raise InputError(f"{path}: hidden_act {values['hidden_act']!r} is not supported; only silu")
@@ -144,14 +125,14 @@ def _refuse_other_models(path: Path, values: dict[str, Any]) -> None:
         raise InputError(f"{path}: a partial_rotary_factor is not supported")
 
 
-def _biased(values: dict[str, Any]) -> tuple[str, ...]:
+def _biased(path: Path, values: dict[str, Any]) -> tuple[str, ...]:
     """The projections with a bias: always three in Qwen2; in Llama and Qwen3 as the file says."""
     if values["model_type"] == "qwen2":
         return ("q_proj", "k_proj", "v_proj")
     names: tuple[str, ...] = ()
-    if values["model_type"] in ("llama", "qwen3") and values.get("attention_bias"):
+    if values["model_type"] in ("llama", "qwen3") and read_flag(path, values, "attention_bias"):
         names += ("q_proj", "k_proj", "v_proj", "o_proj")
-    if values["model_type"] == "llama" and values.get("mlp_bias"):
+    if values["model_type"] == "llama" and read_flag(path, values, "mlp_bias"):
         names += ("gate_proj", "up_proj", "down_proj")
     return names
 
@@ -159,20 +140,26 @@ def _biased(values: dict[str, Any]) -> tuple[str, ...]:
 def _windows(
     path: Path, values: dict[str, Any], num_layers: int
 ) -> tuple[int | None, tuple[int, ...]]:
-    """The sliding window, None if no layer has one, and the layers without it.
-
-    Missing fields have the values that transformers gives them.
-    """
+    """The sliding window, None if no layer has one, and the layers without it."""
     family, layers = values["model_type"], range(num_layers)
+    for field in WINDOWED.keys() & values.keys():
+        value = values[field]
+        is_size = type(value) is int and value >= 0
+        if not is_size and not (field == "sliding_window" and value is None):
+            raise InputError(
+                f"{path}: field {field!r} is {value!r}; it must be an integer, 0 or more"
+            )
     window, unwindowed = None, tuple(layers)
     if family == "mistral":
-        window = values.get("sliding_window", 4096)
+        window = values["sliding_window"]
         unwindowed = () if window else unwindowed
-    elif family in ("qwen2", "qwen3") and values.get("use_sliding_window"):
-        window = values.get("sliding_window", 4096)
-        unwindowed = tuple(layers[: values.get("max_window_layers", 28)])
+    elif family in ("qwen2", "qwen3") and read_flag(path, values, "use_sliding_window"):
+        window = values["sliding_window"]
+        unwindowed = tuple(layers[: values["max_window_layers"]])
     types = values.get("layer_types")
     if types is not None:
+        if not isinstance(types, list):
+            raise InputError(f"{path}: layer_types is {types!r}; it must be a list of kinds")
         for kind in types:
             if kind not in ("full_attention", "sliding_attention"):
                 raise InputError(f"{path}: layer type {kind!r} is not supported")
@@ -187,107 +174,32 @@ def _windows(
     return (None, ()) if len(unwindowed) == num_layers else (window, unwindowed)
 
 
-def _rope_scaling(path: Path, rope: dict[str, Any]) -> RopeScaling | None:
-    kind = rope.get("rope_type") or rope.get("type") or "default"
-    if rope.get("partial_rotary_factor", 1.0) != 1.0:
-        raise InputError(f"{path}: a partial_rotary_factor is not supported")
-    if kind == "default":
-        return None
-    if kind != "llama3":
-        raise InputError(f"{path}: RoPE scaling {kind!r} is not supported; only 'llama3' is")
-    need = functools.partial(need_number, path, rope)
-    return RopeScaling(
-        factor=need("factor"),
-        low_freq_factor=need("low_freq_factor"),
-        high_freq_factor=need("high_freq_factor"),
-        original_max_position_embeddings=int(need("original_max_position_embeddings")),
-    )
+def _rope(path: Path, values: dict[str, Any], context: int) -> tuple[float, RopeScaling | None]:
+    """The base and the scaling of RoPE.
 
-
-def check_tensors(
-    path: Path,
-    found: dict[str, tuple[int, ...]],
-    expected: dict[str, tuple[int, ...]],
-    ignored: str,
-) -> None:
-    """Compares names and shapes of tensors; `ignored` is a regular expression of others allowed.
-
-    Raises InputError, naming the tensor, where one is missing, unexpected or of another shape.
+    transformers 5 keeps all of it in rope_parameters, 4 spread it over rope_theta and rope_scaling.
+    Where both are given rope_scaling is the one that counts, there and here; what the other says
+    besides is refused, for there it would be lost without a word.
     """
-    unexpected = found.keys() - expected.keys()
-    for kind, wrong in (
-        ("lacks", expected.keys() - found.keys()),
-        ("unexpectedly has", {name for name in unexpected if not re.search(ignored, name)}),
-    ):
-        if wrong:
-            more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+    given = {name: _rope_fields(path, values, name) for name in ("rope_parameters", "rope_scaling")}
+    newer, older = given.values()
+    theta = need_number(path, values, "rope_theta", 10000.0)
+    rope = {"rope_theta": theta} | (older or newer)
+    for name, value in newer.items():
+        if rope.get(name) != value and (name, value) != ("rope_type", "default"):
             raise InputError(
-                f"{path}: {kind} tensor {min(wrong)}{more}; weights and configuration do not match"
+                f"{path}: rope_parameters has {name} {value!r}, which rope_scaling beside it makes "
+                f"{rope.get(name)!r}; put all of them into one of the two"
             )
-    for name, shape in expected.items():
-        if found[name] != shape:
-            raise InputError(
-                f"{path}: tensor {name} has shape {found[name]}, the configuration says {shape}"
-            )
+    return need_number(path, rope, "rope_theta"), read_scaling(path, rope, context)
 
 
-def open_weights(
-    directory: Path,
-) -> tuple[dict[str, tuple[int, ...]], Callable[[str, tuple[slice, ...]], np.ndarray]]:
-    """The shapes of the tensors in a directory, and a function that reads a slice as stored."""
-    from safetensors import SafetensorError, safe_open
-
-    def opened(file: Path) -> Any:
-        if not file.is_file():
-            raise InputError(f"{file}: no such file, though {INDEX} names it")
-        try:
-            return safe_open(file, framework="numpy")
-        except (SafetensorError, OSError) as error:
-            raise InputError(
-                f"{file}: damaged or cut off ({error}); fetch the file again"
-            ) from error
-
-    if (directory / INDEX).is_file():
-        file_of = read_json(directory / INDEX).get("weight_map")
-        if not isinstance(file_of, dict) or {type(name) for name in file_of.values()} != {str}:
-            raise InputError(f"{directory / INDEX}: holds no weight_map of file names")
-        files = {name: opened(directory / name) for name in sorted(set(file_of.values()))}
-        _check_disjoint(directory, file_of, files)
-    elif (directory / "model.safetensors").is_file():
-        name = "model.safetensors"
-        files = {name: opened(directory / name)}
-        file_of = dict.fromkeys(files[name].keys(), name)
-    else:
-        raise InputError(
-            f"{directory}: holds no model.safetensors and no {INDEX}; other formats (such as"
-            " pytorch_model.bin, a pickle) are not read, convert them to safetensors"
-        )
-
-    def sliceable(tensor: str) -> Any:
-        try:
-            return files[file_of[tensor]].get_slice(tensor)
-        except SafetensorError as error:
-            path = directory / file_of[tensor]
-            raise InputError(f"{path}: tensor {tensor} cannot be read ({error})") from error
-
-    def read(tensor: str, index: tuple[slice, ...]) -> np.ndarray:
-        stored = sliceable(tensor)
-        if stored.get_dtype() not in FLOATS:
-            raise InputError(
-                f"{directory / file_of[tensor]}: tensor {tensor} has {stored.get_dtype()} values; "
-                f"quantised weights are not supported, only {', '.join(FLOATS)}"
-            )
-        return stored[index]
-
-    return {tensor: tuple(sliceable(tensor).get_shape()) for tensor in file_of}, read
-
-
-def _check_disjoint(directory: Path, file_of: dict[str, str], files: dict[str, Any]) -> None:
-    """Raises InputError for a tensor that lies in another file than the index says."""
-    for name, file in files.items():
-        for tensor in file.keys():
-            if file_of.get(tensor, name) != name:
-                raise InputError(
-                    f"{directory / name}: holds tensor {tensor}, which {INDEX} says is in "
-                    f"{file_of[tensor]}; files of different checkpoints are mixed, fetch all again"
-                )
+def _rope_fields(path: Path, values: dict[str, Any], name: str) -> dict[str, Any]:
+    """What a field about RoPE holds that is not null, its type under the newer word."""
+    fields = values.get(name) or {}
+    if not isinstance(fields, dict):
+        raise InputError(f"{path}: its RoPE parameters are no JSON object ({name})")
+    fields = {key: value for key, value in fields.items() if value is not None}
+    if any(isinstance(value, dict) for value in fields.values()):
+        raise InputError(f"{path}: {name} by kinds of layers ({min(fields)}) are not supported")
+    return ({"rope_type": fields["type"]} if "type" in fields else {}) | fields

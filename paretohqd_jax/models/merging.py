@@ -11,18 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from paretohqd_jax.files import atomic_directory, write_json, write_tensors
-from paretohqd_jax.models.huggingface import ARCHITECTURES, INDEX, SMALL_FILES, read_json
+from paretohqd_jax.models.huggingface import ARCHITECTURES, SMALL_FILES, read_json
 from paretohqd_jax.models.llama_config import LlamaConfig
 from paretohqd_jax.models.lora import LoraConfig
+from paretohqd_jax.models.shards import INDEX
+from paretohqd_jax.models.sources import RANDOM_TOY, resolve_source
 from paretohqd_jax.models.tokenizer import eos_token_ids, load_tokenizer
-from paretohqd_jax.models.weights import (
-    KERNELS,
-    RANDOM_TOY,
-    Reader,
-    load_config,
-    open_tensors,
-    resolve_source,
-)
+from paretohqd_jax.models.weights import KERNELS, Reader, load_config, open_tensors
 
 MAX_SHARD_BYTES = 2 * 10**9
 
@@ -126,7 +121,8 @@ def _write_description(directory: Path, source: str, dtype: str) -> None:
                     shutil.copyfile(file, directory / file.name)
         values = read_json(path / "config.json")
         name = "torch_dtype" if "torch_dtype" in values else "dtype"  # of transformers 4 or 5
-        write_json(directory / "config.json", values | {name: dtype})
+        whole = {"architectures": [ARCHITECTURES[values["model_type"]]], name: dtype}
+        write_json(directory / "config.json", values | whole)
         return
     tokenizer = load_tokenizer(source)
     tokenizer.save_pretrained(directory)

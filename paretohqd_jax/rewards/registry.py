@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 
 from paretohqd_jax.errors import InputError
+from paretohqd_jax.files import absolute_source
 from paretohqd_jax.rewards.reward_model import PLACEHOLDERS
 
 CARD = "reward_model.json"
@@ -115,13 +117,13 @@ def find_entry(name: str) -> Entry | None:
         if at and not checkpoint:
             raise InputError(f"reward model {name!r}: give a directory or a hub name after @")
         entry = REGISTRY[known]
-        return dataclasses.replace(entry, checkpoint=checkpoint) if at else entry
+        return dataclasses.replace(entry, checkpoint=absolute_source(checkpoint)) if at else entry
     if at:
         raise InputError(
             f"reward model {name!r}: {known!r} is not in the registry, which has "
             f"{', '.join(REGISTRY)}"
         )
-    for directory in (ASSETS / name, Path(name)):
+    for directory in (ASSETS / name, Path(os.path.expanduser(name))):
         if (directory / CARD).is_file():
             return read_card(directory)
     return None

@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from paretohqd_jax.distributed import is_main_process, on_main_process
 from paretohqd_jax.errors import InputError, Paused
-from paretohqd_jax.files import atomic_path
+from paretohqd_jax.files import absolute_source, atomic_path
 from paretohqd_jax.models.llama import Llama
 from paretohqd_jax.models.peft import export_peft
 from paretohqd_jax.sampling import answer_with_vllm
@@ -42,7 +42,7 @@ REMEDY = "delete it and run the engine's command again"
 
 def check_engine(source: str, rank: int) -> None:
     """Raises InputError for a model or adapters that a serving engine does not load."""
-    if source.endswith(".gguf") or source.startswith(("package:", "random:")):
+    if source.lower().endswith(".gguf") or source.startswith(("package:", "random:")):
         raise InputError(
             f"config.generate.engine='external' needs a model the engine can load, and "
             f"config.model.source={source!r} is none; use a Hugging Face directory or hub name, or "
@@ -142,10 +142,9 @@ def _what_to_do(
     folder: Path, description: str, num_requests: int, model: Llama, source: str, longest: int
 ) -> str:
     folder = folder.resolve()
-    local = Path(source)
     command = [
         "python", str(folder / "answer_with_vllm.py"),
-        "--model", str(local.resolve()) if local.exists() else source,
+        "--model", absolute_source(source),
         "--dtype", model.config.dtype,
         "--max-lora-rank", str(next(rank for rank in RANKS if rank >= model.lora.rank)),
         "--max-model-len", str(longest),

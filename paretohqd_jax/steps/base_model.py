@@ -14,6 +14,7 @@ import jax
 from jax.sharding import Mesh
 
 from paretohqd_jax.data.chat import PromptFormat, read_prompt_format
+from paretohqd_jax.errors import InputError
 from paretohqd_jax.models.attention import check_attention
 from paretohqd_jax.models.llama import (
     Llama,
@@ -61,7 +62,9 @@ class BaseModel:
 
     @functools.cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
-        return load_tokenizer(self.source)
+        tokenizer = load_tokenizer(self.source)
+        check_token_ids(tokenizer, self.config.vocab_size, self.source)
+        return tokenizer
 
     @functools.cached_property
     def eos_token_ids(self) -> tuple[int, ...]:
@@ -87,9 +90,27 @@ class BaseModel:
         return [self.chat.render(prompt) for prompt in prompts]
 
 
+def check_token_ids(tokenizer: PreTrainedTokenizerBase, num_embeddings: int, source: str) -> None:
+    """Raises InputError for a tokenizer with ids that have no embedding; fewer ids may be.
+
+    (An id out of bounds would read another token's embedding, and nothing would be said.)
+    """
+    token, last = max(tokenizer.get_vocab().items(), key=lambda item: item[1])
+    if last >= num_embeddings:
+        raise InputError(
+            f"model {source!r}: its tokenizer has {last + 1} ids, up to {token!r} ({last}), but the"
+            f" model has embeddings of {num_embeddings}; give the model its own tokenizer, or "
+            "resize its embeddings (transformers' resize_token_embeddings) and train them"
+        )
+
+
 def check_base_model(base: BaseModel) -> None:
-    """Raises InputError for weights, attention or a mesh that will not do; loads nothing."""
+    """Raises InputError for weights, a tokenizer, attention or a mesh that will not do.
+
+    Loads none of the weights.
+    """
     check_weights(base.source)
+    _ = base.tokenizer
     check_attention(base.config.attention, base.config.dtype, base.config.head_dim)
     check_sizes(base.mesh, logical_sizes(base.config))
 

@@ -21,7 +21,7 @@ from paretohqd_jax.data.rows import read_table, write_table
 from paretohqd_jax.data.sources import read_source
 from paretohqd_jax.distributed import is_main_process, on_main_process
 from paretohqd_jax.errors import InputError
-from paretohqd_jax.files import write_json
+from paretohqd_jax.files import absolute_source, write_json
 from paretohqd_jax.models.lora import LoraConfig
 from paretohqd_jax.models.reward_head import write_adapter
 from paretohqd_jax.pipeline import Output, Run, source_digest
@@ -133,7 +133,7 @@ def base_model(config: ConfigDict) -> BaseModel:
 def entry_of(config: ConfigDict) -> Entry:
     """How the reward model reads texts, and what its card says of it."""
     return Entry(
-        config.model.source, tuple(config.text.texts), cut=config.text.cut,
+        absolute_source(config.model.source), tuple(config.text.texts), cut=config.text.cut,
         max_tokens=config.text.max_tokens, licence=config.card.licence, note=config.card.note,
         adapter=WEIGHTS,
     )  # fmt: skip

@@ -228,7 +228,7 @@ def test_flags_of_the_families():
           for other in ("gemma2", "phi3", "mixtral", "qwen2_moe", "smollm3")),
         ("qwen2", {"architectures": ["Qwen2ForSequenceClassification"]},
          ["Qwen2ForSequenceClassification", "Qwen2ForCausalLM"]),
-        ("qwen3", {"head_dim": "absent"}, ["'head_dim'"]),
+        ("qwen3", {"head_dim": "16"}, ["'head_dim'", "'16'"]),
         ("mistral", {"layer_types": [FULL, SLIDING, SLIDING]}, ["layer_types", "'mistral'"]),
         ("llama3", {"layer_types": [SLIDING, SLIDING]}, ["layer_types", "'llama'"]),
         ("qwen3", {"layer_types": [SLIDING] * 3}, ["layer_types", "window None"]),

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from paretohqd_jax.models import huggingface, weights
+from paretohqd_jax.models import shards, weights
 from paretohqd_jax.models.llama import LlamaConfig, logical_axes, param_shapes
 from paretohqd_jax.models.weights import RANDOM_TOY, load_config, load_pretrained
 from paretohqd_jax.training.mesh import make_mesh, named_shardings
@@ -60,8 +60,8 @@ def test_every_byte_is_read_once_and_one_tensor_at_a_time(monkeypatch, shape):
 
         return shapes, counting_read
 
-    open_weights = huggingface.open_weights
-    monkeypatch.setattr(weights.huggingface, "open_weights", counting_open)
+    open_weights = shards.open_weights
+    monkeypatch.setattr(weights.shards, "open_weights", counting_open)
     load_pretrained(source, shardings=shardings_of(config, *shape))
     assert sum(read for read, _ in sizes) == sum(leaf.size for leaf in jax.tree.leaves(whole))
     cuts = shape[1] * shape[2]
@@ -80,7 +80,7 @@ def test_a_host_holds_one_part_of_one_array_besides_its_own(tmp_path):
         },
         tmp_path / "model.safetensors",
     )
-    shapes, read = huggingface.open_weights(tmp_path)
+    shapes, read = shards.open_weights(tmp_path)
     shardings = shardings_of(config, 1, 2, 4)
     tracemalloc.start()
     try:

@@ -101,6 +101,8 @@ def write_gguf(path, **metadata):
         ({"model": "llama"}, "'llama'"),  # SentencePiece
         ({"model": "gpt2", "tokens": ["a", "b"]}, "merges"),
         ({"model": "gpt2", "tokens": ["a"], "merges": ["a a"], "pre": "kimi"}, "'kimi'"),
+        ({"model": "gpt2", "tokens": ["a"], "merges": ["a a"]}, "lacks tokenizer.ggml.pre"),
+        ({"model": "gpt2", "tokens": ["a"], "merges": ["a a"]}, "--pre-tokenizer NAME"),
     ],
 )
 def test_unsupported_gguf_tokenizers_are_refused_by_name(tmp_path, metadata, word):
@@ -250,3 +252,12 @@ def test_a_directory_with_a_sentencepiece_model_alone(tmp_path):
     assert ids[1:] == reference.encode("hello world")
     [formatted] = encode(tokenizer, [format_prompt(tokenizer, "hello world", "<s>{prompt}")])
     assert formatted == ids
+
+
+@pytest.mark.parametrize("pre", ["llama3", "llama-v3", "llama-bpe"])
+def test_llama3s_words_are_tokens_without_merges(tmp_path, pre):
+    """As in llama.cpp under any of its names, and in the tokenizer.json of Llama 3."""
+    path = tmp_path / "model.gguf"
+    tokens = [*"12x", "12", "21", "</s>"]
+    write_gguf(path, model="gpt2", pre=pre, tokens=tokens, merges=["1 2"])
+    assert load_tokenizer(str(path))("21x").input_ids == [4, 2]

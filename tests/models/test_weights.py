@@ -212,8 +212,11 @@ def test_sources_that_do_not_exist(source, word):
     assert word in message_of(source)
 
 
-def write_gguf(path, config: LlamaConfig, stored, architecture="llama"):
-    """The checkpoint as llama.cpp would store it: other names, Llama's q and k rows permuted."""
+def write_gguf(path, config: LlamaConfig, stored, architecture="llama", extra=()):
+    """The checkpoint as llama.cpp would store it: other names, Llama's q and k rows permuted.
+
+    `extra` are names and values of more metadata, texts or numbers.
+    """
     import gguf
 
     from paretohqd_jax.models.gguf import LAYER_NAMES, TOP_NAMES
@@ -228,6 +231,9 @@ def write_gguf(path, config: LlamaConfig, stored, architecture="llama"):
     writer.add_key_length(config.head_dim)
     writer.add_rope_freq_base(config.rope_theta)
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    for name, value in dict(extra).items():
+        add = {str: writer.add_string, int: writer.add_uint32, float: writer.add_float32}
+        add[type(value)](name, value)
     for theirs, name in TOP_NAMES.items():
         if name in stored:
             writer.add_tensor(theirs, stored[name])
@@ -289,19 +295,3 @@ def test_gguf_of_another_architecture(tmp_path, stored):
     path = tmp_path / "model.gguf"
     write_gguf(path, load_config(str(GOLDEN / "untied")), stored, architecture="gemma")
     assert "'gemma'" in message_of(path)
-
-
-def test_gguf_with_a_sliding_window(tmp_path, monkeypatch):
-    """A window llama.cpp knows of is not ignored."""
-    import gguf
-
-    write_head_count = gguf.GGUFWriter.add_head_count
-
-    def with_window(writer, count):
-        write_head_count(writer, count)
-        writer.add_sliding_window(20)
-
-    monkeypatch.setattr(gguf.GGUFWriter, "add_head_count", with_window)
-    path = tmp_path / "model.gguf"
-    write_gguf(path, load_config(str(GOLDEN / "untied")), stored_tensors("untied"))
-    assert "sliding window" in message_of(path)

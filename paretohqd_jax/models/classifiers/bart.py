@@ -28,7 +28,7 @@ from paretohqd_jax.models.classifiers.layers import (
     positions,
     project,
 )
-from paretohqd_jax.models.huggingface import need_integer
+from paretohqd_jax.models.fields import need_integer
 
 # Repetitions of the shared embedding, and what only generation needs.
 IGNORED = r"(encoder|decoder)\.embed_tokens\.weight$|final_logits_bias$|^lm_head\."

@@ -31,7 +31,8 @@ from paretohqd_jax.models.classifiers.layers import (
     positions,
     project,
 )
-from paretohqd_jax.models.huggingface import need_integer, read_json
+from paretohqd_jax.models.fields import need_integer
+from paretohqd_jax.models.huggingface import read_json
 
 # A sentence encoder has no use for the map that BERT was trained to read its first token with.
 IGNORED = r"embeddings\.position_ids$|^pooler\."

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from paretohqd_jax.errors import InputError
-from paretohqd_jax.models import huggingface
+from paretohqd_jax.models import shards
 from paretohqd_jax.models.classifiers.layers import ACTIVATIONS
 from paretohqd_jax.models.sharding import on_all_devices
 
@@ -60,8 +60,8 @@ def read_params(directory: Path, table: Any, ignored: str, dtype: str) -> Any:
     """
     tensors = jax.tree.leaves(table, is_leaf=lambda leaf: isinstance(leaf, Tensor))
     expected = {name: tensor.shape for tensor in tensors for name in tensor.names()}
-    found, read = huggingface.open_weights(directory)
-    huggingface.check_tensors(directory, found, expected, ignored)
+    found, read = shards.open_weights(directory)
+    shards.check_tensors(directory, found, expected, ignored)
 
     def one(name: str, tensor: Tensor) -> np.ndarray:
         array = read(name, (slice(None),) * len(tensor.shape))

@@ -30,7 +30,7 @@ from paretohqd_jax.models.classifiers.layers import (
     positions,
     project,
 )
-from paretohqd_jax.models.huggingface import need_integer
+from paretohqd_jax.models.fields import need_integer
 
 IGNORED = r"embeddings\.position_(ids|embeddings\.weight)$"
 

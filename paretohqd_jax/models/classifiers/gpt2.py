@@ -29,7 +29,7 @@ from paretohqd_jax.models.classifiers.layers import (
     project,
     without_end,
 )
-from paretohqd_jax.models.huggingface import need_integer
+from paretohqd_jax.models.fields import need_integer
 
 # Tables that follow from the configuration, kept by old checkpoints.
 IGNORED = r"\.attn\.(masked_)?bias$"

@@ -13,7 +13,7 @@ from paretohqd_jax.errors import InputError
 from paretohqd_jax.models import huggingface
 from paretohqd_jax.models.classifiers import bart, bert, deberta, gpt2, llama
 from paretohqd_jax.models.classifiers.checkpoint import read_params
-from paretohqd_jax.models.weights import resolve_source
+from paretohqd_jax.models.sources import resolve_source
 
 
 class Family(NamedTuple):
