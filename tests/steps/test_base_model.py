@@ -6,12 +6,12 @@ import shutil
 from pathlib import Path
 
 import pytest
-from paretohqd_jax.methods.base import BaseModel, check_base_model
 
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.models.lora import LoraConfig
 from paretohqd_jax.models.tokenizer import load_tokenizer
 from paretohqd_jax.models.weights import RANDOM_TOY
+from paretohqd_jax.steps.base_model import BaseModel, check_base_model
 
 GOLDEN = Path(__file__).parent.parent / "models" / "golden"  # of 64 embeddings
 
