@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ["JAX_PLATFORMS"] = "cpu"
@@ -42,6 +44,15 @@ LONG_FILES = (
     "test_resume.py", "test_whole_runs.py", "test_meshes.py", "test_paretohqd.py",
     "test_commands.py", "test_sft.py",
 )  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def no_handlers_left() -> Iterator[None]:
+    """The command line logs to the standard error of its test, which is closed by the next."""
+    yield
+    ours = logging.getLogger("paretohqd_jax")
+    ours.handlers.clear()
+    ours.propagate = True
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

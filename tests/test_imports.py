@@ -32,15 +32,18 @@ def level(room: str) -> int:
     return next(index for index, rooms in enumerate(ORDER) if room in rooms)
 
 
-def imported_rooms(path: Path) -> set[str]:
+def imported_modules(path: Path) -> set[str]:
     modules = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom):
             modules |= {f"{node.module}.{alias.name}" for alias in node.names}
         elif isinstance(node, ast.Import):
             modules |= {alias.name for alias in node.names}
-    ours = [module.split(".") for module in modules if module.startswith("paretohqd_jax.")]
-    return {parts[1] for parts in ours}
+    return {module for module in modules if module.startswith("paretohqd_jax.")}
+
+
+def imported_rooms(path: Path) -> set[str]:
+    return {module.split(".")[1] for module in imported_modules(path)}
 
 
 @pytest.mark.parametrize(
@@ -54,6 +57,30 @@ def test_a_module_imports_only_what_stands_below_it(path):
     if room not in LEAVES:
         allowed = allowed.union(*ORDER[level(room) + 1 :])
     assert imported_rooms(path) <= allowed
+
+
+def module_name(path: Path) -> str:
+    return ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(
+        ".__init__"
+    )
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    """Imports for type checkers and those inside functions count too."""
+    modules = {module_name(path): path for path in PACKAGE.rglob("*.py")}
+    imports = {
+        name: {
+            imported if imported in modules else imported.rpartition(".")[0]
+            for imported in imported_modules(path)
+        }
+        & modules.keys() - {name}
+        for name, path in modules.items()
+    }
+    while leaves := [name for name, needs in imports.items() if not needs]:
+        imports = {
+            name: needs.difference(leaves) for name, needs in imports.items() if name not in leaves
+        }
+    assert imports == {}
 
 
 LATE = ("transformers", "datasets", "matplotlib", "gguf", "torch", "orbax", "tensorboardX")

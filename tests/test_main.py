@@ -162,7 +162,7 @@ def test_select_by_the_chebyshev_distance_from_all_rows(scores, tmp_path, capsys
         (["--objectives", "helpful,helpful"], "--objectives helpful,helpful: name each"),
         (["-k", "0"], "-k: '0' is not a whole number of 1 or more"),
         (["-k", "ten"], "-k: 'ten' is not a whole number of 1 or more"),
-        (["--pol", "9"], "unrecognized arguments: --pol 9; see paretohqd --help"),
+        (["--pol", "9"], "unrecognized arguments: --pol 9; see paretohqd select --help"),
     ],
 )
 def test_select_refuses_what_it_cannot_do(scores, tmp_path, capsys, options, message):
@@ -372,6 +372,9 @@ def templated(tmp_path, template):
     tokenizer = load_tokenizer("random:toy")
     tokenizer.chat_template = template
     tokenizer.save_pretrained(tmp_path / "model")
+    sizes = dict.fromkeys(("hidden_size", "intermediate_size", "num_attention_heads"), 8)
+    values = {"model_type": "llama", "vocab_size": 258, "num_hidden_layers": 1, "head_dim": 2}
+    (tmp_path / "model" / "config.json").write_text(json.dumps(values | sizes))
     return tmp_path / "model"
 
 

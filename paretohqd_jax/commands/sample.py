@@ -61,6 +61,7 @@ def run(options: argparse.Namespace) -> None:
     base = BaseModel(
         options.model, options.dtype, "none", "chat", LoraConfig(rank=1), date=_first_day(partial)
     )
+    _ = base.tokenizer  # what is wrong with the model is no instruction's fault
     for (number, _), instruction in zip(told, instructions, strict=True):
         try:
             base.format([_conversation(prompts[0], instruction)])

@@ -173,7 +173,8 @@ class Llama(nn.Module):
             past_mask = jnp.tile(cache.mask[:, None], (1, num_tokens, 1))
             past = Seen(past_mask, jnp.arange(past_mask.shape[2])[None])
         new = Seen(jnp.tri(num_tokens, dtype=bool) & token_mask[:, None], positions)
-        angles = jnp.maximum(positions, 0)[..., None] * rope_frequencies(config)  # [B, T, h / 2]
+        frequencies = rope_frequencies(config.head_dim, config.rope_theta, config.rope_scaling)
+        angles = jnp.maximum(positions, 0)[..., None] * frequencies  # [B, T, h / 2]
 
         shape = (config.vocab_size, config.hidden_size)
         embedding = self.param("embed_tokens", nn.initializers.normal(0.02), shape, config.dtype)

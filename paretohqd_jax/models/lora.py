@@ -20,7 +20,7 @@ import numpy as np
 from paretohqd_jax.errors import InputError
 
 if TYPE_CHECKING:
-    from paretohqd_jax.models.llama import LlamaConfig
+    from paretohqd_jax.models.llama_config import LlamaConfig
 
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 

@@ -5,16 +5,13 @@ from __future__ import annotations
 import dataclasses
 import functools
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.models.fields import need_number
-
-if TYPE_CHECKING:
-    from paretohqd_jax.models.llama_config import LlamaConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,11 +61,10 @@ def read_scaling(path: Path, rope: dict[str, Any], context: int) -> RopeScaling 
     return scaling
 
 
-def rope_frequencies(config: LlamaConfig) -> jax.Array:
+def rope_frequencies(head_dim: int, theta: float, scaling: RopeScaling | None) -> jax.Array:
     """Radians per position of each rotated pair, float32 [h / 2]."""
-    exponents = jnp.arange(0, config.head_dim, 2, dtype=jnp.float32) / config.head_dim
-    frequencies = config.rope_theta**-exponents
-    scaling = config.rope_scaling
+    exponents = jnp.arange(0, head_dim, 2, dtype=jnp.float32) / head_dim
+    frequencies = theta**-exponents
     if scaling is None:
         return frequencies
     # Llama 3: keep the fast pairs, slow the slow ones by `factor`, blend in between, by the number

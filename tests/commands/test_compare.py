@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from paretohqd_jax.compare_command import comparison_table
 from PIL import Image
 
 from paretohqd_jax.commands import run

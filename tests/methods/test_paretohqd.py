@@ -197,7 +197,7 @@ def test_adapters_of_another_run_are_refused(workdir, capsys, tmp_path):
     meta.write_text(meta.read_text().replace('"rank": 8', '"rank": 4'))
     with pytest.raises(SystemExit):
         run_toy(other, "--stage=generate")
-    assert "cannot be read" in capsys.readouterr().err
+    assert "stage1: checkpoint 40 is damaged; delete this folder" in capsys.readouterr().err
 
 
 def test_the_toy_selects_and_answers_what_it_always_did(workdir):

@@ -117,7 +117,7 @@ def test_draws_that_are_done_are_kept(workdir, scored, tmp_path, monkeypatch):
         ({"settings": "('rule=sum',)"}, "rule='sum' is not valid; use one of ray, weighted_sum"),
         ({"settings": "('rule=chebyshev,augmentation=-1',)"},
          "augmentation=-1.0 is not valid; use 0 or more"),
-        ({"settings": "('min_gap=0',)"}, "min_gap=0.0 is not valid; use more than 0"),
+        ({"settings": "('min_gap=0',)"}, "min_gap=0.0 is not valid; use above 0"),
         ({"settings": "('k=9','k=9')"}, "is not valid; use one text or more, each once"),
         ({"settings": "(9,)"}, "config.settings=(9,) is not valid"),
         ({"populations": "(3,)"}, "config.populations=(3,) is not valid"),
