@@ -93,10 +93,11 @@ def test_golden_logits_notice_each_constant(change):
 
 def test_rope_scaling_keeps_fast_and_divides_slow_frequencies():
     config, _ = load_pretrained(str(GOLDEN / "llama3"))
-    plain = rope_frequencies(config.head_dim, config.rope_theta, None)
-    ratio = np.asarray(
-        rope_frequencies(config.head_dim, config.rope_theta, config.rope_scaling) / plain
+    scaled, plain = (
+        rope_frequencies(config.head_dim, config.rope_theta, scaling)
+        for scaling in (config.rope_scaling, None)
     )
+    ratio = np.asarray(scaled / plain)
     assert ratio[0] == 1.0
     np.testing.assert_allclose(ratio[-1], 1 / 8)
     assert np.any((ratio > 1 / 8) & (ratio < 1))
