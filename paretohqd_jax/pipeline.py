@@ -26,6 +26,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from paretohqd_jax.distributed import (
     barrier,
     check_preemption,
@@ -205,12 +207,19 @@ class Run:
             "inputs": inputs,
             "options": output.options,
             "seconds": round(seconds, 3),
-            "versions": {name: importlib.metadata.version(name) for name in RECORDED_PACKAGES},
+            "num_devices": jax.device_count(),
+            "device": jax.devices()[0].device_kind,
+            "versions": versions(),
         }
         manifest = {"layout": LAYOUT, "steps": self._manifest}
         write_json(self.workdir / MANIFEST, manifest)
         remove(made.parent)
         logger.info("%s: done in %.1f s", name, seconds)
+
+
+def versions() -> dict[str, str]:
+    """Of the packages that results may depend on."""
+    return {name: importlib.metadata.version(name) for name in RECORDED_PACKAGES}
 
 
 def read_manifest(workdir: Path) -> dict[str, dict[str, Any]]:
@@ -292,18 +301,19 @@ def _what_changed(record: dict[str, Any], output: Output) -> str:
         return "not done yet"
     if record["fingerprint"] == output.fingerprint:
         return f"{output.path} is gone"
-    old, new = _flat(record["options"]), _flat(output.options)
+    old, new = flat(record["options"]), flat(output.options)
     names = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
     changes = (f"{name} was {old.get(name)!r}, is {new.get(name)!r}" for name in names)
     return "; ".join(changes) or "a step before it changed"
 
 
-def _flat(options: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat = {}
+def flat(options: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested options by their names, such as `train.num_steps`."""
+    found = {}
     for name, value in options.items():
         nested = isinstance(value, dict)
-        flat.update(_flat(value, f"{prefix}{name}.") if nested else {prefix + name: value})
-    return flat
+        found.update(flat(value, f"{prefix}{name}.") if nested else {prefix + name: value})
+    return found
 
 
 def source_digest(source: str) -> str:

@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,10 @@ from paretohqd_jax.data.rows import check_writable
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.evaluation.comparison import Contender, compare_fronts
 from paretohqd_jax.evaluation.comparison_plot import plot_comparison
+from paretohqd_jax.evaluation.comparison_tables import comparison_tables
+from paretohqd_jax.evaluation.responses import ModelResponses
 from paretohqd_jax.files import atomic_path, write_json
+from paretohqd_jax.policies import BASE
 from paretohqd_jax.steps.results import Results, read_results
 
 logger = logging.getLogger(__name__)
@@ -51,30 +54,60 @@ def run(options: argparse.Namespace) -> None:
     every = [one for group in results.values() for one in group]
     _check_same(every)
     for name, group in results.items():
-        if any(_trade_offs(one) != _trade_offs(group[0]) for one in group):
-            raise InputError(f"{name}: its runs have different preferences; name them apart")
+        _check_seeds(name, group)
     prompts = _shared_prompts(every, options.intersect)
+    shared = {name: [one.on(prompts) for one in group] for name, group in results.items()}
     contenders = {
-        name: Contender(
-            [one.on(prompts).front for one in group],
-            [one.on(prompts).base for one in group],
-        )
-        for name, group in results.items()
+        name: Contender([one.front for one in group], [one.base for one in group])
+        for name, group in shared.items()
     }
-    first = every[0]
+    bases: dict[str, list[ModelResponses]] = {}
+    for one in (one for group in shared.values() for one in group):
+        bases.setdefault(one.base_model, []).append(one.base)
+    bases = {BASE.label: next(iter(bases.values()))} if len(bases) == 1 else bases
     if options.base:
-        bases = contenders[next(iter(results))].bases
-        base = Contender([[base] for base in bases], bases)
-        contenders = {"base model": base} | contenders
+        if len(bases) > 1:
+            raise InputError(f"--base: the runs have different base models: {', '.join(bases)}")
+        [answers] = bases.values()
+        contenders = {BASE.label: Contender([[base] for base in answers], answers)} | contenders
+    first = every[0]
     frame = dataclasses.replace(first.frame, source=f"{first.frame.source} of {first.workdir}")
-    comparison = compare_fronts(first.objectives, contenders, frame, options.exact)
-    write_json(out / "comparison.json", comparison | {"runs": directories})
+    comparison = compare_fronts(
+        first.objectives, contenders, bases, frame, first.box, options.exact
+    )
+    efforts = {name: [one.effort for one in group] for name, group in results.items()}
+    write_json(out / "comparison.json", comparison | {"runs": directories, "efforts": efforts})
     plot_comparison(out / "comparison.png", comparison)
-    table = comparison_table(comparison)
+    table = comparison_tables(comparison, efforts)
     with atomic_path(out / "comparison.md") as temporary:
         temporary.write_text(table)
     print(table, end="")
     print(f"\n{out}: comparison.md, comparison.png, comparison.json")
+
+
+def _check_seeds(name: str, group: Sequence[Results]) -> None:
+    """Raises InputError unless these are runs of one method that differ in nothing but the seed."""
+    first = group[0]
+    places = [one.workdir.resolve() for one in group]
+    if len(set(places)) < len(places):
+        raise InputError(f"{name}: names a run twice; give each once")
+    for one in group[1:]:
+        if _trade_offs(one) != _trade_offs(first):
+            raise InputError(f"{name}: its runs have different preferences; name them apart")
+        names = sorted(
+            option
+            for option in first.options.keys() | one.options.keys()
+            if first.options.get(option) != one.options.get(option)
+        )
+        if names:
+            differ = "; ".join(
+                f"{option} is {one.options.get(option)!r} in {one.workdir}, "
+                f"{first.options.get(option)!r} in {first.workdir}"
+                for option in names
+            )
+            raise InputError(
+                f"{name}: its runs differ in more than the seed ({differ:.300}); name them apart"
+            )
 
 
 def _trade_offs(one: Results) -> list[tuple[str, tuple[float, ...] | None]]:
@@ -107,11 +140,26 @@ def _check_same(every: Sequence[Results]) -> None:
                     f"{one.workdir}: its {what} are {', '.join(theirs)}, those of {first.workdir} "
                     f"{', '.join(ours)}; runs compare only on the same objectives, scored alike"
                 )
+        for what in ("frame", "box"):
+            ours, theirs = (getattr(each, what).to_dict() for each in (first, one))
+            for part in [part for part in ours if part != "source"]:
+                if not _alike(ours[part], theirs[part]):
+                    raise InputError(
+                        f"{one.workdir}: the {part} of its {what} is {theirs[part]}, that of "
+                        f"{first.workdir} {ours[part]}; hypervolumes and achievements compare only "
+                        "where the training rows are the same, scored alike"
+                    )
         if one.sampling != first.sampling:
             logger.warning(
                 "%s sampled with %s, %s with %s", one.workdir, one.sampling, first.workdir,
                 first.sampling,
             )  # fmt: skip
+
+
+def _alike(ours: Any, theirs: Any) -> bool:
+    if isinstance(ours, str):
+        return ours == theirs
+    return np.shape(ours) == np.shape(theirs) and np.allclose(ours, theirs)
 
 
 def _shared_prompts(every: Sequence[Results], intersect: bool) -> list[str]:
@@ -131,49 +179,3 @@ def _shared_prompts(every: Sequence[Results], intersect: bool) -> list[str]:
             raise InputError(f"{found}; --intersect compares on shared ones alone")
         logger.warning("%s; compared on these", found)
     return [prompt for prompt in every[0].prompts if prompt in shared]
-
-
-def comparison_table(comparison: Mapping[str, Any]) -> str:
-    """What `compare_fronts` returned, as a table in Markdown with the frames below it."""
-    frames = comparison["frames"]
-    header = ["", "runs"]
-    for frame in frames:
-        header += [f"hypervolume ({frame['name']})", "gain"]
-    header += ["IGD+", "steerability", "dominated", "collapsed", "tokens"]
-    rows = [header, ["---"] + ["---:"] * (len(header) - 1)]
-    for name, front in comparison["fronts"].items():
-        row = [name, str(front["num_runs"])]
-        for frame in (frame["name"] for frame in frames):
-            row.append(_with_interval(front, "hypervolume", frame))
-            row.append(_with_interval(front, "gain", frame) if "gain" in front else "")
-        num_tokens = np.mean([model["num_tokens"] for model in front["models"]])
-        row += [
-            f"{front['igd_plus']:.3f}",
-            ", ".join(f"{value:.2f}" for value in front["steerability"] or ()),
-            f"{front['dominated_share']:.0%}",
-            f"{front['collapse']['total']:.1%}",
-            f"{num_tokens:.0f}",
-        ]
-        rows.append(row)
-    lines = ["| " + " | ".join(row) + " |" for row in rows]
-    percent = f"{comparison['bootstrap']['confidence']:.0%}"
-    notes = [
-        f"{comparison['num_prompts']} prompts. In brackets, {percent} intervals by the bootstrap "
-        "over prompts, and over runs where there are several; gains are above the first row. "
-        f"Steerability is by objective ({', '.join(comparison['objectives'])}), of several models "
-        "with preferences."
-    ]
-    if any(any(front["hypervolume_error"].values()) for front in comparison["fronts"].values()):
-        notes.append("± is the standard error of a Monte-Carlo estimate; --exact makes it exact.")
-    for frame in frames:
-        reference = ", ".join(f"{value:.4g}" for value in frame["reference_in_rewards"])
-        notes.append(f"{frame['name']}: {frame['source']}; reference point ({reference}).")
-    return "\n".join([*lines, "", *notes]) + "\n"
-
-
-def _with_interval(front: Mapping[str, Any], what: str, frame: str) -> str:
-    low, high = front[f"{what}_interval"][frame]
-    sign = "+" if what == "gain" else ""
-    estimated = front["hypervolume_error"][frame] if what == "hypervolume" else 0
-    error = f" ± {estimated:.2g}" if estimated else ""
-    return f"{front[what][frame]:{sign}.3f}{error} [{low:{sign}.3f}, {high:{sign}.3f}]"

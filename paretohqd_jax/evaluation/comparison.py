@@ -11,14 +11,14 @@ import numpy as np
 from paretohqd_jax.data import words
 from paretohqd_jax.evaluation.bootstrap import CONFIDENCE, NUM_RESAMPLES, interval, resample
 from paretohqd_jax.evaluation.collapse import DETECTOR
-from paretohqd_jax.evaluation.frames import Frame, min_max_frame
-from paretohqd_jax.evaluation.front import (
-    ModelResponses,
+from paretohqd_jax.evaluation.frames import Box, Frame, min_max_frame
+from paretohqd_jax.evaluation.front import union_front
+from paretohqd_jax.evaluation.responses import ModelResponses, mean_points, run_points
+from paretohqd_jax.evaluation.summaries import (
+    Yardsticks,
     front_summary,
     mean_hypervolume,
-    mean_points,
     model_summaries,
-    run_points,
 )
 
 
@@ -38,53 +38,58 @@ class Contender:
 def compare_fronts(
     objectives: Sequence[str],
     contenders: Mapping[str, Contender],
+    bases: Mapping[str, Sequence[ModelResponses]],
     z_score: Frame,
+    box: Box,
     exact: bool = False,
 ) -> dict[str, Any]:
-    """Measures all contenders in the same frames and on the same draws of prompts.
+    """Measures all contenders by the same yardsticks and on the same draws of prompts.
 
     Args:
       objectives: `[num_objectives]` names.
       contenders: by name; all answered the same prompts. The others are compared with the first.
-      z_score: the frame of the scored training rows of one of the runs.
+      bases: by name, the answers of each base model in all runs that started from it.
+      z_score: the frame of the scored training rows.
+      box: of the same rows.
       exact: as of `front_summary`.
 
     Returns:
       A JSON-able dict with `objectives`, `num_prompts`, `collapse_detector`, `words`, `frames`,
-      `bootstrap` and `fronts`. Each front has `num_runs`, `base` (as its models) and
-      all that `front_summary` says; each but the first has `gain` by frame name, how much its
-      hypervolume is above the first one's, with `gain_interval`.
+      `box`, `bootstrap`, `bases` and `fronts`. A base model is described as the models of a front,
+      by its answers in all runs. Each front has `num_runs` and all that `front_summary` says; each
+      but the first has `gain` by frame name, how much its hypervolume is above the first one's,
+      with `gain_interval`.
     """
-    every = [(contender.runs, contender.bases) for contender in contenders.values()]
-    compared = np.concatenate(
-        [mean_points(models) for runs, bases in every for models in (runs, [[b] for b in bases])]
-    )
-    frames = [
-        z_score,
-        min_max_frame(
-            compared,
-            f"least and greatest mean rewards of the {len(compared)} models compared here "
-            f"({', '.join(contenders)}, and their base models)",
-        ),
-    ]
+    answered = [one.runs for one in contenders.values()]
+    answered += [[[base] for base in answers] for answers in bases.values()]
+    compared = np.concatenate([mean_points(runs) for runs in answered])
+    models = f"the {len(compared)} models compared here ({', '.join([*contenders, *bases])})"
+    frames = [z_score, min_max_frame(compared, f"least and greatest mean rewards of {models}")]
+    yardsticks = Yardsticks(frames, box, union_front(compared))
     first = next(iter(contenders.values()))
+    num_prompts = len(first.bases[0].rewards)
     fronts = {}
     for name, contender in contenders.items():
-        draws = resample(len(first.bases[0].rewards), len(contender.runs))
-        [base] = model_summaries([[base] for base in contender.bases], contender.bases, draws)
-        fronts[name] = {
-            "num_runs": len(contender.runs),
-            "base": base,
-        } | front_summary(contender.runs, contender.bases, frames, compared, draws, exact)
+        draws = resample(num_prompts, len(contender.runs))
+        fronts[name] = {"num_runs": len(contender.runs)} | front_summary(
+            contender.runs, contender.bases, yardsticks, draws, exact
+        )
         if contender is not first:
             fronts[name] |= _gain(frames, contender, first, exact)
     return {
         "objectives": list(objectives),
-        "num_prompts": len(first.bases[0].rewards),
+        "num_prompts": num_prompts,
         "collapse_detector": DETECTOR,
         "words": {"version": words.VERSION, "definition": words.DEFINITION},
         "frames": [frame.to_dict() for frame in frames],
+        "box": box.to_dict(),
         "bootstrap": {"confidence": CONFIDENCE, "num_resamples": NUM_RESAMPLES},
+        "bases": {
+            name: model_summaries(
+                [[base] for base in answers], answers, box, resample(num_prompts, len(answers))
+            )[0]
+            for name, answers in bases.items()
+        },
         "fronts": fronts,
     }
 

@@ -38,7 +38,9 @@ def plot_comparison(path: str | os.PathLike[str], comparison: Mapping[str, Any])
 
 
 def _draw_fronts(comparison: Mapping[str, Any], pair: tuple[int, int], axes: Axes) -> None:
-    for number, (name, front) in enumerate(comparison["fronts"].items()):
+    fronts = {name: front for name, front in comparison["fronts"].items()
+              if name not in comparison["bases"]}  # fmt: skip
+    for number, (name, front) in enumerate(fronts.items()):
         colour = OBJECTIVE_COLOURS[number % len(OBJECTIVE_COLOURS)]
         points, bars = points_with_bars(front["models"], pair)
         line = "none"
@@ -51,12 +53,12 @@ def _draw_fronts(comparison: Mapping[str, Any], pair: tuple[int, int], axes: Axe
             *points.T, xerr=bars[..., 0], yerr=bars[..., 1], color=colour, ls=line, lw=1.3,
             elinewidth=0.8, marker=MARKERS[number % len(MARKERS)], ms=6, label=name,
         )  # fmt: skip
-        base, bars = points_with_bars([front["base"]], pair)
+    for name, model in comparison["bases"].items():
+        base, bars = points_with_bars([model], pair)
         axes.errorbar(
-            *base.T, xerr=bars[..., 0], yerr=bars[..., 1], color=colour, ls="none", marker="*",
-            ms=14, mec="white", elinewidth=0.8, zorder=5,
+            *base.T, xerr=bars[..., 0], yerr=bars[..., 1], color=INK, ls="none", marker="*",
+            ms=14, mec="white", elinewidth=0.8, zorder=5, label=name,
         )  # fmt: skip
-    axes.plot([], [], "*", color=INK, ms=11, label="base model")
     x, y = (short_name(comparison["objectives"][index]) for index in pair)
     axes.set_xlabel(f"{x} (reward) \u2192 better")
     axes.set_ylabel(f"{y} (reward) \u2192 better")

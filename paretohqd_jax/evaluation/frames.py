@@ -93,6 +93,36 @@ def _hypervolumes(points: jax.Array, reference: jax.Array) -> jax.Array:
     return jax.vmap(lambda front: hypervolume(front, reference, validate=False))(points)
 
 
+@dataclass(frozen=True)
+class Box:
+    """Where rewards lie: the box of achievements, whose upper corner is the ideal point.
+
+    Attributes:
+      low: `[num_objectives]`, in units of the rewards.
+      high: `[num_objectives]`.
+      source: in words, the data that it comes from.
+    """
+
+    low: np.ndarray
+    high: np.ndarray
+    source: str
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> Box:
+        """What `to_dict` returned."""
+        return cls(np.array(stored["low"]), np.array(stored["high"]), stored["source"])
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        return {"low": self.low.tolist(), "high": self.high.tolist(), "source": self.source}
+
+
+def box_of(rewards: np.ndarray, source: str) -> Box:
+    """The box of `rewards` `[num_rows, num_objectives]`; an objective without spread has side 1."""
+    low, high = rewards.min(axis=0), rewards.max(axis=0)
+    return Box(np.where(high > low, low, high - 1), high, source)
+
+
 def z_score_frame(rewards: np.ndarray, source: str) -> Frame:
     """Mean and standard deviation of `rewards` `[num_rows, num_objectives]`, fixed reference."""
     reference = np.full(rewards.shape[1], Z_SCORE_REFERENCE)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from paretohqd_jax.evaluation.front import spearman
 from paretohqd_jax.evaluation.plots import CLOUD, INK, draw
+from paretohqd_jax.evaluation.steering import spearman
 from paretohqd_jax.files import atomic_path
 from paretohqd_jax.pareto import non_dominated_rank
 

@@ -21,6 +21,7 @@ from paretohqd_jax.evaluation.plots import (
     selection_panels,
     title,
 )
+from paretohqd_jax.evaluation.summaries import truncation_warnings
 from paretohqd_jax.files import atomic_path
 from paretohqd_jax.pareto import Selection
 
@@ -98,6 +99,7 @@ def write_report(
             front | {"name": name, "title": title(name)}
             for name, front in evaluation["fronts"].items()
         ],
+        warnings=truncation_warnings(evaluation["base"], evaluation["fronts"]),
         **_models(evaluation),
         samples=samples,
         slider=slider(evaluation, samples) if samples else None,

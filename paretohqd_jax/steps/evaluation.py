@@ -18,7 +18,7 @@ from paretohqd_jax.data.conversations import transcript
 from paretohqd_jax.data.reward_columns import rewards_matrix
 from paretohqd_jax.data.rows import read_table
 from paretohqd_jax.evaluation.answers import Answer, Sample
-from paretohqd_jax.evaluation.front import ModelResponses, evaluate_fronts
+from paretohqd_jax.evaluation.front import evaluate_fronts
 from paretohqd_jax.evaluation.plots import (
     model_colours,
     model_panels,
@@ -26,8 +26,10 @@ from paretohqd_jax.evaluation.plots import (
     selection_panels,
 )
 from paretohqd_jax.evaluation.report import Effort, SelectedRows, write_report
+from paretohqd_jax.evaluation.responses import ModelResponses
+from paretohqd_jax.evaluation.summaries import truncation_warnings
 from paretohqd_jax.files import write_json
-from paretohqd_jax.pipeline import Output
+from paretohqd_jax.pipeline import Output, versions
 from paretohqd_jax.policies import Policies, Policy, read_policies
 from paretohqd_jax.steps.selection import is_candidate, selection_of
 from paretohqd_jax.steps.task import Task
@@ -46,7 +48,7 @@ def evaluate(task: Task, policies: Output, reference: Output, judged: Output) ->
     """
     return task.run.step(
         "evaluate", "evaluation/points.json", measure_policies, policies, reference, judged,
-        objectives=task.objectives,
+        objectives=task.objectives, engine=task.config.generate.engine,
     )  # fmt: skip
 
 
@@ -79,15 +81,18 @@ def measure_policies(
     judged: Output,
     *,
     objectives: Sequence[str],
+    engine: str,
 ) -> None:
-    """Leaves what `evaluate_fronts` returns."""
+    """Leaves what `evaluate_fronts` returns, with the engine that decoded and versions as `run`."""
     table = read_table(reference.path)
     base, fronts = fronts_of(
         read_policies(policies.path), read_table(judged.path), objectives, judged.path
     )
     training_rewards = rewards_matrix(table, objectives, reference.path)[is_candidate(table)]
     result = evaluate_fronts(objectives, fronts, base, training_rewards)
-    write_json(path, result)
+    write_json(path, result | {"run": {"engine": engine, "versions": versions()}})
+    for warning in truncation_warnings(result["base"], result["fronts"]):
+        logger.warning("%s", warning)
     for name, front in result["fronts"].items():
         logger.info(
             "%s: hypervolume %s (base model alone %s), steerability %s, collapsed %.1f %%",
@@ -131,7 +136,7 @@ def model_responses(
     return ModelResponses(
         policy,
         rewards_matrix(rows, objectives, source),
-        *(rows[name].to_pylist() for name in ("collapsed", "response", "num_tokens")),
+        *(rows[name].to_pylist() for name in ("collapsed", "response", "num_tokens", "truncated")),
     )
 
 

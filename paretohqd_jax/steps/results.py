@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from paretohqd_jax.data.rows import check_columns, read_table
 from paretohqd_jax.errors import InputError
-from paretohqd_jax.evaluation.frames import Frame
-from paretohqd_jax.evaluation.front import ModelResponses
-from paretohqd_jax.pipeline import read_manifest
+from paretohqd_jax.evaluation.frames import Box, Frame
+from paretohqd_jax.evaluation.responses import ModelResponses
+from paretohqd_jax.pipeline import flat, is_current, read_manifest
 from paretohqd_jax.policies import FILE, Policy, read_policies
 from paretohqd_jax.steps.evaluation import answers_of, fronts_of
+
+# Options that differ between the runs of one method, or change no result.
+NO_EFFECT = re.compile(
+    r"seed|mesh\.\w+|model\.(remat|attention)|train\.checkpoint_every|data\.date"
+    r"|(generate|evaluate|rewards)\.batch_size"
+).fullmatch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,10 +34,14 @@ class Results:
     models: list[str]  # config.rewards.models, what the objectives were scored with
     sampling: dict[str, float]  # config.evaluate
     objectives: list[str]
+    base_model: str
     prompts: list[str]
     base: ModelResponses
     front: list[ModelResponses]
     frame: Frame  # of the scored training rows, z-score
+    box: Box  # of the same rows
+    effort: dict[str, Any]  # device hours, device, engine, versions
+    options: dict[str, Any]  # that may change the result, by name
 
     @property
     def policies(self) -> list[Policy]:
@@ -42,7 +54,7 @@ class Results:
         rows = np.array([number[prompt] for prompt in prompts])
 
         def some(model: ModelResponses) -> ModelResponses:
-            texts = (model.causes, model.responses, model.num_tokens)
+            texts = (model.causes, model.responses, model.num_tokens, model.truncated)
             columns = ([values[row] for row in rows] for values in texts)
             return ModelResponses(model.policy, model.rewards[rows], *columns)
 
@@ -60,9 +72,16 @@ def read_results(workdir: Path, family: str = "") -> Results:
     Raises:
       InputError: the directory holds no finished evaluation, or has no such family.
     """
-    read_manifest(workdir)
+    manifest = read_manifest(workdir)
+    if manifest and not is_current(workdir, manifest, "evaluate"):
+        raise InputError(
+            f"{workdir}: a run has begun there again and is not finished, so its results may be "
+            "of other models than its options say; finish it first"
+        )
     policies = read_policies(workdir / FILE)
-    points = _read_json(workdir / "evaluation" / "points.json", ("objectives", "frames"))
+    points = _read_json(
+        workdir / "evaluation" / "points.json", ("objectives", "frames", "box", "run")
+    )
     config = _read_json(workdir / "config.json", ("rewards", "evaluate"))
     objectives, families = points["objectives"], list(policies.families)
     if not family or len(families) == 1:
@@ -71,7 +90,9 @@ def read_results(workdir: Path, family: str = "") -> Results:
         raise InputError(f"{workdir}: has no {family!r}; use one of {', '.join(families)}")
     path = workdir / "evaluation" / "scores.parquet"
     answers = read_table(path)
-    columns = ("family", "policy", "prompt", "response", "num_tokens", "collapsed")
+    columns = (
+        "family", "policy", "prompt", "response", "num_tokens", "truncated", "collapsed"
+    )  # fmt: skip
     check_columns(answers, (*columns, *objectives), path)
     asked = [answers_of(answers, *each)["prompt"].to_pylist() for each in policies.every()]
     prompts = asked[0]
@@ -87,11 +108,22 @@ def read_results(workdir: Path, family: str = "") -> Results:
         sampling={name: config["evaluate"][name] for name in sorted(config["evaluate"])
                   if name != "batch_size"},
         objectives=objectives,
+        base_model=policies.base["source"],
         prompts=prompts,
         base=base,
         front=fronts[family],
         frame=Frame.from_dict(points["frames"][0]),
+        box=Box.from_dict(points["box"]),
+        effort=points["run"] | effort_of(manifest),
+        options={name: value for name, value in flat(config).items() if not NO_EFFECT(name)},
     )  # fmt: skip
+
+
+def effort_of(manifest: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """The device hours of the steps of a run, and the devices of the last."""
+    seconds = [step["seconds"] * step["num_devices"] for step in manifest.values()]
+    last = list(manifest.values())[-1] if manifest else {}
+    return {"device_hours": sum(seconds) / 3600, "device": last.get("device", "")}
 
 
 def _read_json(path: Path, names: Sequence[str]) -> dict:

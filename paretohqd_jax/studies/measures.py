@@ -14,7 +14,7 @@ import numpy as np
 
 from paretohqd_jax.evaluation.bootstrap import interval
 from paretohqd_jax.evaluation.frames import Frame
-from paretohqd_jax.evaluation.front import steerability
+from paretohqd_jax.evaluation.steering import steerability
 from paretohqd_jax.pareto import Selection, ray_distance
 
 
@@ -54,7 +54,7 @@ def measure_selection(
     return {
         "mean_rewards": points.tolist(),
         "hypervolume": frame.hypervolume(points),
-        "steerability": steerability(preferences, points),
+        "steerability": steerability(preferences, points).tolist(),
         "row_hypervolume": frame.hypervolume(rewards[unique]),
         "pool_size": int((ranks >= 0).sum()),
         "num_layers": int(ranks.max()) + 1,

@@ -15,8 +15,9 @@ from PIL import Image
 from paretohqd_jax.commands import run
 from paretohqd_jax.data.rows import read_table, write_table
 from paretohqd_jax.errors import InputError
+from paretohqd_jax.evaluation.comparison_tables import comparison_tables
 from paretohqd_jax.files import write_json
-from paretohqd_jax.pipeline import Output
+from paretohqd_jax.pipeline import LAYOUT, Output
 from paretohqd_jax.policies import (
     Policies,
     one_adapter_each,
@@ -41,7 +42,8 @@ def finished_run(workdir, gain=0.0, prompts=range(10), preferences=PREFERENCES, 
     strengths = {"": 0.0, "stage1": 0.0, "stage2": 1 + gain}
     answers = [
         {"family": family, "policy": policy.label, "prompt": f"prompt {prompt}",
-         "response": f"answer of {policy.label}", "num_tokens": 7, "collapsed": "",
+         "response": f"answer of {policy.label}", "num_tokens": 7, "truncated": family == "",
+         "collapsed": "",
          "helpful": rewards[0], "brief": rewards[1]}
         for family, policy in policies.every()
         for prompt in prompts
@@ -53,11 +55,18 @@ def finished_run(workdir, gain=0.0, prompts=range(10), preferences=PREFERENCES, 
             "helpful": [0.0, 1.0, 2.0, 99.0], "brief": [2.0, 1.0, 0.0, 99.0]}  # fmt: skip
     write_table(workdir / "scores.parquet", pa.table(rows))
     write_table(workdir / "evaluation/scores.parquet", pa.Table.from_pylist(answers))
-    config = {"rewards": {"models": OBJECTIVES}, "evaluate": {"temperature": 1.0, "batch_size": 2}}
+    config = {"rewards": {"models": OBJECTIVES}, "evaluate": {"temperature": 1.0, "batch_size": 2},
+              "seed": seed, "select": {"rule": "ray"}}  # fmt: skip
     write_json(workdir / "config.json", config)
     names = ("policies.json", "scores.parquet", "evaluation/scores.parquet")
     outputs = [Output(workdir / name, "", {}) for name in names]
-    measure_policies(workdir / "evaluation/points.json", workdir, *outputs, objectives=OBJECTIVES)
+    measure_policies(
+        workdir / "evaluation/points.json", workdir, *outputs, objectives=OBJECTIVES, engine="jax"
+    )
+    step = {"inputs": [], "seconds": 1800.0, "num_devices": 4, "device": "TPU v9"}
+    steps = {name: step | {"fingerprint": name} for name in ("stage2", "evaluate")}
+    steps["evaluate"] |= {"inputs": ["stage2"], "seconds": 0.0}
+    write_json(workdir / "manifest.json", {"layout": LAYOUT, "steps": steps})
     return workdir
 
 
@@ -100,7 +109,7 @@ def test_runs_are_on_one_normalisation_with_intervals_and_gains(capsys):
     result = compare("plain", "ours=seed0,seed1")
     z_score, min_max = result["frames"]
     assert z_score["offset"] == [1.0, 1.0]  # of the training rows of the first run
-    assert "of the 8 models compared here" in min_max["source"]
+    assert "of the 7 models compared here (plain, ours, base model)" in min_max["source"]
     plain, ours = result["fronts"]["plain"], result["fronts"]["ours"]
     assert (plain["num_runs"], ours["num_runs"]) == (1, 2)
     assert result["runs"] == {"plain": ["plain"], "ours": ["seed0", "seed1"]}
@@ -111,17 +120,20 @@ def test_runs_are_on_one_normalisation_with_intervals_and_gains(capsys):
         assert gain == pytest.approx(ours["hypervolume"][frame] - plain["hypervolume"][frame])
     assert "gain" not in plain
     assert ours["igd_plus"] < 0.05 < plain["igd_plus"]
+    assert result["bases"]["base model"]["num_tokens"] == 7  # of all three runs
     printed = capsys.readouterr().out
     assert printed.startswith(Path("comparison/comparison.md").read_text())
-    assert "| ours | 2 |" in printed and "10 prompts. In brackets, 95% intervals" in printed
+    assert "| ours | 2 |" in printed and "10 prompts. Of several runs each measure is" in printed
+    assert " | 2.000 | TPU v9 |" in printed  # half an hour on four devices
+    assert "ours: the token limit cut 0% of the answers, of the base model's 100%" in printed
     assert Image.open("comparison/comparison.png").size[0] > 500
 
 
 def test_estimated_hypervolumes_are_marked():
     result = compare("plain", "ours=seed0")
-    assert "±" not in comparison_table(result)
+    assert "±" not in comparison_tables(result, {})
     result["fronts"]["ours"]["hypervolume_error"]["min-max"] = 0.012
-    table = comparison_table(result)
+    table = comparison_tables(result, {})
     assert table.count(" ± 0.012 [") == 1 and "--exact makes it exact" in table
 
 
@@ -133,15 +145,15 @@ def test_a_run_gains_nothing_over_itself():
 
 
 def test_gains_above_the_base_model(capsys):
-    fronts = compare("ours=seed0,seed1", "--base")["fronts"]
-    assert list(fronts) == ["base model", "ours"]
-    base, ours = fronts.values()
-    assert base["num_runs"] == 2 and len(base["models"]) == 1
-    assert base["models"][0]["mean_rewards"] == base["base"]["mean_rewards"]
+    result = compare("plain", "ours=seed0,seed1", "--base")
+    base, ours = result["fronts"]["base model"], result["fronts"]["ours"]
+    assert base["num_runs"] == 3 and len(base["models"]) == 1  # pooled over the runs of all
+    [pooled] = result["bases"].values()
+    assert base["models"][0]["mean_rewards"] == pooled["mean_rewards"]
     gain = ours["hypervolume"]["z-score"] - base["hypervolume"]["z-score"]
     assert ours["gain"]["z-score"] == pytest.approx(gain) and gain > 1
-    header, _, alone, several = (
-        line.split(" | ") for line in capsys.readouterr().out.splitlines()[:4]
+    header, _, alone, _, several = (
+        line.split(" | ") for line in capsys.readouterr().out.splitlines()[:5]
     )
     column = header.index("steerability")
     assert (alone[column], several[column]) == ("", "1.00, 1.00")
@@ -212,7 +224,7 @@ def test_other_sampling_is_told(runs, caplog):
         (["plain", "plain"], "another run is called 'plain'"),
         (["=plain"], "write .NAME=.DIR"),
         (["nowhere"], "nowhere/policies.json: no such file; the run's models are not trained yet"),
-        (["no_points"], "no_points/evaluation/points.json: has no objectives, frames"),
+        (["no_points"], "no_points/evaluation/points.json: has no objectives, frames, box, run"),
         (["text"], "text/evaluation/points.json: cannot be read"),
         (["no_options"], "no_options/config.json: has no rewards; is that a finished run"),
         (["no_lengths"], "no_lengths/evaluation/scores.parquet: no column 'num_tokens'"),
@@ -229,3 +241,55 @@ def test_seeds_of_one_method_have_the_same_preferences(runs):
     with pytest.raises(InputError, match="ours: its runs have different preferences"):
         compare("plain", "ours=seed0,two")
     assert len(compare("plain", "two")["fronts"]["two"]["models"]) == 2
+
+
+def test_a_run_is_no_second_seed_of_itself():
+    with pytest.raises(InputError, match="ours: names a run twice; give each once"):
+        compare("plain", "ours=seed0,./seed0")
+
+
+def test_seeds_of_one_method_differ_in_nothing_else(runs):
+    shutil.copytree(runs / "seed1", runs / "another_rule")
+    config = json.loads((runs / "seed1/config.json").read_text())
+    config["select"]["rule"] = "chebyshev"
+    config["evaluate"]["batch_size"] = 9  # which changes no result
+    write_json(runs / "another_rule/config.json", config)
+    message = (
+        r"ours: its runs differ in more than the seed \(select.rule is 'chebyshev' in "
+        r"another_rule, 'ray' in seed0\); name them apart"
+    )
+    with pytest.raises(InputError, match=message):
+        compare("plain", "ours=seed0,another_rule")
+
+
+def test_a_run_that_began_again_is_refused(runs):
+    shutil.copytree(runs / "plain", runs / "began_again")
+    manifest = json.loads((runs / "plain/manifest.json").read_text())
+    manifest["steps"]["stage2"]["fingerprint"] = "trained again"
+    write_json(runs / "began_again/manifest.json", manifest)
+    with pytest.raises(InputError, match="began_again: a run has begun there again and is not fin"):
+        compare("began_again")
+
+
+def test_frames_that_differ_are_refused_by_name(runs):
+    shutil.copytree(runs / "seed0", runs / "other_frame")
+    points = json.loads((runs / "seed0/evaluation/points.json").read_text())
+    points["frames"][0]["offset"][1] = 7.0
+    write_json(runs / "other_frame/evaluation/points.json", points)
+    with pytest.raises(InputError, match=r"other_frame: the offset of its frame is \[1.0, 7.0\], "):
+        compare("plain", "other_frame")
+    points["frames"][0]["offset"][1] = 1.0
+    points["box"]["high"][0] = 5.0
+    write_json(runs / "other_frame/evaluation/points.json", points)
+    with pytest.raises(InputError, match="other_frame: the high of its box is"):
+        compare("plain", "other_frame")
+
+
+def test_two_base_models_are_two_points_and_no_first_row(runs):
+    shutil.copytree(runs / "seed0", runs / "other_base")
+    policies = json.loads((runs / "seed0/policies.json").read_text())
+    policies["base"]["source"] = "org/larger"
+    write_json(runs / "other_base/policies.json", policies)
+    assert set(compare("plain", "other_base")["bases"]) == {"random:toy", "org/larger"}
+    with pytest.raises(InputError, match="--base: the runs have different base models: random:toy"):
+        compare("plain", "other_base", "--base")

@@ -7,7 +7,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from paretohqd_jax.evaluation.front import ModelResponses, evaluate_fronts
+from paretohqd_jax.evaluation.front import evaluate_fronts
+from paretohqd_jax.evaluation.responses import ModelResponses
 from paretohqd_jax.pareto import preference_grid, select
 from paretohqd_jax.policies import BASE, one_adapter_each
 
@@ -21,7 +22,8 @@ def made_up_run(objectives, num_preferences):
     def model(policy, mean):
         causes = random.choice(["", "", "short", "loop"], 8).tolist()
         rewards = random.normal(mean, 0.5, size=(8, num_objectives))
-        return ModelResponses(policy, rewards, causes, [f"word {i}" for i in range(8)], [3] * 8)
+        texts = [f"word {i}" for i in range(8)]
+        return ModelResponses(policy, rewards, causes, texts, [3] * 8, [False] * 8)
 
     fronts = {
         f"stage{stage}": [

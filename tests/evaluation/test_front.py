@@ -4,20 +4,15 @@ import json
 
 import numpy as np
 import pytest
-import scipy.stats
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 
 from paretohqd_jax.data.words import DEFINITION
 from paretohqd_jax.evaluation.frames import Frame, min_max_frame, z_score_frame
-from paretohqd_jax.evaluation.front import (
-    ModelResponses,
+from paretohqd_jax.evaluation.front import evaluate_fronts
+from paretohqd_jax.evaluation.responses import ModelResponses
+from paretohqd_jax.evaluation.summaries import (
     dominated_share,
-    evaluate_fronts,
-    spearman,
     standard_errors,
-    steerability,
+    truncation_warnings,
 )
 from paretohqd_jax.pareto import measured_volume
 from paretohqd_jax.policies import BASE, Policy, one_adapter_each
@@ -82,30 +77,6 @@ def test_an_objective_without_spread_is_only_shifted():
     assert min_max_frame(np.array([(1.0, 5.0), (3.0, 5.0)]), "").scale.tolist() == [2.0, 1.0]
 
 
-values = hnp.arrays(np.float64, 7, elements=st.integers(0, 4).map(float))
-
-
-@given(values, values)
-def test_spearman_agrees_with_scipy_on_tied_values(a, b):
-    if np.ptp(a) == 0 or np.ptp(b) == 0:
-        assert spearman(a, b) == 0
-    else:
-        assert spearman(a, b) == pytest.approx(scipy.stats.spearmanr(a, b).statistic)
-
-
-def test_steerability_of_each_objective():
-    preferences = np.array([(0.1 * i, 1 - 0.1 * i) for i in range(11)])
-    points = np.stack([preferences[:, 0] ** 3, preferences[:, 0]], axis=1)
-    assert steerability(preferences, points) == pytest.approx([1.0, -1.0])
-
-
-def test_weights_equal_but_for_the_last_bit_are_ties():
-    preferences = np.array([(0.1 + 0.2, 0.7), (0.3, 0.7), (0.6, 0.4)])
-    points = np.array([(0.0, 0.0), (1.0, 0.0), (2.0, 0.0)])
-    # Ranks 1.5, 1.5, 3 against 1, 2, 3.
-    assert steerability(preferences, points) == pytest.approx([np.sqrt(3) / 2, 0.0])
-
-
 def test_dominated_share():
     assert dominated_share(POINTS) == pytest.approx(1 / 6)  # equal points do not dominate
     assert dominated_share(np.array([(0.0, 0.0), (1.0, 1.0)])) == 0.5
@@ -125,7 +96,8 @@ def evaluation():
 
     def model(policy, point, causes=("", "")):
         rewards = (noise + point).astype(np.float32)
-        return ModelResponses(policy, rewards, causes, ["a b a b", "c"], [5, 2])
+        cut = [point[0] > 2, False]
+        return ModelResponses(policy, rewards, causes, ["a b a b", "c"], [5, 2], cut)
 
     points = {"stage1": [(0, 2), (0.5, 1), (1, 1.5)], "stage2": [(0, 4), (2, 3), (3, 0)]}
     causes = {"stage1": [("", "")] * 3, "stage2": [("short", ""), ("", ""), ("loop", "loop")]}
@@ -168,6 +140,41 @@ def test_evaluation_of_every_front(evaluation):
     # Min-max frame of all seven means: low (0, 0), high (3, 4).
     assert stage2["hypervolume"]["min-max"] == pytest.approx((2 / 3) * (3 / 4), rel=1e-5)
     assert evaluation["base"]["hypervolume"]["min-max"] == pytest.approx(0, abs=1e-6)
+
+
+def test_measures_of_single_answers_and_of_evenness(evaluation):
+    """By hand, in the box of the training rows, (0, 0) to (2, 2)."""
+    stage2 = evaluation["fronts"]["stage2"]
+    assert (evaluation["box"]["low"], evaluation["box"]["high"]) == ([0.0, 0.0], [2.0, 2.0])
+    # Of w = (1/2, 1/2) the answers are (1.9, 3.3) and (2.1, 2.7): lacks of (.05, -.65) and
+    # (-.05, -.35), over gaps of 1/2, and a hundredth of their sum.
+    expected = -np.mean([0.1 + 0.01 * (0.1 - 1.3), -0.1 + 0.01 * (-0.1 - 0.7)])
+    assert stage2["models"][1]["achievement"] == pytest.approx(expected, rel=1e-5)
+    each = [model["achievement"] for model in stage2["models"]]
+    assert stage2["achievement"] == pytest.approx(np.mean(each))
+    low, high = stage2["achievement_interval"]
+    assert low < stage2["achievement"] < high
+    # z-scores of the means are (-1, 3), (1, 2), (2, -1).
+    assert stage2["inner_product"] == pytest.approx((3 + 1.5 + 2) / 3, rel=1e-6)
+    assert stage2["kendall"] == pytest.approx([1.0, 1.0])
+    # Answers to the first prompt, above the reference (-2, -2): (1.9, 6.3), (3.9, 5.3), (4.9, 2.3).
+    first = 1.9 * 6.3 + 2.0 * 5.3 + 1.0 * 2.3
+    second = 2.1 * 5.7 + 2.0 * 4.7 + 1.0 * 1.7  # of (2.1, 5.7), (4.1, 4.7), (5.1, 1.7)
+    assert stage2["prompt_hypervolume"] == pytest.approx((first + second) / 2, rel=1e-5)
+    # Stage 2 is the union front: (0, 4), (2, 3), (3, 0) in units of 3 and 4.
+    assert stage2["generational_distance"] == 0
+    gaps = np.array([2 / 3 + 1 / 4, 2 / 3 + 1 / 4, 1 / 3 + 3 / 4])
+    assert stage2["spacing"] == pytest.approx(gaps.std(ddof=1), rel=1e-5)
+    squares = (2 / 3) ** 2 + (1 / 3) ** 2 + (3 / 4) ** 2 + (1 / 4) ** 2
+    assert stage2["sparsity"] == pytest.approx(squares / 2, rel=1e-5)
+
+
+def test_truncated_answers_are_counted_and_warned_of(evaluation):
+    stage1, stage2 = evaluation["fronts"].values()
+    assert (stage1["truncated"], stage2["truncated"]) == (0, pytest.approx(1 / 6))
+    [warning] = truncation_warnings(evaluation["base"], evaluation["fronts"])
+    assert warning.startswith("stage2: the token limit cut 17% of the answers, of the base model's")
+    assert "0%" in warning and "config.evaluate.max_new_tokens" in warning
 
 
 def test_what_is_measured_of_a_model_besides_its_rewards(evaluation):
@@ -245,7 +252,7 @@ def test_policies_without_preferences_are_measured_but_not_steered():
     rewards = np.array([(0.0, 1.0), (1.0, 0.0)])
 
     def model(policy, gain):
-        return ModelResponses(policy, rewards + gain, ["", ""], ["a", "b"], [1, 1])
+        return ModelResponses(policy, rewards + gain, ["", ""], ["a", "b"], [1, 1], [False] * 2)
 
     fronts = {
         "thresholds": [model(Policy("b=0.5"), 1.0), model(Policy("b=0.9"), 2.0)],
@@ -253,6 +260,8 @@ def test_policies_without_preferences_are_measured_but_not_steered():
     }
     result = evaluate_fronts(["short", "kind"], fronts, model(BASE, 0.0), rewards)
     for front in result["fronts"].values():
-        assert front["steerability"] is None and front["hypervolume"]["z-score"] > 0
+        for name in ("steerability", "kendall", "inner_product", "achievement"):
+            assert front[name] is None
+        assert front["hypervolume"]["z-score"] > 0
     assert [m["label"] for m in result["fronts"]["thresholds"]["models"]] == ["b=0.5", "b=0.9"]
     assert [m["preference"] for m in result["fronts"]["thresholds"]["models"]] == [None, None]
