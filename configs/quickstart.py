@@ -29,7 +29,7 @@ def get_config():
     # leaves too few different rows for the shortest answers.
     config.select.min_pool_size = 300
     config.select.range_scope = "pareto"  # rows far below the pool would tilt the rays
-    config.select.min_words = 8
+    config.select.gates = ("words>=8",)
     config.lora.rank = 8
     config.lora.alpha = 16.0
     config.lora.dropout = 0.0

@@ -15,6 +15,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from paretohqd_jax.data.chat import check_prompt_format
+from paretohqd_jax.data.gates import parse_gates
 from paretohqd_jax.data.public import PUBLIC_FORMATS
 from paretohqd_jax.data.scores import parse_scores
 from paretohqd_jax.errors import InputError
@@ -60,7 +61,6 @@ NOT_NEGATIVE = (
     "data.min_tokens",
     "model.num_layers",
     "select.min_pool_size",
-    "select.min_words",
     "train.warmup_steps",
     "train.weight_decay",
     "generate.temperature",
@@ -68,6 +68,7 @@ NOT_NEGATIVE = (
     "evaluate.temperature",
     "evaluate.top_k",
 )
+OWN_COLUMNS = ("prompt", "response", "split", "source_row", "collapsed", "truncated")
 POSITIVE = ("lora.alpha", "train.learning_rate", "train.max_grad_norm")
 
 
@@ -127,9 +128,8 @@ def default_config() -> ConfigDict:
                 "min_pool_size": 0,  # N_p; 0 stands for k times the number of preferences
                 "range_scope": "data",
                 "normalize": True,
-                # Responses of fewer words are not trained on: where an objective rewards few words,
-                # models would be taught at the edge of what counts as collapsed (3 words).
-                "min_words": 0,
+                # "relevance>=0.3": rows that fail one of these are not trained on.
+                "gates": (),
             },
             "lora": {
                 "rank": 64,  # rank, alpha, dropout: paper
@@ -190,6 +190,7 @@ def check_config(config: ConfigDict) -> None:
     objectives = objective_names(models)
     given = set(parse_scores(config.data.scores))
     require(config, "data.scores", given <= set(objectives), f"some of {', '.join(objectives)}")
+    parse_gates(config.select.gates)
     pool = config.select.min_pool_size
     require(config, "select.min_pool_size", pool == 0 or pool >= config.select.k, "0 or >= k")
     shortest = min(config.train.stage1_steps, config.train.stage2_steps)
@@ -250,7 +251,7 @@ def objective_names(models: Sequence[str]) -> list[str]:
     """
     names = [split_model(model)[0] for model in models]
     for model, name in zip(models, names, strict=True):
-        if name in ("", "prompt", "response", "split", "source_row"):
+        if name in ("", *OWN_COLUMNS):
             raise InputError(
                 f"reward model {model!r}: its column cannot be called {name!r}; "
                 "choose a name and write it as COLUMN=NAME"

@@ -35,7 +35,7 @@ def get_config(size_and_rule: str = "gpu"):
     config.rewards.models = ("helpful=smollm2-helpful", "brief")
     config.select.rule = rule
     config.select.range_scope = "pareto"  # rows far below the pool would tilt the rays
-    config.select.min_words = 8  # at the brief end, no models at the edge of a collapse
+    config.select.gates = ("words>=8",)  # at the brief end, no models at the edge of a collapse
     config.generate.max_new_tokens = 256
     config.evaluate.max_new_tokens = 256
     if size == "cpu":

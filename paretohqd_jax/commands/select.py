@@ -10,6 +10,7 @@ import pyarrow as pa
 from paretohqd_jax.commands.arguments import positive_integer
 from paretohqd_jax.commands.rewards_file import add_rewards, read_rewards
 from paretohqd_jax.config import parse_preferences
+from paretohqd_jax.data.gates import count_failures, failures, in_words, parse_gates
 from paretohqd_jax.data.rows import check_ranges, check_writable, write_table
 from paretohqd_jax.errors import InputError
 
@@ -31,6 +32,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--rule", choices=("ray", "weighted_sum"), default="ray",
         help="pooled rows nearest to the ray, or of the largest weighted sum",
     )  # fmt: skip
+    parser.add_argument(
+        "--gate", action="append", default=[], metavar="'COLUMN>=NUMBER'",
+        help="leave rows out that fail it; also with <=, > and <, and several times",
+    )  # fmt: skip
     parser.add_argument("--raw", action="store_true", help="distances without normalisation")
     parser.add_argument("--out", required=True, help="parquet, jsonl or csv to write")
     parser.add_argument("--plot", help="png to write")
@@ -45,12 +50,23 @@ def run(options: argparse.Namespace) -> None:
     check_writable(options.out)
     if options.plot:
         check_writable(options.plot, (".png",))
+    gates = parse_gates(options.gate, "--gate")
     table, rewards, objectives = read_rewards(options)
     if len(objectives) < 2:
         raise InputError("--objectives needs two or more column names, such as helpful,harmless")
     preferences = parse_preferences(options.preferences, len(objectives))
+    failed = failures(table, gates, options.file)
+    candidates = np.flatnonzero(~failed.any(axis=0))
+    rewards = rewards[candidates]
+    gated = ""
+    if gates:
+        took = in_words(count_failures(gates, failed))
+        gated = f"; of {table.num_rows} rows the gate {took}"
+        print(f"{options.file}: {len(rewards)} rows to select from{gated}")
     if len(rewards) < options.k:
-        raise InputError(f"{options.file}: has {len(rewards)} rows, fewer than k={options.k}")
+        raise InputError(
+            f"{options.file}: has {len(rewards)} rows, fewer than k={options.k}{gated}"
+        )
     check_ranges(rewards, objectives, options.file)
     pool = options.pool or options.k * len(preferences)
     if pool > len(rewards):
@@ -61,7 +77,7 @@ def run(options: argparse.Namespace) -> None:
         rewards, preferences, options.k, min(pool, len(rewards)),
         range_scope=options.range_scope, normalize=not options.raw, rule=options.rule,
     )  # fmt: skip
-    columns = selection_columns(selection, np.arange(len(rewards)))
+    columns = selection_columns(selection, candidates)
     rows = table.take(columns["row_id"])
     others = {name: rows[name] for name in rows.column_names if name not in columns}
     write_table(options.out, pa.table(columns | others))

@@ -30,7 +30,7 @@ def align(config: ConfigDict, run: Run) -> Path:
     num_steps = config.train.stage1_steps + config.train.stage2_steps
     trained = fine_tune(task, "sft", ["sft"], scored, drawn, num_steps)
     family = [Policy("sft", adapters=("sft/sft",), weights=(1.0,))]
-    return leave(task, scored, {"sft": family}, [trained])
+    return leave(task, scored, {"sft": family}, [trained], selections=[drawn])
 
 
 def check(config: ConfigDict) -> None:

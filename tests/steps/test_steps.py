@@ -113,7 +113,7 @@ def test_a_truncated_row_is_trained_without_an_end(tmp_path, base):
     assert ends.tolist() == [[False], [True]]
 
 
-def select_from(tmp_path, columns, k=2, preferences=((0.0, 1.0), (1.0, 0.0)), min_words=0):
+def select_from(tmp_path, columns, k=2, preferences=((0.0, 1.0), (1.0, 0.0)), gates=()):
     path = tmp_path / "scored.parquet"
     size = len(columns["a"])
     texts = {"prompt": ["p"] * size, "response": ["word " * (row + 1) for row in range(size)]}
@@ -122,7 +122,7 @@ def select_from(tmp_path, columns, k=2, preferences=((0.0, 1.0), (1.0, 0.0)), mi
     out = tmp_path / "selection.parquet"
     write_selection(
         out, tmp_path, Output(path, "", {}), objectives=["a", "b"],
-        preferences=[list(row) for row in preferences], k=k, min_words=min_words, **options,
+        preferences=[list(row) for row in preferences], k=k, gates=gates, **options,
     )  # fmt: skip
     return read_table(out)
 
@@ -132,11 +132,6 @@ def test_held_out_and_collapsed_rows_are_never_selected(tmp_path):
     for marks in ({"split": ["test", *["train"] * 3]}, {"collapsed": ["loop", "", "", ""]}):
         selection = select_from(tmp_path, columns | marks)
         assert selection["row_id"].to_pylist() == [1, 2, 3, 2]
-
-
-def test_rows_of_too_few_words_are_not_selected(tmp_path):
-    selection = select_from(tmp_path, {"a": [9.0, 1.0, 2.0], "b": [9.0, 2.0, 1.0]}, min_words=2)
-    assert set(selection["row_id"].to_pylist()) == {1, 2}
 
 
 def test_too_few_rows_and_flat_objectives_are_refused(tmp_path):
