@@ -43,6 +43,7 @@ def workdir(tmp_path_factory, source):
     run_toy(
         path, source, "--config.method=sft", "--config.select.rule=random",
         "--config.train.stage1_steps=3", "--config.train.stage2_steps=2",
+        "--config.select.gates=('words>=6','liked<=0.9')",
     )  # fmt: skip
     return path
 
@@ -52,6 +53,9 @@ def test_one_model_is_trained_on_random_rows_for_as_many_steps_as_both_stages(wo
     drawn = read_table(workdir / "selection/sft.parquet")["row_id"].to_numpy()
     assert len(set(drawn)) == 12
     assert set(scored["split"].take(drawn).to_pylist()) == {"train"}
+    assert min(scored["words"].take(drawn).to_pylist()) >= 6
+    assert max(scored["liked"].take(drawn).to_pylist()) <= 0.9
+    assert "<td>words&gt;=6</td>" in (workdir / "report/report.html").read_text("utf-8")
     assert (workdir / "sft/5").is_dir()
     assert (workdir / "adapters/sft/adapter_model.safetensors").exists()
 
