@@ -84,6 +84,7 @@ def write_selection(
     )  # fmt: skip
     columns = selection_columns(result, candidates.row_ids)
     facts = _gate_facts(candidates) | _selection_facts(table, rewards, columns["row_id"], result)
+    _log_gates(gates, candidates)
     _warn(facts, min_pool_size or k * len(preferences))
     write_table(path, pa.table(columns, metadata={"selection": json.dumps(facts)}))
 
@@ -179,6 +180,7 @@ def write_drawn_rows(
         )
     if rule == "random":
         rows = np.random.default_rng(seed).permutation(rows)[:k]
+    _log_gates(gates, candidates)
     logger.info("%d rows to train on", rows.size)
     facts = _gate_facts(candidates)
     write_table(path, pa.table({"row_id": rows}, metadata={"selection": json.dumps(facts)}))
@@ -190,7 +192,7 @@ def gates_of(task: Task) -> list[str]:
 
 
 def candidates_of(table: pa.Table, source: str | Path, gates: Sequence[str]) -> Candidates:
-    """The rows that may be trained on and pass all gates; what gates take is logged.
+    """The rows that may be trained on and pass all gates.
 
     A gate for a column of the data's own says nothing of generated rows, which have none.
 
@@ -200,18 +202,20 @@ def candidates_of(table: pa.Table, source: str | Path, gates: Sequence[str]) -> 
     fit = is_candidate(table)
     known = [gate for gate in parse_gates(gates) if gate.name in table.column_names]
     failed = failures(table, known, source)
-    counts = count_failures(known, failed[:, fit])
-    for gate in gates:
-        if gate in counts:
-            count = counts[gate]
-            logger.info(
-                "gate %s: %d of %d rows fail it, %d of them no other gate",
-                gate, count["failed"], fit.sum(), count["failed_alone"],
-            )  # fmt: skip
-        else:
-            logger.info("gate %s: %s has no such column, so all rows pass", gate, source)
     row_ids = np.flatnonzero(fit & ~failed.any(axis=0))
-    return Candidates(row_ids, counts, int(fit.sum()))
+    return Candidates(row_ids, count_failures(known, failed[:, fit]), int(fit.sum()))
+
+
+def _log_gates(gates: Sequence[str], candidates: Candidates) -> None:
+    for gate in gates:
+        if gate not in candidates.gates:
+            logger.info("gate %s: these rows have no such column, so all pass", gate)
+            continue
+        count = candidates.gates[gate]
+        logger.info(
+            "gate %s: %d of %d rows fail it, %d of them no other gate",
+            gate, count["failed"], candidates.num_rows, count["failed_alone"],
+        )  # fmt: skip
 
 
 def _told(candidates: Candidates, table: pa.Table) -> str:
