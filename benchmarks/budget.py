@@ -46,7 +46,7 @@ def forward(options: argparse.Namespace) -> Callable[[], float]:
     import jax
 
     from paretohqd_jax.models.llama import Llama, output_embedding
-    from paretohqd_jax.training.losses import token_log_probs
+    from paretohqd_jax.models.log_probs import token_log_probs
 
     config, _ = shapes.model_of(options)
     params = shapes.jax_params(config)

@@ -21,7 +21,7 @@ METHODS = {
         # leaves too few different rows for the shortest answers.
         "select.min_pool_size": 300,
         "select.range_scope": "pareto",  # rows far below the pool would tilt the rays
-        "select.min_words": 8,
+        "select.gates": ("words>=8",),
         "train.stage1_steps": 24,
         "train.stage2_steps": 16,
         "generate.num_prompts": 96,
@@ -29,7 +29,7 @@ METHODS = {
         "generate.temperature": 1.0,
         "generate.batch_size": 32,
     },
-    "sft": {"draw.k": 40, "draw.min_words": 8, "train.num_steps": 40},
+    "sft": {"draw.k": 40, "draw.gates": ("words>=8",), "train.num_steps": 40},
 }
 
 

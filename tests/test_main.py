@@ -148,11 +148,34 @@ def test_select_by_the_chebyshev_distance_from_all_rows(scores, tmp_path, capsys
     assert "fewer than a pool" not in printed
 
 
+def test_select_among_rows_that_pass_the_gates(scores, tmp_path, capsys):
+    from paretohqd_jax.pareto import preference_grid
+    from paretohqd_jax.pareto import select as select_rows
+
+    out, table = tmp_path / "selection.parquet", read_table(scores)
+    rewards = np.stack([table[name].to_numpy() for name in ("helpful", "harmless")], axis=1)
+    low, high = np.quantile(rewards, (0.2, 0.9), axis=0)
+    passed = np.flatnonzero((rewards[:, 0] >= low[0]) & (rewards[:, 1] < high[1]))
+    options = ["--preferences", "3", "-k", "7", "--pool", "60"]
+    gates = ["--gate", f"helpful >= {low[0]}", "--gate", f"harmless<{high[1]}"]
+    console(["paretohqd", *map(str, select(scores, *options, *gates, "--out", out))])
+    expected = passed[select_rows(rewards[passed], preference_grid(3), 7, 60).row_ids]
+    assert read_table(out)["row_id"].to_pylist() == expected.ravel().tolist()
+    printed = capsys.readouterr().out
+    assert f"{len(passed)} rows to select from; of 300 rows the gate helpful>=" in printed
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (["--rule", "chebyshev", "--augmentation", "-1"], "augmentation: -1.0; give a finite"),
         (["--rule", "chebyshev", "--min-gap", "0"], "min_gap: 0.0; give a finite number above 0"),
+        (["--gate", "helpful"], "--gate: 'helpful' is no gate; write a name, one of >=, <="),
+        (["--gate", "kind>0"], "no column 'kind'; the file has"),
+        (
+            ["--gate", "helpful>99"],
+            "has 0 rows, fewer than k=100; of 300 rows the gate helpful>99 takes 300",
+        ),
         (["--rule", "sum"], "--rule: invalid choice: 'sum'"),
         (["-k", "301"], "300 rows, fewer than k=301"),
         (["-k", "5", "--pool", "4"], "min_pool_size"),

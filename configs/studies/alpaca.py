@@ -35,7 +35,7 @@ def get_config(size_and_rule: str = "gpu"):
     config.rewards.models = ("helpful=smollm2-helpful", "brief")
     rows = config.select if method == "paretohqd" else config.draw
     rows.rule = rule
-    rows.min_words = 8  # at the brief end, no models at the edge of a collapse
+    rows.gates = ("words>=8",)  # at the brief end, no models at the edge of a collapse
     if method == "paretohqd":
         config.select.range_scope = "pareto"  # rows far below the pool would tilt the rays
         config.generate.max_new_tokens = 256

@@ -10,6 +10,7 @@ import pyarrow as pa
 from paretohqd_jax.commands.arguments import positive_integer
 from paretohqd_jax.commands.rewards_file import add_rewards, read_rewards
 from paretohqd_jax.config import parse_preferences
+from paretohqd_jax.data.gates import count_failures, failures, in_words, parse_gates
 from paretohqd_jax.data.messages import with_messages
 from paretohqd_jax.data.reward_columns import check_ranges
 from paretohqd_jax.data.rows import check_kept, check_writable, write_table
@@ -45,6 +46,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--min-gap", type=float, default=MIN_GAP,
         help="of chebyshev: the least gap, on the corners of the simplex (default: %(default)s)",
     )  # fmt: skip
+    parser.add_argument(
+        "--gate", action="append", default=[], metavar="'COLUMN>=NUMBER'",
+        help="leave rows out that fail it; also with <=, > and <, and several times",
+    )  # fmt: skip
     parser.add_argument("--raw", action="store_true", help="distances without normalisation")
     parser.add_argument("--out", required=True, help="parquet, jsonl or csv to write")
     parser.add_argument("--plot", help="png to write")
@@ -59,12 +64,23 @@ def run(options: argparse.Namespace) -> None:
     check_writable(options.out)
     if options.plot:
         check_writable(options.plot, (".png",))
+    gates = parse_gates(options.gate, "--gate")
     table, rewards, objectives = read_rewards(options)
     if len(objectives) < 2:
         raise InputError("--objectives needs two or more column names, such as helpful,harmless")
     preferences = parse_preferences(options.preferences, len(objectives))
+    failed = failures(table, gates, options.file)
+    candidates = np.flatnonzero(~failed.any(axis=0))
+    rewards = rewards[candidates]
+    gated = ""
+    if gates:
+        took = in_words(count_failures(gates, failed))
+        gated = f"; of {table.num_rows} rows the gate {took}"
+        print(f"{options.file}: {len(rewards)} rows to select from{gated}")
     if len(rewards) < options.k:
-        raise InputError(f"{options.file}: has {len(rewards)} rows, fewer than k={options.k}")
+        raise InputError(
+            f"{options.file}: has {len(rewards)} rows, fewer than k={options.k}{gated}"
+        )
     check_ranges(rewards, objectives, options.file)
     pool = options.pool or default_pool_size(
         options.rule, options.k, len(preferences), len(rewards)
@@ -78,7 +94,7 @@ def run(options: argparse.Namespace) -> None:
         range_scope=options.range_scope, normalize=not options.raw, rule=options.rule,
         augmentation=options.augmentation, min_gap=options.min_gap,
     )  # fmt: skip
-    columns = selection_columns(selection, np.arange(len(rewards)))
+    columns = selection_columns(selection, candidates)
     rows = table.take(columns["row_id"])
     check_kept(rows, columns, options.file)
     others = {name: rows[name] for name in rows.column_names if name not in columns}

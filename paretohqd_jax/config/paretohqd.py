@@ -55,13 +55,7 @@ SELECT = {
     "normalize": Option(
         True, SWITCH, OURS, "Distances are in units of the range of each objective."
     ),
-    "min_words": Option(
-        0,
-        at_least(0),
-        OURS,
-        "Responses of fewer words are not trained on: where an objective rewards few words, models "
-        "would be taught at the edge of what counts as collapsed (3 words).",
-    ),
+    "gates": shared.GATES,
 }
 OPTIONS = {
     **shared.ALIGNMENT,

@@ -31,7 +31,7 @@ def _are_names(names: tuple[Any, ...]) -> bool:
 
 # What all settings have in common, but for what each of them changes.
 SELECT = {
-    **{name: option for name, option in paretohqd.SELECT.items() if name != "min_words"},
+    **{name: option for name, option in paretohqd.SELECT.items() if name != "gates"},
     "k": Option(100, at_least(1), OURS, "Rows per preference."),
     "pool": Option(
         "layers",

@@ -14,7 +14,7 @@ OPTIONS = {
             "random", one_of("random", "all"), OURS, "The rows to train on: k random ones, or all."
         ),
         "k": Option(100, at_least(1), OURS, "Random rows; as many as train a model of ParetoHqD."),
-        "min_words": Option(0, at_least(0), OURS, "Responses of fewer words are not trained on."),
+        "gates": shared.GATES,
     },
     "train": {
         "num_steps": Option(400, at_least(1), OURS, "As many as ParetoHqD's two stages have."),

@@ -25,6 +25,7 @@ from paretohqd_jax.config.options import (
     value_of,
 )
 from paretohqd_jax.data.chat import check_prompt_format
+from paretohqd_jax.data.gates import parse_gates
 from paretohqd_jax.data.public import PUBLIC_FORMATS
 from paretohqd_jax.data.scores import parse_scores
 from paretohqd_jax.errors import InputError
@@ -220,6 +221,13 @@ def sampling(temperature: float, together: str) -> dict[str, Option]:
     }
 
 
+GATES = Option(
+    (),
+    Valid("conditions such as 'relevance>=0.3'", lambda gates: parse_gates(gates) is not None),
+    OURS,
+    "Rows that fail one of these are not trained on: NAME, one of >=, <=, > and <, and a number. The "
+    "name is that of an objective, a scorer or a column of the data.",
+)
 # Of new training rows, by methods that have their models write some.
 GENERATE = {
     "engine": ENGINE,

@@ -25,6 +25,8 @@ from paretohqd_jax.data.rows import (
     drop_duplicates,
     plain_texts,
     read_table,
+    rewards_matrix,
+    source_rows,
 )
 from paretohqd_jax.data.scores import given_rewards
 from paretohqd_jax.errors import InputError
@@ -72,19 +74,28 @@ def load_rows(
     split: str = "train",
     revision: str = "",
     scores: str = "",
+    gate_columns: Sequence[str] = (),
 ) -> pa.Table:
     """Checked rows `prompt`, `response` and `source_row`, exact duplicates dropped.
 
-    Objectives named by `scores` (see `given_rewards`) follow as columns of float64. Other columns
-    are left out, so that none can be taken for one of ours. The other arguments are those of
-    `read_source`; pairs give two rows each.
+    Objectives named by `scores` (see `given_rewards`) follow as columns of float64, then
+    `gate_columns`, which hold numbers. Other columns are left out, so that none can be taken for
+    one of ours. The other arguments are those of `read_source`; pairs give two rows each.
 
     Raises:
       InputError: the source cannot be found or its rows are not valid.
     """
     table = rows_of(read_source(source, format, columns, split, revision))
     rewards = given_rewards(table, scores, source)
-    table = table.select(["prompt", "response", "source_row"])
+    for name in gate_columns:
+        if name not in table.column_names:
+            others = [other for other in table.column_names if other != "source_row"]
+            raise InputError(
+                f"config.select.gates: {name!r} is no objective, no scorer and no column of "
+                f"{source}, which has {', '.join(map(repr, others))}"
+            )
+        rewards_matrix(table, [name], source, source_rows(table))
+    table = table.select(["prompt", "response", "source_row", *gate_columns])
     for objective, values in rewards.items():
         table = table.append_column(objective, pa.array(values))
     unique = drop_duplicates(table)

@@ -63,6 +63,21 @@ class SelectedRows:
     selection: Selection
 
 
+@dataclass(frozen=True)
+class GatedRows:
+    """What gates took from the rows that could have been selected for a stage.
+
+    Attributes:
+      stage: that trains on the selection.
+      num_rows: before the gates.
+      gates: by gate, how many rows `failed` it and how many `failed_alone`.
+    """
+
+    stage: str
+    num_rows: int
+    gates: Mapping[str, Mapping[str, int]]
+
+
 def write_report(
     path: str | os.PathLike[str],
     evaluation: Mapping[str, Any],
@@ -71,6 +86,7 @@ def write_report(
     facts: Mapping[str, Any],
     selected: SelectedRows | None = None,
     effort: Effort | None = None,
+    gated: Sequence[GatedRows] = (),
 ) -> None:
     """Writes the report as HTML; the same input gives the same bytes.
 
@@ -82,6 +98,7 @@ def write_report(
       facts: name and value of what else a reader should know of the run, its `method` first.
       selected: the rows that models were trained on, where a selection chose them.
       effort: training curves and times, where they are known.
+      gated: what gates took, by stage.
     """
     page = _environment().get_template("report.html.jinja")
     html = page.render(
@@ -106,6 +123,7 @@ def write_report(
         script=_resource("report.js"),
         facts=facts,
         effort=_effort(effort) if effort else None,
+        gated=[(title(rows.stage), rows.num_rows, rows.gates) for rows in gated if rows.gates],
     )
     with atomic_path(path) as temporary:
         temporary.write_text(html, encoding="utf-8")

@@ -52,7 +52,7 @@ def align(config: ConfigDict, run: Run) -> Path:
     )
 
     families = {"stage1": family1, "stage2": one_adapter_each("stage2", preferences)}
-    return leave(task, scored, families, [stage1, stage2], selected=nearest)
+    return leave(task, scored, families, [stage1, stage2], selections=[nearest, renewed])
 
 
 def check(config: ConfigDict) -> None:

@@ -28,7 +28,7 @@ def align(config: ConfigDict, run: Run) -> Path:
     drawn = draw_rows(task, scored)
     trained = fine_tune(task, "sft", ["sft"], scored, drawn, config.train.num_steps)
     family = [Policy("sft", adapters=("sft/sft",), weights=(1.0,))]
-    return leave(task, scored, {"sft": family}, [trained])
+    return leave(task, scored, {"sft": family}, [trained], selections=[drawn])
 
 
 def check(config: ConfigDict) -> None:

@@ -8,7 +8,7 @@ around what is traced.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -16,6 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
+
+from paretohqd_jax.errors import InputError
 
 
 def mesh_axes(name: str) -> tuple[str, ...]:
@@ -39,6 +41,36 @@ def whole_on_all_devices() -> NamedSharding | None:
     """Every device of the mesh in context holds the whole array; None without a mesh."""
     mesh = jax.sharding.get_mesh()
     return None if mesh.empty else NamedSharding(mesh, PartitionSpec())
+
+
+def shardings_of(names: Any) -> Any:
+    """Where arrays lie on the mesh in context by its rules; None without a mesh.
+
+    `names` is a tree of tuples, with the logical name of each axis of an array.
+    """
+    mesh = jax.sharding.get_mesh()
+    if mesh.empty:
+        return None
+    return jax.tree.map(
+        lambda axes: NamedSharding(
+            mesh, PartitionSpec(*(mesh_axes(axis) or None for axis in axes))
+        ),
+        names,
+        is_leaf=lambda axes: isinstance(axes, tuple),
+    )
+
+
+def check_cuts(source: str, sizes: Mapping[str, int]) -> None:
+    """Raises InputError for an axis of a model that the context cannot cut evenly.
+
+    `sizes` are by logical name; `source` is the model.
+    """
+    for name, size in sizes.items():
+        if size % num_shards(name):
+            raise InputError(
+                f"{source}: its axis {name!r} ({size}) cannot be cut into {num_shards(name)} equal "
+                "parts; change config.mesh.fsdp or config.mesh.tensor"
+            )
 
 
 def on_all_devices(array: np.ndarray) -> jax.Array:

@@ -15,14 +15,18 @@ if TYPE_CHECKING:
     from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 
 
+def word_count(prompts: Sequence[str], responses: Sequence[str]) -> np.ndarray:
+    """The number of words, see `data.words`, float32 `[num_rows]`."""
+    return np.array([len(split_words(response)) for response in responses], dtype=np.float32)
+
+
 def brief(prompts: Sequence[str], responses: Sequence[str]) -> np.ndarray:
     """Minus the logarithm of one plus the number of words, see `data.words`.
 
     Returns:
       float32 `[num_rows]`, 0 for an empty response and lower the longer the response.
     """
-    num_words = np.array([len(split_words(response)) for response in responses], dtype=np.float32)
-    return -np.log1p(num_words)
+    return -np.log1p(word_count(prompts, responses))
 
 
 def positivity(prompts: Sequence[str], responses: Sequence[str]) -> np.ndarray:

@@ -13,12 +13,18 @@ import jax.numpy as jnp
 
 from paretohqd_jax.models.classifiers.loading import load_classifier, read_labels
 from paretohqd_jax.models.tokenizer import load_tokenizer
-from paretohqd_jax.rewards.registry import Entry, check_outputs
-from paretohqd_jax.rewards.reward_model import Encoded, RewardModel, encode_pairs, token_types
+from paretohqd_jax.rewards.likelihood import check_language_model, load_likelihood
+from paretohqd_jax.rewards.registry import Entry, LanguageModel, check_outputs
+from paretohqd_jax.rewards.reward_model import (
+    BOUNDARY,
+    Encoded,
+    RewardModel,
+    encode_pairs,
+    token_types,
+)
 from paretohqd_jax.rewards.trained import load_trained, open_trained
 
 logger = logging.getLogger(__name__)
-BOUNDARY = -1  # between the tokens of two texts that are read apart
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,6 +77,8 @@ def load_reward_model(name: str, entry: Entry, dtype: str = "float32") -> Reward
     logger.info("loading reward model %s from %s", name, entry.checkpoint)
     if entry.adapter:
         return load_trained(entry, dtype)
+    if isinstance(entry, LanguageModel):
+        return load_likelihood(entry, dtype)
     check_reward_model(name, entry)
     tokenizer = load_tokenizer(entry.checkpoint)
     classifier = load_classifier(entry.checkpoint, dtype)
@@ -95,6 +103,8 @@ def check_reward_model(name: str, entry: Entry) -> None:
     """
     if entry.adapter:
         open_trained(entry)
+    elif isinstance(entry, LanguageModel):
+        check_language_model(entry)
     else:
         check_outputs(name, entry, read_labels(entry.checkpoint))
 

@@ -10,6 +10,7 @@ import dataclasses
 import json
 import os
 from pathlib import Path
+from typing import Protocol
 
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.files import absolute_source
@@ -35,6 +36,21 @@ class Entry:
     licence: str = ""
     note: str = ""
     adapter: str = ""  # LoRA and head of a model trained here on `checkpoint`, in the card's folder
+
+
+@dataclasses.dataclass(frozen=True)
+class LanguageModel(Entry):
+    """A language model: the reward is the likelihood of the response.
+
+    `texts` are the prompt's format ("chat", or a text with {prompt} in it) and the response.
+    """
+
+
+class BaseModel(Protocol):
+    """The model of a run, which the reward model `likelihood` stands for by itself."""
+
+    source: str
+    prompt_format: str
 
 
 HH = ("{dialogue} \n\nAssistant:", "{response}")
@@ -86,6 +102,11 @@ REGISTRY["relevance"] = Entry(
     licence="Apache-2.0", published="cosine in [-1, 1]",
     note="all-MiniLM-L6-v2, a sentence encoder: the cosine of the two texts' vectors",
 )  # fmt: skip
+REGISTRY["likelihood"] = LanguageModel(
+    "", ("chat", "{response}"), num_outputs=0, cut="left", max_tokens=4096,
+    published="log-probabilities, below 0", licence="the model's",
+    note="mean log-probability of a response's tokens, under the base model of a run or another",
+)  # fmt: skip
 DPA = (
     "[INST] You must read the following conversation carefully and rate the assistant's response "
     "from score 0-100 in these aspects: helpfulness, correctness, coherence, honesty, complexity, "
@@ -102,12 +123,13 @@ REGISTRY |= {
 }  # fmt: skip
 
 
-def find_entry(name: str) -> Entry | None:
+def find_entry(name: str, base: BaseModel | None = None) -> Entry | None:
     """What is known of the reward model of that name, or None if nothing is.
 
     Args:
       name: in the registry; or NAME@CHECKPOINT, for an entry of the registry whose checkpoint is
         somewhere else; or a directory that holds a card, or the name of one in this package.
+      base: the model of the run, for `likelihood`, whose entry names no checkpoint without it.
 
     Raises:
       InputError: the part before @ is not in the registry, or the card cannot be used.
@@ -117,7 +139,12 @@ def find_entry(name: str) -> Entry | None:
         if at and not checkpoint:
             raise InputError(f"reward model {name!r}: give a directory or a hub name after @")
         entry = REGISTRY[known]
-        return dataclasses.replace(entry, checkpoint=absolute_source(checkpoint)) if at else entry
+        if at:
+            return dataclasses.replace(entry, checkpoint=absolute_source(checkpoint))
+        if isinstance(entry, LanguageModel) and base is not None:
+            texts = (base.prompt_format, *entry.texts[1:])
+            return dataclasses.replace(entry, checkpoint=base.source, texts=texts)
+        return entry
     if at:
         raise InputError(
             f"reward model {name!r}: {known!r} is not in the registry, which has "

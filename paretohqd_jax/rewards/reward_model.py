@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 HUMAN, ASSISTANT = "\n\nHuman:", "\n\nAssistant:"
+BOUNDARY = -1  # between the tokens of two texts that are read apart
 PLACEHOLDERS = re.compile(r"\{(prompt|response|dialogue)\}")
 
 

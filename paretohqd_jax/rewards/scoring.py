@@ -20,7 +20,7 @@ from paretohqd_jax.files import write_json
 from paretohqd_jax.progress import progress_bar
 from paretohqd_jax.rewards import functions
 from paretohqd_jax.rewards.engine import compute_rewards
-from paretohqd_jax.rewards.registry import REGISTRY, Entry, find_entry, packaged_names
+from paretohqd_jax.rewards.registry import REGISTRY, BaseModel, Entry, find_entry, packaged_names
 from paretohqd_jax.rewards.reward_model import RewardModel
 from paretohqd_jax.user_functions import find_function
 
@@ -41,45 +41,60 @@ class Scorer(Protocol):
 SCORERS: dict[str, Scorer] = {
     "brief": functions.brief,
     "positivity": functions.positivity,
+    "words": functions.word_count,
 }
 
 
-def resolve_scorer(name: str) -> Scorer | Entry:
-    """The function that a name stands for, or what is known of a reward model; loads none.
+def find_scorer(name: str, base: BaseModel | None = None) -> Scorer | Entry | None:
+    """The function that a name stands for, or what is known of a reward model, or None.
 
     Args:
-      name: in SCORERS or the registry (see `find_entry`), or "package.module:function".
+      name: in SCORERS or the registry, or "package.module:function".
+      base: the model of the run (see `find_entry`).
 
     Raises:
-      InputError: there is no such scorer, or its module cannot be imported.
+      InputError: there is no such registered model or function.
     """
     if name in SCORERS:
         return SCORERS[name]
-    entry = find_entry(name)
-    if entry is not None:
-        return entry
-    if ":" not in name:
+    entry = find_entry(name, base)
+    if entry is None and ":" in name:
+        return find_function(name, f"reward model {name!r}")
+    return entry
+
+
+def resolve_scorer(name: str, base: BaseModel | None = None) -> Scorer | Entry:
+    """`find_scorer` of what must be one; also raises InputError for `likelihood` of no model."""
+    found = find_scorer(name, base)
+    if found is None:
         known = ", ".join([*SCORERS, *REGISTRY, *packaged_names()])
         raise InputError(
             f"unknown reward model {name!r}; use one of {known}, NAME@DIRECTORY for "
             "another copy of one of these, a directory with a card, or a function of yours as "
             "package.module:function"
         )
-    return find_function(name, f"reward model {name!r}")
+    if isinstance(found, Entry) and not found.checkpoint:
+        raise InputError(
+            f"reward model {name!r}: there is no base model outside a run; give a directory or a "
+            f"hub name, as {name}@DIRECTORY"
+        )
+    return found
 
 
-def check_scorer(name: str, backend: str) -> None:
+def check_scorer(name: str, backend: str, base: BaseModel | None = None) -> None:
     """Raises InputError for what can be known to be wrong without loading a model."""
-    found = resolve_scorer(name)
+    found = resolve_scorer(name, base)
     if isinstance(found, Entry) and not _in_torch(found, backend):
         from paretohqd_jax.rewards.loading import check_reward_model
 
         check_reward_model(name, found)
 
 
-def load_scorer(name: str, backend: str, dtype: str) -> Scorer | RewardModel:
+def load_scorer(
+    name: str, backend: str, dtype: str, base: BaseModel | None = None
+) -> Scorer | RewardModel:
     """The scorer of that name, ready to run; raises InputError if it cannot be loaded."""
-    found = resolve_scorer(name)
+    found = resolve_scorer(name, base)
     if not isinstance(found, Entry):
         return found
     if _in_torch(found, backend):
@@ -92,7 +107,7 @@ def load_scorer(name: str, backend: str, dtype: str) -> Scorer | RewardModel:
 
 
 def _in_torch(entry: Entry, backend: str) -> bool:
-    """Adapters trained here and sentence encoders are JAX's, whatever the backend."""
+    """All but classifiers and adapters trained here are JAX's, whatever the backend."""
     return backend == "torch" and not entry.adapter and entry.num_outputs > 0
 
 
@@ -108,6 +123,7 @@ def score(
     description: str = "score",
     source: str = "",
     row_ids: Sequence[int] | None = None,
+    base: BaseModel | None = None,
 ) -> np.ndarray:
     """Scores every row by every model, in one pass over the rows. Rewards are never rounded.
 
@@ -129,6 +145,7 @@ def score(
       description: shown with the progress.
       source: where the rows are from, for messages.
       row_ids: `[num_rows]`, what messages call the rows; by default they count from 0.
+      base: the model of a run, which the scorer `likelihood` stands for.
 
     Returns:
       float32 `[num_rows, num_objectives]`, in every process.
@@ -141,8 +158,9 @@ def score(
     """
     names = [split_model(model)[1] for model in models]
     for name in names:  # all of them, before the weights of the first are read
-        check_scorer(name, backend)
-    scorers = [load_scorer(name, backend, dtype) for name in names]
+        check_scorer(name, backend, base)
+    scorers = [load_scorer(name, backend, dtype, base) for name in names]
+    contents = [[name, backend, dtype, repr(find_entry(name, base))] for name in names]
     rows, pair_of_row = _distinct_pairs(prompts, responses)
     # Shards of texts of like length, so that little of a batch is padding.
     order = sorted(range(len(rows)), key=lambda i: len(prompts[rows[i]]) + len(responses[rows[i]]))
@@ -160,7 +178,7 @@ def score(
             )
             for column, (name, scorer) in enumerate(zip(names, scorers, strict=True)):
                 place = f"{source}: objective {name!r}" if source else f"objective {name!r}"
-                path = directory and directory / _shard_name([name, backend, dtype], shard)
+                path = directory and directory / _shard_name(contents[column], shard)
                 kept = _keep(scorer, shard, place, batch_size, path)
                 rewards[numbers, column] = kept["rewards"]
                 num_cut[column] += kept["num_cut"]
@@ -241,7 +259,7 @@ def _distinct_pairs(
 
 
 def _shard_name(scorer: list[str], shard: Shard) -> str:
-    content = [*scorer, repr(find_entry(scorer[0])), shard.prompts, shard.responses]
+    content = [*scorer, shard.prompts, shard.responses]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32] + ".json"
 
 

@@ -25,7 +25,7 @@ from paretohqd_jax.evaluation.plots import (
     plot_panels,
     selection_panels,
 )
-from paretohqd_jax.evaluation.report import Effort, SelectedRows, write_report
+from paretohqd_jax.evaluation.report import Effort, GatedRows, SelectedRows, write_report
 from paretohqd_jax.evaluation.responses import ModelResponses
 from paretohqd_jax.evaluation.summaries import truncation_warnings
 from paretohqd_jax.files import write_json
@@ -59,16 +59,14 @@ def report(
     reference: Output,
     judged: Output,
     points: Output,
-    selected: Output | None = None,
+    selections: Sequence[Output] = (),
 ) -> Output:
-    """Draws `front.png` and writes `report.html`; both tell of the selection, if there is one."""
+    """Draws `front.png` and writes `report.html`; both tell of the selections, if there are any."""
     work = partial(
-        report_run, seconds=task.run.seconds, log_directory=task.run.workdir / "logs",
-        selection=selected.options if selected else None,
+        report_run, seconds=task.run.seconds, log_directory=task.run.workdir / "logs"
     )  # fmt: skip
     return task.run.step(
-        "report", "report", work, policies, scored, reference, judged, points,
-        *filter(None, (selected,)),
+        "report", "report", work, policies, scored, reference, judged, points, *selections,
         objectives=task.objectives, facts=facts_of(task),
     )  # fmt: skip
 
@@ -152,27 +150,26 @@ def report_run(
     reference: Output,
     judged: Output,
     points: Output,
-    selected: Output | None = None,
-    *,
+    *selections: Output,
     objectives: Sequence[str],
-    selection: dict[str, Any] | None,
     facts: dict[str, str],
     seconds: Callable[[], dict[str, float]],
     log_directory: Path,
 ) -> None:
     """Draws and writes the report.
 
-    `reference` as of `evaluate`; `selection` are the options of the step that left `selected`;
-    `seconds` gives those of finished steps.
+    `reference` as of `evaluate`; the first of the `selections` was made from `scored`, and is drawn
+    if it was by preferences; `seconds` gives those of finished steps.
     """
     run = read_policies(policies.path)
     evaluation = json.loads(points.path.read_text())
     training_rows = read_table(reference.path)
     cloud = rewards_matrix(training_rows, objectives, reference.path)[is_candidate(training_rows)]
     shown, panels = None, []
-    if selection is not None:
-        _, rewards, result = selection_of(read_table(scored.path), scored.path, **selection)
-        shown = SelectedRows(np.array(selection["preferences"]), rewards, result)
+    if selections and "preferences" in selections[0].options:
+        options = selections[0].options
+        _, rewards, result = selection_of(read_table(scored.path), scored.path, **options)
+        shown = SelectedRows(np.array(options["preferences"]), rewards, result)
         panels = selection_panels(objectives, shown.preferences, rewards, result)
     panels += model_panels(evaluation, cloud)
     path.mkdir(parents=True, exist_ok=True)
@@ -180,8 +177,18 @@ def report_run(
     write_report(
         path / "report.html", evaluation, cloud,
         _samples(run, read_table(judged.path), objectives), facts, shown,
-        _effort(run, seconds(), log_directory),
+        _effort(run, seconds(), log_directory), _gated(selections),
     )  # fmt: skip
+
+
+def _gated(selections: Sequence[Output]) -> list[GatedRows]:
+    """What gates took from each of the selections."""
+    gated = []
+    for selection in selections:
+        metadata = read_table(selection.path).schema.metadata
+        facts = json.loads(metadata[b"selection"])
+        gated.append(GatedRows(selection.path.stem, facts["num_before_gates"], facts["gates"]))
+    return gated
 
 
 def _effort(run: Policies, seconds: Mapping[str, float], log_directory: Path) -> Effort:

@@ -25,7 +25,7 @@ def leave(
     scored: Output,
     families: Mapping[str, Sequence[Policy]],
     stacks: Sequence[Output],
-    selected: Output | None = None,
+    selections: Sequence[Output] = (),
 ) -> Path:
     """Leaves the policies of a method, measured on the held-out prompts; returns the report's path.
 
@@ -34,7 +34,7 @@ def leave(
       scored: the data.
       families: by name, in the order they came about.
       stacks: of adapters, that the policies' lie in.
-      selected: a selection from `scored`, for the report to show.
+      selections: of rows to train on, the first from `scored`, for the report to tell of.
     """
     policies = name_policies(task, families, stacks)
     answers = respond(task, scored, policies)
@@ -42,7 +42,7 @@ def leave(
     reference = reference_rows(task, scored)
     points = evaluate(task, policies, reference, judged)
     export(task, policies)
-    page = report(task, policies, scored, reference, judged, points, selected)
+    page = report(task, policies, scored, reference, judged, points, selections)
     return page.path / "report.html"
 
 

@@ -25,6 +25,7 @@ from paretohqd_jax.evaluation.collapse import collapse_causes
 from paretohqd_jax.pipeline import Output, source_digest
 from paretohqd_jax.rewards.scoring import score
 from paretohqd_jax.steps.base_model import BaseModel, step_seed
+from paretohqd_jax.steps.gates import run_gates
 from paretohqd_jax.steps.selection import is_candidate
 from paretohqd_jax.steps.task import (
     Task,
@@ -44,6 +45,7 @@ def score_rows(task: Task) -> Output:
     """Scores every response of the data with the reward models, and holds out the test prompts."""
     config, base = task.config, task.base
     names = ("source", "format", "columns", "split", "revision", "scores")
+    options = reward_options(config)
     return task.run.step(
         "score", "scores.parquet",
         partial(
@@ -52,9 +54,9 @@ def score_rows(task: Task) -> Output:
         ),
         data={name: config.data[name] for name in names},
         num_test_prompts=config.data.num_test_prompts, min_tokens=config.data.min_tokens,
-        max_tokens=config.data.max_tokens, **reward_options(config),
+        max_tokens=config.data.max_tokens, gate_columns=run_gates(config).columns, **options,
         also=prompt_options(base) | {"data_digest": source_digest(config.data.source)}
-        | checkpoints(config.rewards.models),
+        | checkpoints(options["models"], base),
         all_processes=True,
     )  # fmt: skip
 
@@ -78,10 +80,10 @@ def reference_rows(task: Task, scored: Output) -> Output:
 def _scored_by_models(
     task: Task, name: str, path: str, work: Callable[..., None], rows: Output
 ) -> Output:
-    config = task.config
+    options = reward_options(task.config)
     return task.run.step(
-        name, path, partial(work, base=task.base, batch_size=config.rewards.batch_size), rows,
-        **reward_options(config), also=checkpoints(config.rewards.models), all_processes=True,
+        name, path, partial(work, base=task.base, batch_size=task.config.rewards.batch_size), rows,
+        **options, also=checkpoints(options["models"], task.base), all_processes=True,
     )  # fmt: skip
 
 
@@ -99,16 +101,19 @@ def score_data(
     max_tokens: int,
     batch_size: int,
     max_new_tokens: int,
+    gate_columns: Sequence[str] = (),
 ) -> None:
     """Loads the rows, leaves out those of unfit length, holds out test prompts, scores the rest.
 
     `data` are the arguments of `load_rows`. Objectives whose scores it brings along keep these; the
-    reward models give the others.
+    `models` give the others, and the scores that gates ask for; `gate_columns` are further ones
+    that the rows bring along for gates.
     """
     rows = scratch / "rows.parquet"
 
     def prepare() -> None:
-        table = _fitting_rows(base, data, min_tokens, max_tokens, max_new_tokens)
+        loaded = load_rows(**data, gate_columns=gate_columns)
+        table = _fitting_rows(loaded, base, data["source"], min_tokens, max_tokens, max_new_tokens)
         prompts = table["prompt"].to_pylist()
         # The same prompts under every seed of a run, so that runs of several seeds can be compared.
         held_out = split_by_prompt(prompts, num_test_prompts, step_seed(0, "split"))
@@ -122,7 +127,7 @@ def score_data(
         rewards = rewards_of(
             table, wanted, base.mesh, scratch, "scoring the data",
             backend=backend, dtype=dtype, batch_size=batch_size, source=data["source"],
-            row_ids=table["source_row"].to_pylist(),
+            row_ids=table["source_row"].to_pylist(), base=base,
         )  # fmt: skip
         table = with_rewards(table, rewards, objective_names(wanted))
     if is_main_process():
@@ -161,18 +166,21 @@ def score_reference(
     table = table.take(rows)
     rewards = rewards_of(
         table, models, base.mesh, scratch, "scoring reference rows",
-        backend=backend, dtype=dtype, batch_size=batch_size,
+        backend=backend, dtype=dtype, batch_size=batch_size, base=base,
     )  # fmt: skip
     if is_main_process():
         write_table(path, with_rewards(table, rewards, objective_names(models)))
 
 
 def _fitting_rows(
-    base: BaseModel, data: dict[str, str], min_tokens: int, max_tokens: int, max_new_tokens: int
+    table: pa.Table,
+    base: BaseModel,
+    source: str,
+    min_tokens: int,
+    max_tokens: int,
+    max_new_tokens: int,
 ) -> pa.Table:
     """The rows of `min_tokens` to `max_tokens`; an InputError names a prompt that is too long."""
-    source = data["source"]
-    table = load_rows(**data)
     base.eos_token_ids  # a tokenizer without one is an error before any work  # noqa: B018
     texts, responses = _formatted_prompts(base, table, source), table["response"].to_pylist()
     prompt_counts, response_counts = token_counts(base.tokenizer, texts, responses)
@@ -256,7 +264,7 @@ def add_rewards(
     table = read_table(responses.path)
     rewards = rewards_of(
         table, models, base.mesh, scratch, "scoring the responses",
-        backend=backend, dtype=dtype, batch_size=batch_size,
+        backend=backend, dtype=dtype, batch_size=batch_size, base=base,
     )  # fmt: skip
     if is_main_process():
         causes = collapse_causes(table["response"].to_pylist(), table["periodic_tail"].to_numpy())

@@ -6,25 +6,38 @@ import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from paretohqd_jax.data.gates import count_failures, failures, in_words, parse_gates
 from paretohqd_jax.data.reward_columns import check_ranges, rewards_matrix
 from paretohqd_jax.data.rows import SELECTION_COLUMNS, read_table, write_table
-from paretohqd_jax.data.words import split_words
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.pareto import Selection, select
 from paretohqd_jax.pareto.selection import default_pool_size
 from paretohqd_jax.pipeline import Output
 from paretohqd_jax.steps.base_model import step_seed
+from paretohqd_jax.steps.gates import run_gates
 from paretohqd_jax.steps.task import Task
 
 RANGE_RATIO_WARNING = 3.0  # beyond it one low outlier tilts every direction
 
 logger = logging.getLogger(__name__)
+
+
+class Candidates(NamedTuple):
+    """Rows that may be trained on.
+
+    row_ids int64 `[num_candidates]`, rows of the table; gates, what `count_failures` returns of the
+    rows that are neither held out nor collapsed; num_rows, how many these are.
+    """
+
+    row_ids: np.ndarray
+    gates: dict[str, dict[str, int]]
+    num_rows: int
 
 
 def select_rows(task: Task, name: str, stage: str, scored: Output, share: float = 1.0) -> Output:
@@ -37,7 +50,7 @@ def select_rows(task: Task, name: str, stage: str, scored: Output, share: float 
       scored: rows with their rewards.
       share: of `config.select.k` and of `min_pool_size` that is taken.
     """
-    options = task.config.select.to_dict()
+    options = task.config.select.to_dict() | {"gates": gates_of(task)}
     sizes = {size: int(options.pop(size) * share) for size in ("k", "min_pool_size")}
     return task.run.step(
         name, f"selection/{stage}.parquet", write_selection, scored,
@@ -54,7 +67,7 @@ def write_selection(
     preferences: list[list[float]],
     k: int,
     min_pool_size: int,
-    min_words: int,
+    gates: Sequence[str],
     **how: Any,
 ) -> None:
     """Selects k rows per preference among the training rows that have not collapsed.
@@ -66,11 +79,12 @@ def write_selection(
     table = read_table(scored.path)
     candidates, rewards, result = selection_of(
         table, scored.path, objectives=objectives, preferences=preferences, k=k,
-        min_pool_size=min_pool_size, min_words=min_words, **how,
+        min_pool_size=min_pool_size, gates=gates, **how,
     )  # fmt: skip
-    columns = selection_columns(result, candidates)
-    facts = _selection_facts(table, rewards, columns["row_id"], result)
-    default = default_pool_size(how["rule"], k, len(preferences), len(candidates))
+    columns = selection_columns(result, candidates.row_ids)
+    facts = _gate_facts(candidates) | _selection_facts(table, rewards, columns["row_id"], result)
+    _log_gates(gates, candidates)
+    default = default_pool_size(how["rule"], k, len(preferences), len(rewards))
     _warn(facts, min_pool_size or default)
     write_table(path, pa.table(columns, metadata={"selection": json.dumps(facts)}))
 
@@ -101,29 +115,29 @@ def selection_of(
     preferences: list[list[float]],
     k: int,
     min_pool_size: int,
-    min_words: int,
+    gates: Sequence[str],
     **how: Any,
-) -> tuple[np.ndarray, np.ndarray, Selection]:
+) -> tuple[Candidates, np.ndarray, Selection]:
     """The rows that may be selected, their rewards, and the selection among them.
 
     Returns:
-      int64 `[num_candidates]` rows of `table`, float64 `[num_candidates, num_objectives]`, and the
-      selection, whose `row_ids` count the candidates.
+      The candidates, their rewards float64 `[num_candidates, num_objectives]`, and the selection,
+      whose `row_ids` count the candidates.
 
     Raises:
       InputError: fewer than k rows may be selected, or an objective is the same in all of them.
     """
-    candidates = np.flatnonzero(is_candidate(table, min_words))
-    if candidates.size < k:
+    candidates = candidates_of(table, source, gates)
+    num_candidates = candidates.row_ids.size
+    if num_candidates < k:
         raise InputError(
-            f"{source}: {candidates.size} rows to select from, fewer than k={k}: of "
-            f"{table.num_rows} rows the others are held out, have collapsed, or have fewer than "
-            f"{min_words} words (config.select.min_words); lower config.select.k, or raise "
+            f"{source}: {num_candidates} rows to select from, fewer than k={k}: of "
+            f"{table.num_rows} rows {_told(candidates, table)}; lower config.select.k, or raise "
             "config.generate.num_prompts or the number of training steps"
         )
-    rewards = rewards_matrix(table, objectives, source)[candidates]
+    rewards = rewards_matrix(table, objectives, source)[candidates.row_ids]
     check_ranges(rewards, objectives, source)
-    result = select(rewards, np.array(preferences), k, min(min_pool_size, candidates.size), **how)
+    result = select(rewards, np.array(preferences), k, min(min_pool_size, num_candidates), **how)
     return candidates, rewards, result
 
 
@@ -176,28 +190,85 @@ def draw_rows(task: Task, scored: Output) -> Output:
     draw = task.config.draw
     return task.run.step(
         "draw", "selection/sft.parquet", write_drawn_rows, scored,
-        rule=draw.rule, k=draw.k, min_words=draw.min_words,
+        rule=draw.rule, k=draw.k, gates=gates_of(task),
         seed=step_seed(task.config.seed, "draw"),
     )  # fmt: skip
 
 
 def write_drawn_rows(
-    path: Path, scratch: Path, scored: Output, *, rule: str, k: int, min_words: int, seed: int
+    path: Path,
+    scratch: Path,
+    scored: Output,
+    *,
+    rule: str,
+    k: int,
+    gates: Sequence[str],
+    seed: int,
 ) -> None:
     """Leaves `row_id`: k random rows of those that may be trained on, or all ("all")."""
-    rows = np.flatnonzero(is_candidate(read_table(scored.path), min_words))
+    table = read_table(scored.path)
+    candidates = candidates_of(table, scored.path, gates)
+    rows = candidates.row_ids
+    if rows.size < (k if rule == "random" else 1):
+        raise InputError(
+            f"{scored.path}: {rows.size} rows to draw from; lower config.draw.k: of "
+            f"{table.num_rows} rows {_told(candidates, table)}"
+        )
     if rule == "random":
-        if rows.size < k:
-            raise InputError(f"{scored.path}: {rows.size} rows to draw from; lower config.draw.k")
         rows = np.random.default_rng(seed).permutation(rows)[:k]
+    _log_gates(gates, candidates)
     logger.info("%d rows to train on", rows.size)
-    write_table(path, pa.table({"row_id": rows}))
+    facts = _gate_facts(candidates)
+    write_table(path, pa.table({"row_id": rows}, metadata={"selection": json.dumps(facts)}))
 
 
-def is_candidate(table: pa.Table, min_words: int = 0) -> np.ndarray:
-    """Rows that may be trained on: long enough, not held out, not collapsed; bool `[num_rows]`."""
-    words = [len(split_words(response)) for response in table["response"].to_pylist()]
-    keep = np.array(words) >= min_words
+def gates_of(task: Task) -> list[str]:
+    """The gates of a run as texts, each by its column."""
+    return [str(gate) for gate in run_gates(task.config).gates]
+
+
+def candidates_of(table: pa.Table, source: str | Path, gates: Sequence[str]) -> Candidates:
+    """The rows that may be trained on and pass all gates.
+
+    A gate for a column of the data's own says nothing of generated rows, which have none.
+
+    Raises:
+      InputError: a gate's column holds something other than finite numbers.
+    """
+    fit = is_candidate(table)
+    known = [gate for gate in parse_gates(gates) if gate.name in table.column_names]
+    failed = failures(table, known, source)
+    row_ids = np.flatnonzero(fit & ~failed.any(axis=0))
+    return Candidates(row_ids, count_failures(known, failed[:, fit]), int(fit.sum()))
+
+
+def _log_gates(gates: Sequence[str], candidates: Candidates) -> None:
+    for gate in gates:
+        if gate not in candidates.gates:
+            logger.info("gate %s: these rows have no such column, so all pass", gate)
+            continue
+        count = candidates.gates[gate]
+        logger.info(
+            "gate %s: %d of %d rows fail it, %d of them no other gate",
+            gate, count["failed"], candidates.num_rows, count["failed_alone"],
+        )  # fmt: skip
+
+
+def _told(candidates: Candidates, table: pa.Table) -> str:
+    """Where the rows of a table are that are no candidates."""
+    unfit = f"{table.num_rows - candidates.num_rows} are held out or have collapsed"
+    if not candidates.gates:
+        return unfit
+    return f"{unfit}, and of the others the gate {in_words(candidates.gates)}"
+
+
+def _gate_facts(candidates: Candidates) -> dict[str, Any]:
+    return {"gates": candidates.gates, "num_before_gates": candidates.num_rows}
+
+
+def is_candidate(table: pa.Table) -> np.ndarray:
+    """Rows that may be trained on: not held out, not collapsed; bool `[num_rows]`."""
+    keep = np.ones(table.num_rows, bool)
     if "split" in table.column_names:
         keep &= pc.equal(table["split"], "train").to_numpy()
     if "collapsed" in table.column_names:

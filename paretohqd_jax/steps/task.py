@@ -25,6 +25,7 @@ from paretohqd_jax.rewards.registry import find_entry
 from paretohqd_jax.rewards.scoring import check_scorer
 from paretohqd_jax.sampling.external import check_engine
 from paretohqd_jax.steps.base_model import BaseModel, check_base_model
+from paretohqd_jax.steps.gates import run_gates
 from paretohqd_jax.training.mesh import check_sizes, make_mesh
 
 
@@ -86,12 +87,12 @@ def base_model(config: ConfigDict) -> BaseModel:
 def check_alignment(config: ConfigDict) -> None:
     """Raises InputError for what can be known to be wrong before a run directory is touched."""
     check_config(config)
-    for model in config.rewards.models:
-        check_scorer(split_model(model)[1], config.rewards.backend)
+    base = base_model(config)
+    for model in scoring_models(config):
+        check_scorer(split_model(model)[1], config.rewards.backend, base)
     check_source(config.data.source)
     if config.generate.engine == "external":
         check_engine(config.model.source, config.lora.rank)
-    base = base_model(config)
     check_base_model(base)
     base.chat  # a chat template that will not do is an error before any work  # noqa: B018
     rows = {"batch": config.train.batch_size // config.train.num_microbatches}
@@ -99,10 +100,15 @@ def check_alignment(config: ConfigDict) -> None:
     check_sizes(base.mesh, rows, words)
 
 
+def scoring_models(config: ConfigDict) -> list[str]:
+    """The reward models of the objectives, then the scorers that only gates ask for."""
+    return [*config.rewards.models, *run_gates(config).scorers]
+
+
 def reward_options(config: ConfigDict) -> dict[str, Any]:
-    """The reward models, and how they run."""
+    """What scores, and how it runs."""
     return {
-        "models": list(config.rewards.models),
+        "models": scoring_models(config),
         "backend": config.rewards.backend,
         "dtype": config.rewards.dtype,
     }
@@ -119,11 +125,14 @@ def longest_response(config: ConfigDict) -> int:
     return max(group.max_new_tokens for group in groups if "max_new_tokens" in group)
 
 
-def checkpoints(models: Sequence[str]) -> dict[str, Any]:
-    """What identifies the reward models among `models`: how they read, and their weights."""
+def checkpoints(models: Sequence[str], base: BaseModel | None = None) -> dict[str, Any]:
+    """What identifies the reward models among `models`: how they read, and their weights.
+
+    `base` is the model of the run.
+    """
     identities = {}
     for model in models:
-        entry = find_entry(split_model(model)[1])
+        entry = find_entry(split_model(model)[1], base)
         if entry is not None:
             reading = dataclasses.asdict(entry)
             for name in ("checkpoint", "adapter", "published", "licence", "note"):

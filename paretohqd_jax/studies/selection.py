@@ -31,9 +31,9 @@ from paretohqd_jax.pareto.chebyshev import AUGMENTATION, MIN_GAP
 from paretohqd_jax.pareto.selection import default_pool_size, rule_of
 from paretohqd_jax.pipeline import Output, Run, source_digest
 from paretohqd_jax.progress import progress_bar
+from paretohqd_jax.rewards.functions import word_count
 from paretohqd_jax.rewards.scoring import check_scorer
 from paretohqd_jax.steps.scoring import models_without_scores, rewards_of, with_rewards
-from paretohqd_jax.steps.selection import is_candidate
 from paretohqd_jax.steps.task import checkpoints
 from paretohqd_jax.studies.measures import measure_selection, summarise_draws
 from paretohqd_jax.studies.tables import Study, csv_table, markdown, plot_study
@@ -105,7 +105,8 @@ def score_rows(
     """
     source = data["source"]
     table = load_rows(**{name: value for name, value in data.items() if name != "min_words"})
-    long_enough = is_candidate(table, data["min_words"])
+    texts = (table["prompt"].to_pylist(), table["response"].to_pylist())
+    long_enough = word_count(*texts) >= data["min_words"]
     if not long_enough.any():
         raise InputError(
             f"{source}: no response has {data['min_words']} words; lower config.data.min_words"

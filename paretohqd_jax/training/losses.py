@@ -2,83 +2,8 @@
 
 from __future__ import annotations
 
-import functools
-
 import jax
 import jax.numpy as jnp
-from flax.linen import with_logical_constraint as constrain
-
-CHUNK_SIZE = 32  # positions whose logits exist at a time
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
-def token_log_probs(
-    hidden: jax.Array, embedding: jax.Array, targets: jax.Array, chunk_size: int = CHUNK_SIZE
-) -> jax.Array:
-    """Log-probabilities of `targets`, float32 `[batch, length]`.
-
-    The logits, by far the largest array of a step, exist for `chunk_size` positions at a time and
-    are computed once: a position's gradient is `embedding[target] - probabilities @ embedding`
-    times what comes from above, so the forward pass leaves that one vector per position and the
-    backward pass only scales it. The embedding counts as frozen and gets no gradient.
-
-    Args:
-      hidden: final hidden states `[batch, length, hidden_size]`.
-      embedding: output embedding `[vocab_size, hidden_size]`.
-      targets: int32 `[batch, length]`, the token each position should predict.
-      chunk_size: positions per chunk; the last one is padded.
-    """
-    return _log_probs(hidden, embedding, targets, chunk_size, with_slopes=False)[0]
-
-
-def _log_probs(
-    hidden: jax.Array, embedding: jax.Array, targets: jax.Array, chunk_size: int, with_slopes: bool
-) -> tuple[jax.Array, jax.Array | None]:
-    """Log-probabilities `[batch, length]` and their slopes `[batch, length, hidden_size]`."""
-    length = hidden.shape[1]
-    chunk_size = min(chunk_size, length)
-    num_chunks = -(-length // chunk_size)
-    pad = num_chunks * chunk_size - length
-
-    def chunked(array: jax.Array) -> jax.Array:
-        array = jnp.pad(array, [(0, 0), (0, pad)] + [(0, 0)] * (array.ndim - 2))
-        shape = (array.shape[0], num_chunks, chunk_size, *array.shape[2:])
-        return jnp.moveaxis(array.reshape(shape), 1, 0)
-
-    def joined(chunks: jax.Array) -> jax.Array:
-        chunks = jnp.moveaxis(chunks, 0, 1)
-        return chunks.reshape(chunks.shape[0], -1, *chunks.shape[3:])[:, :length]
-
-    def of_chunk(chunk: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array | None]:
-        hidden, targets = chunk
-        logits = jnp.matmul(hidden, embedding.T, preferred_element_type=jnp.float32)
-        logits = constrain(logits, ("batch", None, "vocab"))
-        target_logits = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
-        highest = jnp.max(logits, axis=-1, keepdims=True)
-        weights = jnp.exp(logits - highest)
-        total = jnp.sum(weights, axis=-1, keepdims=True)
-        log_probs = target_logits - (highest + jnp.log(total))[..., 0]
-        if not with_slopes:
-            return log_probs, None
-        mean = jnp.matmul(
-            weights.astype(embedding.dtype), embedding, preferred_element_type=jnp.float32
-        )
-        return log_probs, (embedding[targets] - mean / total).astype(hidden.dtype)
-
-    return jax.tree.map(joined, jax.lax.map(of_chunk, (chunked(hidden), chunked(targets))))
-
-
-def _forward(
-    hidden: jax.Array, embedding: jax.Array, targets: jax.Array, chunk_size: int
-) -> tuple[jax.Array, jax.Array]:
-    return _log_probs(hidden, embedding, targets, chunk_size, with_slopes=True)
-
-
-def _backward(chunk_size: int, slopes: jax.Array, cotangents: jax.Array) -> tuple:
-    return (cotangents[..., None] * slopes).astype(slopes.dtype), None, None
-
-
-token_log_probs.defvjp(_forward, _backward)
 
 
 def sft_loss(log_probs: jax.Array, response_mask: jax.Array) -> jax.Array:

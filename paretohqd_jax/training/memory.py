@@ -23,7 +23,7 @@ from paretohqd_jax.data.batches import Examples
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.models import llama, lora
 from paretohqd_jax.models.llama import Llama
-from paretohqd_jax.training.losses import CHUNK_SIZE
+from paretohqd_jax.models.log_probs import CHUNK_SIZE
 from paretohqd_jax.training.mesh import named_shardings
 from paretohqd_jax.training.placement import num_slots
 from paretohqd_jax.training.step import adapter_loss

@@ -13,8 +13,9 @@ import optax
 from paretohqd_jax.data.batches import Examples
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.models.llama import Llama, output_embedding
+from paretohqd_jax.models.log_probs import token_log_probs
 from paretohqd_jax.models.sharding import vmap_adapters
-from paretohqd_jax.training.losses import sft_loss, token_log_probs
+from paretohqd_jax.training.losses import sft_loss
 
 PyTree = Any
 

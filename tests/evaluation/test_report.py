@@ -11,7 +11,14 @@ import pytest
 from PIL import Image
 
 from paretohqd_jax.evaluation.answers import Answer, Sample
-from paretohqd_jax.evaluation.report import Effort, SelectedRows, number, percent, write_report
+from paretohqd_jax.evaluation.report import (
+    Effort,
+    GatedRows,
+    SelectedRows,
+    number,
+    percent,
+    write_report,
+)
 
 VOID = {"meta", "img", "br", "link", "input"}
 LOSSES = np.linspace(2, 1, 30).reshape(3, 10)
@@ -316,3 +323,14 @@ def test_numbers():
         "2",
     ]
     assert percent(0.0703) == "7.0\u202f%"
+
+
+def test_what_gates_took_is_told_by_stage(run, tmp_path):
+    path, counts = tmp_path / "report.html", {"failed": 12, "failed_alone": 5}
+    gated = [GatedRows("stage1", 80, {"a>=1": counts, "b<2": counts}), GatedRows("stage2", 9, {})]
+    write_report(path, run.evaluation, run.rewards, [], {}, gated=gated)
+    text = path.read_text("utf-8")
+    assert '<td>stage 1</td><td>a&gt;=1</td><td class="n">12<small> of 80</small></td>' in text
+    assert "<td></td><td>b&lt;2</td>" in text
+    write_report(path, run.evaluation, run.rewards, [], {}, gated=gated[1:])
+    assert "gates" not in path.read_text("utf-8")

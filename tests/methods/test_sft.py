@@ -40,7 +40,8 @@ def run_toy(workdir, source, *options, method="paretohqd"):
 @pytest.fixture(scope="module")
 def workdir(tmp_path_factory, source):
     path = tmp_path_factory.mktemp("sft")
-    run_toy(path, source, "--config.train.num_steps=5", method="sft")
+    options = ("--config.train.num_steps=5", "--config.draw.gates=('words>=6','liked<=0.9')")
+    run_toy(path, source, *options, method="sft")
     return path
 
 
@@ -49,6 +50,9 @@ def test_one_model_is_trained_on_random_rows(workdir):
     drawn = read_table(workdir / "selection/sft.parquet")["row_id"].to_numpy()
     assert len(set(drawn)) == 12
     assert set(scored["split"].take(drawn).to_pylist()) == {"train"}
+    assert min(scored["words"].take(drawn).to_pylist()) >= 6
+    assert max(scored["liked"].take(drawn).to_pylist()) <= 0.9
+    assert "<td>words&gt;=6</td>" in (workdir / "report/report.html").read_text("utf-8")
     assert (workdir / "sft/5").is_dir()
     assert (workdir / "adapters/sft/adapter_model.safetensors").exists()
 

@@ -17,6 +17,7 @@ from paretohqd_jax.pareto import hypervolume, select
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 OBJECTIVES = ("brief", "configs.toy:vowels", "configs.toy:variety")
+GATES = ("likelihood>=-15", "configs.toy:vowels>0.05")
 PREFERENCES = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [0.2, 0.3, 0.5]])
 
 
@@ -29,6 +30,7 @@ def workdir(tmp_path_factory):
             "paretohqd", f"--config={ROOT / 'configs/toy.py'}", f"--workdir={path}",
             f"--config.rewards.models={OBJECTIVES}", f"--config.preferences={preferences}",
             "--config.select.k=4", "--config.train.stage1_steps=3", "--config.train.stage2_steps=2",
+            f"--config.select.gates={GATES}",
             "--config.generate.max_new_tokens=12", "--config.evaluate.max_new_tokens=12",
         ]
     )  # fmt: skip
@@ -40,6 +42,10 @@ def test_the_selected_rows_are_the_nearest_to_rays_in_three_dimensions(workdir):
         table = read_table(workdir / f"{scored}.parquet")
         column, value = ("split", "train") if stage == "stage1" else ("collapsed", "")
         keep = np.array(table[column].to_pylist()) == value
+        fit = keep.sum()
+        keep &= table["likelihood"].to_numpy() >= -15
+        keep &= table["configs.toy:vowels"].to_numpy() > 0.05
+        assert 0 < keep.sum() < fit
         rewards = rewards_matrix(table, OBJECTIVES, scored)[keep]
         expected = select(rewards, PREFERENCES, k, min(k * len(PREFERENCES), len(rewards)))
         selected = read_table(workdir / "selection" / f"{stage}.parquet")
@@ -64,3 +70,5 @@ def test_the_figure_has_a_panel_for_each_pair_and_the_report_a_column_for_each(w
     report = (workdir / "report" / "report.html").read_text()
     assert "0.20 / 0.30 / 0.50" in report
     assert all(objective in report for objective in OBJECTIVES)
+    gates = report.partition("Rows that gates took")[2]
+    assert gates.count("<td>likelihood&gt;=-15</td>") == 2  # for either stage

@@ -54,6 +54,18 @@ def test_conversations_are_scored_and_stay_lists_of_messages(tmp_path):
     assert not (tmp_path / "scores.csv.partial").exists()
 
 
+def test_a_file_gets_the_likelihood_of_a_model(rows, tmp_path, capsys):
+    out = tmp_path / "scores.parquet"
+    command = ["paretohqd", "score", rows, "--out", str(out), "--models"]
+    console([*command, "likelihood@random:toy,words"])
+    table = read_table(out)
+    assert table.column_names == ["prompt", "response", "mine", "likelihood", "words"]
+    assert max(table["likelihood"].to_pylist()) < 0
+    with pytest.raises(SystemExit):
+        console([*command, "likelihood"])
+    assert "there is no base model outside a run" in capsys.readouterr().err
+
+
 def test_shards_of_a_model_that_has_changed_since_are_not_taken(rows, gpt2, tmp_path, monkeypatch):
     """A killed command goes on where it was, unless the model was trained again in its place."""
     out, models = tmp_path / "scores.parquet", f"helpful@{gpt2},brief"
@@ -100,7 +112,10 @@ def test_inspecting_one_row_and_prompts_that_are_messages(tmp_path, capsys):
         ("brief,brief", "name each column once"),
         ("prompt=brief", "its column cannot be called 'prompt'"),
         ("=brief", "its column cannot be called ''"),
-        ("brief,kind", "unknown reward model 'kind'; use one of brief, positivity, harmless"),
+        (
+            "brief,kind",
+            "unknown reward model 'kind'; use one of brief, positivity, words, harmless",
+        ),
     ],
 )
 def test_models_that_do_not_exist_or_collide(rows, tmp_path, capsys, models, message):

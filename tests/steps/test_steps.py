@@ -16,7 +16,7 @@ from paretohqd_jax.models.lora import LoraConfig
 from paretohqd_jax.pipeline import Output
 from paretohqd_jax.steps.base_model import BaseModel, step_seed
 from paretohqd_jax.steps.scoring import score_data
-from paretohqd_jax.steps.selection import is_candidate, write_selection
+from paretohqd_jax.steps.selection import write_selection
 from paretohqd_jax.steps.task import prompt_options
 from paretohqd_jax.steps.training import selected_examples
 
@@ -115,9 +115,7 @@ def test_a_truncated_row_is_trained_without_an_end(tmp_path, base):
     assert ends.tolist() == [[False], [True]]
 
 
-def select_from(
-    tmp_path, columns, k=2, preferences=((0.0, 1.0), (1.0, 0.0)), min_words=0, rule="ray"
-):
+def select_from(tmp_path, columns, k=2, preferences=((0.0, 1.0), (1.0, 0.0)), gates=(), rule="ray"):
     path = tmp_path / "scored.parquet"
     size = len(columns["a"])
     texts = {"prompt": ["p"] * size, "response": ["word " * (row + 1) for row in range(size)]}
@@ -126,8 +124,7 @@ def select_from(
     out = tmp_path / "selection.parquet"
     write_selection(
         out, tmp_path, Output(path, "", {}), objectives=["a", "b"],
-        preferences=[list(row) for row in preferences], k=k, min_words=min_words, rule=rule,
-        **options,
+        preferences=[list(row) for row in preferences], k=k, gates=gates, rule=rule, **options,
     )  # fmt: skip
     return read_table(out)
 
@@ -149,16 +146,6 @@ def test_the_chebyshev_rule_selects_from_all_candidates(tmp_path, caplog):
         selection = select_from(tmp_path, columns, k=1, rule="chebyshev")
     assert selection["row_id"].to_pylist() == [1, 3]
     assert "pool of all 3 rows in 2 layers" in caplog.text and "min_pool_size" not in caplog.text
-
-
-def test_rows_of_too_few_words_are_not_selected(tmp_path):
-    selection = select_from(tmp_path, {"a": [9.0, 1.0, 2.0], "b": [9.0, 2.0, 1.0]}, min_words=2)
-    assert set(selection["row_id"].to_pylist()) == {1, 2}
-
-
-def test_words_of_scripts_without_blanks_count():
-    table = pa.table({"response": ["下雨了。", "我们今天去公园散步。", "one two three four"]})
-    assert is_candidate(table, min_words=4).tolist() == [False, True, True]
 
 
 def test_too_few_rows_and_flat_objectives_are_refused(tmp_path):

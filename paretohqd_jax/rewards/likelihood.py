@@ -1,0 +1,103 @@
+"""How likely a language model finds a response, as a reward."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+
+from paretohqd_jax.data.batches import token_ids
+from paretohqd_jax.data.chat import format_prompt
+from paretohqd_jax.models.llama import Llama, logical_axes, logical_sizes, output_embedding
+from paretohqd_jax.models.log_probs import token_log_probs
+from paretohqd_jax.models.sharding import check_cuts, shardings_of
+from paretohqd_jax.models.tokenizer import load_tokenizer
+from paretohqd_jax.models.weights import check_weights, load_config, load_pretrained
+from paretohqd_jax.rewards.registry import LanguageModel
+from paretohqd_jax.rewards.reward_model import BOUNDARY, Encoded, RewardModel
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+PLAIN = "{prompt}\n"  # the format "chat" of a model without a chat template
+
+
+@dataclasses.dataclass(frozen=True)
+class MeanLogProb:
+    """The mean log-probability of the tokens after `BOUNDARY`, as a RewardModel's `apply`.
+
+    Equal to another of the same model, so that a model that is loaded again is not compiled again.
+    """
+
+    model: Llama
+
+    def __call__(self, params: Any, tokens: jax.Array, mask: jax.Array) -> jax.Array:
+        in_prompt = jnp.cumsum(tokens == BOUNDARY, axis=1) == 0
+
+        def without_boundary(array: jax.Array) -> jax.Array:
+            return jnp.where(in_prompt, array, jnp.pad(array[:, 1:], [(0, 0), (0, 1)]))
+
+        tokens, mask = without_boundary(tokens), without_boundary(mask)
+        hidden, _ = self.model.apply({"params": params}, tokens, mask)
+        embedding = output_embedding(params, self.model.config)
+        log_probs = token_log_probs(hidden[:, :-1], embedding, tokens[:, 1:])
+        counted = (mask & ~in_prompt)[:, 1:].astype(jnp.float32)
+        return jnp.sum(log_probs * counted, axis=1) / jnp.maximum(jnp.sum(counted, axis=1), 1.0)
+
+
+def load_likelihood(entry: LanguageModel, dtype: str = "float32") -> RewardModel:
+    """The mean log-probability per token of a response, its end token not counted, as a reward.
+
+    Prompt and response are tokenized apart, as in training. The weights lie as the rules in context
+    say.
+
+    Raises:
+      InputError: the model cannot be read.
+    """
+    tokenizer = load_tokenizer(entry.checkpoint)
+    config = load_config(entry.checkpoint, dtype)
+    check_cuts(entry.checkpoint, logical_sizes(config))
+    _, params = load_pretrained(
+        entry.checkpoint, dtype, shardings=shardings_of(logical_axes(config))
+    )
+    prompt_format = entry.texts[0]
+    if prompt_format == "chat" and not tokenizer.chat_template:
+        prompt_format = PLAIN
+    max_tokens = min(entry.max_tokens, config.max_position_embeddings)
+    encode = functools.partial(_encode, tokenizer, prompt_format, max_tokens)
+    return RewardModel(encode, MeanLogProb(Llama(config)), params, config.vocab_size)
+
+
+def check_language_model(entry: LanguageModel) -> None:
+    """Raises InputError for a model that cannot be used; reads no weights."""
+    load_config(entry.checkpoint)
+    check_weights(entry.checkpoint)
+
+
+def _encode(
+    tokenizer: PreTrainedTokenizerBase,
+    prompt_format: str,
+    max_tokens: int,
+    prompts: Sequence[str],
+    responses: Sequence[str],
+) -> Encoded:
+    """The tokens of each formatted prompt and of its response, with `BOUNDARY` between them.
+
+    Of pairs beyond `max_tokens` the last tokens are kept, one of the prompt at least.
+    """
+    if not prompts:
+        return Encoded([], 0)
+    texts = [format_prompt(tokenizer, prompt, prompt_format) for prompt in prompts]
+    without_end = [True] * len(responses)
+    tokens, num_cut = [], 0
+    for prompt, response in zip(
+        *token_ids(tokenizer, texts, responses, truncated=without_end), strict=True
+    ):
+        num_cut += len(prompt) + len(response) > max_tokens
+        response = response[-(max_tokens - 1) :]
+        tokens.append([*prompt[len(response) - max_tokens :], BOUNDARY, *response])
+    return Encoded(tokens, num_cut)
