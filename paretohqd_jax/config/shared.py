@@ -225,8 +225,8 @@ GATES = Option(
     (),
     Valid("conditions such as 'relevance>=0.3'", lambda gates: parse_gates(gates) is not None),
     OURS,
-    "Rows that fail one of these are not trained on: NAME, one of >=, <=, > and <, and a number. The "
-    "name is that of an objective, a scorer or a column of the data.",
+    "Rows that fail one of these are not trained on: NAME, one of >=, <=, > and <, and a number. "
+    "The name is that of an objective, a scorer or a column of the data.",
 )
 # Of new training rows, by methods that have their models write some.
 GENERATE = {

@@ -17,6 +17,7 @@ from paretohqd_jax.data.hub import is_hub_name, read_dataset
 from paretohqd_jax.data.messages import all_conversations, read_conversations
 from paretohqd_jax.data.pairs import pairs_of, rows_of, text_columns, without_equal
 from paretohqd_jax.data.public import PUBLIC_FORMATS
+from paretohqd_jax.data.reward_columns import rewards_matrix
 from paretohqd_jax.data.rows import (
     FORMATS,
     TEXTS,
@@ -25,7 +26,6 @@ from paretohqd_jax.data.rows import (
     drop_duplicates,
     plain_texts,
     read_table,
-    rewards_matrix,
     source_rows,
 )
 from paretohqd_jax.data.scores import given_rewards

@@ -130,7 +130,7 @@ def select_from(tmp_path, gates, k=2, **marks):
     out = tmp_path / "selection.parquet"
     write_selection(
         out, tmp_path, Output(tmp_path / "scored.parquet", "", {}), objectives=["a", "b"],
-        preferences=[[0.0, 1.0], [1.0, 0.0]], k=k, gates=gates, range_scope="data",
+        preferences=[[0.0, 1.0], [1.0, 0.0]], k=k, gates=gates, rule="ray", range_scope="data",
         normalize=True, min_pool_size=0,
     )  # fmt: skip
     table = read_table(out)
