@@ -148,6 +148,17 @@ def test_select_by_the_chebyshev_distance_from_all_rows(scores, tmp_path, capsys
     assert "fewer than a pool" not in printed
 
 
+@pytest.mark.parametrize(("rule", "warns"), [("ray", True), ("chebyshev", False)])
+def test_select_says_where_layers_make_no_pool(tmp_path, capsys, rule, warns):
+    scores, names = tmp_path / "scores.csv", "abcde"
+    rewards = np.random.default_rng(0).normal(size=(300, 5))
+    write_table(scores, pa.table(dict(zip(names, rewards.T, strict=True))))
+    options = ["--objectives", ",".join(names), "--preferences", "5", "-k", "4", "--rule", rule]
+    console(["paretohqd", "select", str(scores), *options, "--out", str(tmp_path / "out.csv")])
+    advice = "rows, more than the pool of 20 that is wanted: poor rows are in it"
+    assert (advice in capsys.readouterr().out) == warns
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

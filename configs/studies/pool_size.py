@@ -3,12 +3,12 @@
     python -m paretohqd_jax.main --config=configs/studies/pool_size.py --workdir=runs/pool_size \
         --config.data.source=alpaca_eval_scored.jsonl.gz
 
-The rule is the method's; another stands after a colon, as in pool_size.py:chebyshev, and is compared
-with the method's default. The Gaussian rewards are as many as the scored rows of HH-RLHF that the paper's line of work uses.
+The rule is the method's; another stands after a colon, as in pool_size.py:chebyshev, and is
+compared with the method's at its default size. The Gaussian rewards are as many as the scored rows
+of HH-RLHF that the paper's line of work uses.
 """
 
 from paretohqd_jax.config import default_config
-
 
 POPULATIONS = ("bulging", "hollow", "independent", "opposed")
 

@@ -87,10 +87,12 @@ def shortfalls(
       float64 `[num_preferences, k]`.
     """
     least_gaps = np.maximum(1 - np.max(preferences, axis=1), MIN_GAP)
-    return np.stack([
-        gap * chebyshev_distance(rows, preference[None], low, high, augmentation=0.0)[0]
-        for gap, rows, preference in zip(least_gaps, selected, preferences, strict=True)
-    ])
+    return np.stack(
+        [
+            gap * chebyshev_distance(rows, preference[None], low, high, augmentation=0.0)[0]
+            for gap, rows, preference in zip(least_gaps, selected, preferences, strict=True)
+        ]
+    )
 
 
 def neighbours(preferences: np.ndarray) -> np.ndarray:

@@ -38,6 +38,7 @@ def test_all_methods_of_the_toy_take_as_many_steps():
         ("nothing_like_it", "no config of this name; `paretohqd configs` lists what there is"),
         ("studies/populations", "get_config"),
         ("toy:magic", "ValueError: method 'magic' is not one of paretohqd, sft"),
+        ("studies/many_objectives:4", "ValueError: '4': use one of 3, 5, 8 objectives"),
         ("studies/k:cpu", "TypeError: too many positional arguments"),
     ],
 )
