@@ -71,7 +71,7 @@ def test_the_words_of_a_command_may_stand_in_any_order(words):
 def test_configs_are_listed_by_name_with_their_first_line(capsys):
     run(["configs"])
     printed = capsys.readouterr().out
-    assert "\ntoy                    A whole run in seconds" in printed
+    assert "\ntoy                      A whole run in seconds" in printed
     assert "\nstudies/k " in printed and "populations" not in printed
     assert all(shipped_configs().values())
 
