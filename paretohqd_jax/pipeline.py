@@ -93,7 +93,7 @@ class Run:
     def _open(self, config: dict[str, Any]) -> str:
         """Takes the lock and reads the manifest; returns what the lock file says."""
         self.workdir.mkdir(parents=True, exist_ok=True)
-        self._lock = open(self.workdir / ".lock", "a")  # noqa: SIM115 (for the life of the process)
+        self._lock = open(self.workdir / ".lock", "a")  # noqa: SIM115 (until it is closed)
         self._take_lock(0.0 if is_alone() else SECONDS_TO_UNLOCK)
         mark = secrets.token_hex(16)
         self._lock.truncate(0)
@@ -102,6 +102,11 @@ class Run:
         self._manifest = read_manifest(self.workdir)
         write_json(self.workdir / "config.json", config)
         return mark
+
+    def close(self) -> None:
+        """Lets other jobs work in the directory, this process among them."""
+        if is_main_process():
+            self._lock.close()
 
     def _take_lock(self, patience: float) -> None:
         deadline = time.monotonic() + patience

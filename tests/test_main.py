@@ -165,6 +165,17 @@ def test_select_among_rows_that_pass_the_gates(scores, tmp_path, capsys):
     assert f"{len(passed)} rows to select from; of 300 rows the gate helpful>=" in printed
 
 
+@pytest.mark.parametrize(("rule", "warns"), [("ray", True), ("chebyshev", False)])
+def test_select_says_where_layers_make_no_pool(tmp_path, capsys, rule, warns):
+    scores, names = tmp_path / "scores.csv", "abcde"
+    rewards = np.random.default_rng(0).normal(size=(300, 5))
+    write_table(scores, pa.table(dict(zip(names, rewards.T, strict=True))))
+    options = ["--objectives", ",".join(names), "--preferences", "5", "-k", "4", "--rule", rule]
+    console(["paretohqd", "select", str(scores), *options, "--out", str(tmp_path / "out.csv")])
+    advice = "rows, more than the pool of 20 that is wanted: poor rows are in it"
+    assert (advice in capsys.readouterr().out) == warns
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -123,6 +123,12 @@ def test_a_second_process_is_kept_out(method):
     del held
 
 
+def test_a_run_that_is_closed_lets_others_in_whoever_keeps_it(method):
+    kept = Run(method.workdir, {})
+    kept.close()
+    method()
+
+
 def test_a_job_of_several_processes_waits_for_the_lock_of_a_lost_one(method, monkeypatch):
     held = Run(method.workdir, {})
     monkeypatch.setattr(pipeline, "is_alone", lambda: False)

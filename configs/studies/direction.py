@@ -1,11 +1,10 @@
-"""Directions against linear scalarisation, on bulging and on hollow fronts and on the data.
+"""The method's rule, linear scalarisation and the Chebyshev distance, by the shape of the front.
 
     python -m paretohqd_jax.main --config=configs/studies/direction.py --workdir=runs/direction \
         --config.data.source=alpaca_eval_scored.jsonl.gz
 
-The weighted sum chooses from the same pool of first layers, which differs from the method in the
-rule alone, or from all rows, as one would without the method. With a pool of 500 rows too: depth is
-what the distance to a ray does not see.
+Bulging and hollow fronts and the data. Each rule chooses from the same pool of first layers, which
+changes the rule alone, and from all rows, which says how it does without a pool.
 """
 
 from paretohqd_jax.config import default_config
@@ -20,7 +19,7 @@ def get_config():
     config.data.min_words = 8
     config.rewards.models = ("helpful", "brief")
     config.settings = (
-        "rule=ray", "rule=weighted_sum", "rule=weighted_sum,pool=all", "rule=ray,min_pool_size=500",
-        "rule=weighted_sum,min_pool_size=500",
+        "rule=ray", "rule=weighted_sum", "rule=chebyshev,min_pool_size=1100",
+        "rule=ray,pool=all", "rule=weighted_sum,pool=all", "rule=chebyshev,pool=all",
     )  # fmt: skip
     return config

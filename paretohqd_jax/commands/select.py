@@ -59,7 +59,7 @@ def run(options: argparse.Namespace) -> None:
     """Selects k rows per preference from a file of scored rows."""
     from paretohqd_jax.evaluation.plots import plot_panels, selection_panels
     from paretohqd_jax.pareto import select
-    from paretohqd_jax.steps.selection import selection_columns
+    from paretohqd_jax.steps.selection import pool_advice, selection_columns
 
     check_writable(options.out)
     if options.plot:
@@ -105,6 +105,8 @@ def run(options: argparse.Namespace) -> None:
         f"{np.unique(columns['row_id']).size} different ones, from a pool of {(ranks >= 0).sum()} "
         f"in {ranks.max() + 1} layers"
     )
+    if advice := pool_advice(selection, options.rule, min(pool, len(rewards))):
+        print(f"warning: {advice}")
     if options.plot:
         panels = selection_panels(objectives, preferences, rewards, selection)
         plot_panels(options.plot, panels, len(objectives))

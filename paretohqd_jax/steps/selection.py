@@ -24,6 +24,7 @@ from paretohqd_jax.steps.gates import run_gates
 from paretohqd_jax.steps.task import Task
 
 RANGE_RATIO_WARNING = 3.0  # beyond it one low outlier tilts every direction
+LAYER_WARNING = 0.1  # of the rows: a first layer of more holds poor ones
 
 logger = logging.getLogger(__name__)
 
@@ -86,6 +87,8 @@ def write_selection(
     _log_gates(gates, candidates)
     default = default_pool_size(how["rule"], k, len(preferences), len(rewards))
     _warn(facts, min_pool_size or default)
+    if advice := pool_advice(result, how["rule"], min_pool_size or default):
+        logger.warning(advice)
     write_table(path, pa.table(columns, metadata={"selection": json.dumps(facts)}))
 
 
@@ -139,6 +142,26 @@ def selection_of(
     check_ranges(rewards, objectives, source)
     result = select(rewards, np.array(preferences), k, min(min_pool_size, num_candidates), **how)
     return candidates, rewards, result
+
+
+def pool_advice(result: Selection, rule: str, min_pool_size: int) -> str:
+    """What to do where layers do not make a pool, as with many objectives; "" where they do.
+
+    Only the ray needs one: by itself it does not see how far from the ideal point a row lies.
+
+    Args:
+      result: the selection.
+      rule: that made it.
+      min_pool_size: the pool that was wanted.
+    """
+    first_layer, num_rows = int(np.sum(np.asarray(result.ranks) == 0)), len(result.ranks)
+    if rule != "ray" or first_layer <= max(min_pool_size, LAYER_WARNING * num_rows):
+        return ""
+    return (
+        f"the first non-dominated layer alone holds {first_layer} of {num_rows} rows, more than "
+        f"the pool of {min_pool_size} that is wanted: poor rows are in it, and the ray does not "
+        "see that they are; use the rule chebyshev, which needs no pool"
+    )
 
 
 def best_of_prompt(task: Task, name: str, stage: str, scored: Output) -> Output:

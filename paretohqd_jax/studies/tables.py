@@ -25,6 +25,7 @@ MARKERS = "osD^vP"
 SETS = {
     "pool": "pool_size", "layers": "num_layers", "different rows": "unique_rows",
     "different prompts": "unique_prompts", "overlap": "overlap", "distance": "distance",
+    "shortfall": "shortfall",
 }  # fmt: skip
 FRONTS = {
     "hypervolume": "hypervolume", "gain": "gain", "of the rows": "row_hypervolume",
@@ -33,7 +34,8 @@ FRONTS = {
 NOTE = f"""\
 Means over draws and the interval that holds {100 * CONFIDENCE:.0f} % of them. *Overlap*: rows that
 the sets of neighbouring preferences share. *Distance*: of the rows to their preference's ray, in
-sides of the box. *Hypervolume*: of the sets' mean rewards, in standard deviations from the mean of
+sides of the box. *Shortfall*: what a row lacks of the ideal point by its preference, the same way;
+smaller is better. *Hypervolume*: of the sets' mean rewards, in standard deviations from the mean of
 the draw's rows, above {Z_SCORE_REFERENCE:g} in each objective; *of the rows*: that of the selected
 rows themselves; *gain*: the difference to the first setting on the same rows. *Steerability*:
 Spearman's correlation of weight and mean reward. *Balanced*: mean rewards at the preference of the

@@ -38,6 +38,7 @@ def test_all_methods_of_the_toy_take_as_many_steps():
         ("nothing_like_it", "no config of this name; `paretohqd configs` lists what there is"),
         ("studies/populations", "get_config"),
         ("toy:magic", "ValueError: method 'magic' is not one of paretohqd, sft"),
+        ("studies/many_objectives:4", "ValueError: '4': use one of 3, 5, 8 objectives"),
         ("studies/k:cpu", "TypeError: too many positional arguments"),
     ],
 )
@@ -70,7 +71,7 @@ def test_the_words_of_a_command_may_stand_in_any_order(words):
 def test_configs_are_listed_by_name_with_their_first_line(capsys):
     run(["configs"])
     printed = capsys.readouterr().out
-    assert "\ntoy                    A whole run in seconds" in printed
+    assert "\ntoy                      A whole run in seconds" in printed
     assert "\nstudies/k " in printed and "populations" not in printed
     assert all(shipped_configs().values())
 

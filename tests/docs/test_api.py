@@ -37,7 +37,9 @@ def test_public_functions_of_pareto_tell_their_shapes(name):
 
 def test_functions_of_the_method_page_exist():
     named = {
-        *re.findall(r"`((?:pareto|training|methods|steps|evaluation)\.[\w.]+)`", PAGES["docs/method.md"])
+        *re.findall(
+            r"`((?:pareto|training|methods|steps|evaluation)\.[\w.]+)`", PAGES["docs/method.md"]
+        )
     }
     assert len(named) > 10
     assert [name for name in named if pydoc.locate(f"paretohqd_jax.{name}") is None] == []

@@ -13,10 +13,11 @@ import pytest
 from paretohqd_jax.data.rows import read_table, write_table
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.models.lora import LoraConfig
+from paretohqd_jax.pareto import Selection
 from paretohqd_jax.pipeline import Output
 from paretohqd_jax.steps.base_model import BaseModel, step_seed
 from paretohqd_jax.steps.scoring import score_data
-from paretohqd_jax.steps.selection import write_selection
+from paretohqd_jax.steps.selection import pool_advice, write_selection
 from paretohqd_jax.steps.task import prompt_options
 from paretohqd_jax.steps.training import selected_examples
 
@@ -146,6 +147,24 @@ def test_the_chebyshev_rule_selects_from_all_candidates(tmp_path, caplog):
         selection = select_from(tmp_path, columns, k=1, rule="chebyshev")
     assert selection["row_id"].to_pylist() == [1, 3]
     assert "pool of all 3 rows in 2 layers" in caplog.text and "min_pool_size" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("rule", "first_layer", "warns"),
+    [("ray", 9, True), ("ray", 5, False), ("weighted_sum", 9, False), ("chebyshev", 9, False)],
+)
+def test_a_pool_that_layers_do_not_make_is_warned_of(rule, first_layer, warns):
+    ranks = np.repeat([0, 1], [first_layer, 40])
+    result = Selection(np.zeros((2, 3)), np.zeros((2, 3)), ranks, np.zeros(2), np.ones(2))
+    advice = pool_advice(result, rule, 6)
+    assert bool(advice) == warns
+    assert "9 of 49 rows, more than the pool of 6" in advice or not warns
+
+
+def test_the_log_warns_where_all_rows_are_on_the_front(tmp_path, caplog):
+    columns = {"a": [1.0, 2.0, 3.0, 4.0], "b": [4.0, 3.0, 2.0, 1.0]}
+    select_from(tmp_path, columns, k=1)
+    assert "alone holds 4 of 4 rows, more than the pool of 2 that is wanted" in caplog.text
 
 
 def test_too_few_rows_and_flat_objectives_are_refused(tmp_path):

@@ -8,9 +8,15 @@ import pytest
 from configs.studies import populations
 from paretohqd_jax.evaluation.frames import Frame
 from paretohqd_jax.pareto import preference_grid, select
-from paretohqd_jax.studies.measures import measure_selection, neighbours, summarise_draws
+from paretohqd_jax.studies.measures import (
+    measure_selection,
+    neighbours,
+    shortfalls,
+    summarise_draws,
+)
 
 GRID = preference_grid(11)
+BOX = np.zeros(2), np.ones(2)
 
 
 def in_units(reference):
@@ -63,6 +69,28 @@ def test_hypervolume_of_both_rules_on_the_hollow_front():
         assert one["unique_prompts"] == 1
     assert measured["weighted_sum"]["unique_rows"] == 2
     assert measured["ray"]["steerability"][0] > 0.99
+
+
+def test_what_single_rows_fall_short_of():
+    preferences = np.array([[0.8, 0.2], [1.0, 0.0]])  # gaps (0.2, 0.8) and (0.001, 1)
+    selected = np.array([[[0.9, 0.4], [0.6, 1.0]], [[0.7, 0.0], [1.0, 1.0]]])
+    expected = [[0.15, 0.4], [0.3, 0.0]]  # the first: 0.2 * max(0.1 / 0.2, 0.6 / 0.8)
+    np.testing.assert_allclose(shortfalls(preferences, selected, *BOX), expected)
+
+
+@pytest.mark.parametrize("num_objectives", [3, 5, 8])
+def test_no_rule_falls_less_short_than_the_chebyshev_distance(num_objectives):
+    random = np.random.default_rng(0)
+    rewards = getattr(populations, f"hollow_{num_objectives}")(random)[:2000]
+    assert rewards.shape == (2000, num_objectives) and (0 <= rewards).all() and (rewards < 1).all()
+    grid = preference_grid({3: 15, 5: 15, 8: 36}[num_objectives], num_objectives)
+    box = rewards.min(axis=0), rewards.max(axis=0)
+    short = {
+        rule: shortfalls(grid, rewards[select(rewards, grid, 9, 2000, rule=rule).row_ids], *box)
+        for rule in ("ray", "weighted_sum", "chebyshev")
+    }
+    least = min(short.values(), key=np.mean)
+    assert least is short["chebyshev"]
 
 
 def test_neighbours():

@@ -142,10 +142,12 @@ def test_mistakes_are_named(scored, tmp_path, capsys, options, message):
 
 
 @pytest.mark.parametrize(
-    "name", ["direction", "k", "normalization", "pool", "pool_size", "reward_range"]
-)
+    "name",
+    ["direction.py", "k.py", "many_objectives.py", "many_objectives.py:3", "many_objectives.py:8",
+     "normalization.py", "pool.py", "pool_size.py", "pool_size.py:chebyshev", "reward_range.py"],
+)  # fmt: skip
 def test_the_studies_are_valid_as_they_stand(name, scored):
-    flags = [f"--config={STUDIES / name}.py", "--workdir=run", f"--config.data.source={scored}"]
+    flags = [f"--config={STUDIES / name}", "--workdir=run", f"--config.data.source={scored}"]
     selection_study.check(parse_flags(["paretohqd", *flags])[0])
 
 
