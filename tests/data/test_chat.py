@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from paretohqd_jax.data.chat import check_prompt_format, format_prompt, read_prompt_format
-from paretohqd_jax.data.conversations import as_prompt
+from paretohqd_jax.data.conversations import as_conversation, as_prompt
 from paretohqd_jax.data.special_tokens import encode
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.models.tokenizer import load_tokenizer
@@ -106,7 +106,8 @@ def test_messages_of_one_role_are_one_turn(tokenizer):
 def test_dialogues_of_hh_are_prompts_like_those_of_the_data(tokenizer):
     """As the published rows have them, see test_public."""
     hh = "{prompt} \n\nAssistant:"
-    assert format_prompt(tokenizer, "c?", hh) == "\n\nHuman: c? \n\nAssistant:"
+    asked = as_conversation([{"role": "user", "content": "c?"}])
+    assert format_prompt(tokenizer, asked, hh) == "\n\nHuman: c? \n\nAssistant:"
     written = "\n\nHuman: a?\n\nAssistant: b.\n\nHuman: c?"
     assert format_prompt(tokenizer, written, hh) == written + " \n\nAssistant:"
 
