@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from paretohqd_jax.data.conversations import Message
+from paretohqd_jax.data.conversations import Message, joined
 from paretohqd_jax.errors import InputError
 
 if TYPE_CHECKING:
@@ -61,8 +62,9 @@ def with_date(template: str, date: str) -> str:
 def template_renderer(tokenizer: PreTrainedTokenizerBase, template: str) -> Render:
     """Renders messages by a template, with the opening for the answer.
 
-    Contents are given as lists of parts where the template leaves texts out. A BOS that the
-    template writes twice at the beginning is written once.
+    Contents are given as lists of parts where the template leaves texts out, and neighbours of one
+    role as one message where it wants roles to alternate. A BOS that the template writes twice at
+    the beginning is written once.
 
     Raises:
       InputError: the template cannot be rendered, or writes a prompt not at all or several times.
@@ -90,15 +92,52 @@ def template_renderer(tokenizer: PreTrainedTokenizerBase, template: str) -> Rend
 
     parts = _takes_parts(render)
 
+    @functools.cache
+    def form_of(roles: tuple[str, ...]) -> tuple[bool, int | None]:
+        return _form_of(roles, lambda messages: render(messages, parts))
+
     def checked(messages: Sequence[Message]) -> str:
-        text = render(messages, parts)
+        joins, left_out = form_of(tuple(message["role"] for message in messages))
+        if left_out is not None:
+            raise _leaves_out(messages[left_out])
+        text = render(joined(messages) if joins else messages, parts)
         for message in messages:
             if not _holds(text, message):
-                what = "system message" if message["role"] == "system" else "text of a message"
-                raise _refusal(f"leaves out the {what} {message['content'][:40]!r}")
+                raise _leaves_out(message)
         return text
 
     return checked
+
+
+def _form_of(roles: Sequence[str], render: Render) -> tuple[bool, int | None]:
+    """How messages of these roles go into the template, by texts that are found again in it.
+
+    Returns:
+      Whether neighbours of one role have to be one message, which the template insists on, and the
+      first message whose text is left out all the same; None if all are there.
+    """
+    probes = [
+        {"role": role, "content": f"{PROBE}{number}{PROBE}"} for number, role in enumerate(roles)
+    ]
+    failure, left_out = None, None
+    for joins in (False, True) if len(joined(probes)) < len(probes) else (False,):
+        try:
+            text = render(joined(probes) if joins else probes)
+        except InputError as error:
+            failure = failure or error
+            continue
+        missing = (n for n, probe in enumerate(probes) if probe["content"] not in text)
+        left_out = next(missing, None)
+        if left_out is None:
+            return joins, None
+    if left_out is None:
+        raise failure
+    return False, left_out
+
+
+def _leaves_out(message: Message) -> InputError:
+    what = "system message" if message["role"] == "system" else "text of a message"
+    return _refusal(f"leaves out the {what} {message['content'][:40]!r}")
 
 
 def _refusal(what: str) -> InputError:
