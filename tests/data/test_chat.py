@@ -104,10 +104,11 @@ def test_messages_of_one_role_are_one_turn(tokenizer):
 
 
 def test_dialogues_of_hh_are_prompts_like_those_of_the_data(tokenizer):
-    """As the published rows have them, see test_public."""
+    """As the published rows have them, see test_public; a text stays as it is."""
     hh = "{prompt} \n\nAssistant:"
     asked = as_conversation([{"role": "user", "content": "c?"}])
     assert format_prompt(tokenizer, asked, hh) == "\n\nHuman: c? \n\nAssistant:"
+    assert format_prompt(tokenizer, "c?", hh) == "c? \n\nAssistant:"
     written = "\n\nHuman: a?\n\nAssistant: b.\n\nHuman: c?"
     assert format_prompt(tokenizer, written, hh) == written + " \n\nAssistant:"
 
