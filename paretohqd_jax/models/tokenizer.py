@@ -77,7 +77,7 @@ def _listed_eos_ids(path: Path) -> list[int | None]:
     for file in (path / "config.json", path / "generation_config.json"):
         listed = huggingface.read_json(file).get("eos_token_id") if file.is_file() else None
         ids = listed if isinstance(listed, list) else [listed]
-        if not all(i is None or type(i) is int for i in ids):
+        if not all(i is None or (type(i) is int and i >= 0) for i in ids):
             raise InputError(
                 f"{file}: eos_token_id is {listed!r}; give a token id or a list of them"
             )

@@ -67,7 +67,7 @@ def test_end_tokens_of_both_configurations(
     assert eos_token_ids(byte_tokenizer, str(tmp_path)) == expected
 
 
-@pytest.mark.parametrize("ids", ["2", [1, "2"], [[1]], True, 1.5])
+@pytest.mark.parametrize("ids", ["2", [1, "2"], [[1]], True, 1.5, -1])
 def test_end_tokens_that_are_none(byte_tokenizer, tmp_path, ids):
     (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": ids}))
     with pytest.raises(InputError, match="generation_config.json: eos_token_id is .* give a token"):
