@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import functools
+import logging
 import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from paretohqd_jax.errors import InputError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+logger = logging.getLogger(__name__)
 PROBE = "qzxwjkvqy"  # a text that no template writes by itself
 END_OF_THOUGHT = "</think>"  # templates leave out what comes before it in earlier answers
 DIRECTIVES = (*(f"%-{letter}" for letter in "dmHIMSjy"), *(f"%{letter}" for letter in
@@ -91,6 +93,7 @@ def template_renderer(tokenizer: PreTrainedTokenizerBase, template: str) -> Rend
         return text
 
     parts = _takes_parts(render)
+    _warn_of_no_opening(lambda messages: render(messages, parts))
 
     @functools.cache
     def form_of(roles: tuple[str, ...]) -> tuple[bool, int | None]:
@@ -126,7 +129,8 @@ def _form_of(roles: Sequence[str], render: Render) -> tuple[bool, int | None]:
         except InputError as error:
             failure = failure or error
             continue
-        missing = (n for n, probe in enumerate(probes) if probe["content"] not in text)
+        shown_as_part = f"'text': '{PROBE}" in text  # the program's form of a list of parts
+        missing = (n for n, p in enumerate(probes) if shown_as_part or p["content"] not in text)
         left_out = next(missing, None)
         if left_out is None:
             return joins, None
@@ -164,6 +168,24 @@ def _takes_parts(render: Callable[[Sequence[Message], bool], str]) -> bool:
         raise failure
     times = f"{max(counts)} times" if max(counts) else "not at all"
     raise _refusal(f"writes the prompt's text {times}, where it must be once")
+
+
+def _warn_of_no_opening(render: Render) -> None:
+    """Warns if answers in a conversation begin with words that the opening for one lacks."""
+    question = {"role": "user", "content": PROBE}
+    try:
+        asked = render([question])
+        answered = render([question, {"role": "assistant", "content": PROBE[::-1]}])
+    except InputError:  # this template has its own idea of conversations
+        return
+    rest = answered.partition(PROBE[::-1])[0].removeprefix(asked)
+    if answered.startswith(asked) and rest.strip():
+        logger.warning(
+            "the tokenizer's chat template does not heed add_generation_prompt: responses follow "
+            "%r at once, without the %r that earlier answers begin with; if the model was trained "
+            "with it, mend the template, or give the format as a text with {prompt} in it",
+            asked.rpartition(PROBE)[2][:40], rest[:40],
+        )  # fmt: skip
 
 
 def _holds(text: str, message: Message) -> bool:

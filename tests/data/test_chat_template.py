@@ -89,6 +89,25 @@ def test_neighbours_of_one_role_are_one_message_where_roles_must_alternate():
         rendered(alternating, as_prompt(turns[2:]))
 
 
+def test_parts_that_are_shown_as_such_are_refused():
+    mixed = EACH + "{{ m.content if m.role == 'system' else m.content[0].text + '.' }}{% endfor %}"
+    assert rendered(mixed, "hi") == "hi."
+    with pytest.raises(InputError, match="leaves out the system message 'Be kind.'"):
+        rendered(mixed, as_prompt(ASKED))
+
+
+def test_a_template_that_does_not_open_the_answer_is_said(caplog):
+    header = EACH + "<{{ m.role }}>{{ m.content }}{% endfor %}"
+    assert rendered(header, "hi") == "<user>hi"
+    assert "without the '<assistant>' that earlier answers begin with" in caplog.text
+    caplog.clear()
+    opened = header + "{% if add_generation_prompt %}<assistant>{% endif %}"
+    assert rendered(opened, "hi") == "<user>hi<assistant>"
+    assert rendered(EACH + "{{ m.content }} {% endfor %}", "hi") == "hi "
+    assert rendered(ALTERNATING, "hi") == "hi"
+    assert caplog.text == ""
+
+
 def test_blanks_and_thoughts_may_be_left_out():
     trimmed = EACH + "[{{ m.content | trim }}]{% endfor %}"
     assert rendered(trimmed, "\n a  b \n") == "[a  b]"
