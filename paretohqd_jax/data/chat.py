@@ -99,7 +99,7 @@ def _read_text(tokenizer: PreTrainedTokenizerBase, prompt_format: str) -> Prompt
         for message in joined(messages_of(prompt)):
             text = message["content"]
             if message["role"] == "system":
-                system = text + "\n\n"
+                system = text + "\n\n" if text.strip() else ""
             elif message["role"] == "user":
                 pieces += [head, as_text(system + text), tail]
                 system = ""
