@@ -327,6 +327,18 @@ def test_sample_answers_every_prompt_under_every_instruction(tmp_path, capsys, m
     assert not (tmp_path / "rows.parquet.partial").exists()
 
 
+def test_sample_puts_prompts_in_a_format_and_names_what_will_not_do(tmp_path, capsys, monkeypatch):
+    from paretohqd_jax.evaluation import collapse
+
+    monkeypatch.setattr(collapse, "collapse_causes", lambda ts: ["" if t else "short" for t in ts])
+    argv = [*map(str, sample(tmp_path, SAMPLING)), "--prompt-format"]
+    console(["paretohqd", *argv, "Q: {prompt}\nA:"])
+    assert "rows for 6 prompts" in capsys.readouterr().out
+    assert "once, such as" in error_line(capsys, [*argv, "Q:"])
+    line = error_line(capsys, [*argv, "chat:rag"])
+    assert line.startswith("error: data.prompt_format='chat:rag': "), "not of an instruction"
+
+
 def test_sample_says_so_when_nothing_is_left(tmp_path, capsys, monkeypatch):
     from paretohqd_jax.evaluation import collapse
 
@@ -353,7 +365,16 @@ def test_sample_never_takes_the_responses_of_another_model(tmp_path, capsys, mon
 
 @pytest.mark.parametrize(
     ("cut", "whole"),
-    [("One. Two! Thr", "One. Two!"), ("Why? Bec", "Why?"), ("no end", ""), ("", ""), ("A.", "A.")],
+    [
+        ("One. Two! Thr", "One. Two!"),
+        ("Why? Bec", "Why?"),
+        ("no end", ""),
+        ("", ""),
+        ("A.", "A."),
+        ("很好。我们去", "很好。"),
+        ("क्या। मैं", "क्या।"),
+        ("هل؟ نعم", "هل؟"),
+    ],
 )
 def test_a_cut_response_keeps_its_whole_sentences(cut, whole):
     assert sample_command._whole_sentences(cut) == whole
@@ -415,20 +436,23 @@ def templated(tmp_path, template):
 @pytest.mark.parametrize(
     ("template", "message"),
     [
-        ("{{ messages[-1].content }}", "line 2: .* leaves out the system message 'sing'"),
+        (
+            "{{ messages[-1].content }}",
+            "instructions.jsonl: line 2: .* leaves out the system message 'sing'",
+        ),
         (
             "{{ raise_exception('No system role.') if messages[0].role == 'system' else "
             "messages[0].content }}",
-            r"line 2: .* system, user messages \(No system role.\)",
+            r"instructions.jsonl: line 2: .* system, user messages \(No system role.\)",
         ),
-        ("{% for", "line 1: .* cannot be rendered"),
+        ("{% for", "error: data.prompt_format='chat': .* cannot be rendered"),
     ],
 )
 def test_sample_says_what_a_template_makes_of_instructions(tmp_path, capsys, template, message):
     argv = sample(tmp_path, SAMPLING | {"instruction": ""}, SAMPLING)
     argv[argv.index("random:toy")] = templated(tmp_path, template)
     line = error_line(capsys, argv)
-    assert re.search(f"instructions.jsonl: {message}", line), line
+    assert re.search(message, line), line
     assert not (tmp_path / "rows.parquet.partial").exists()
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from paretohqd_jax.commands.arguments import add_policy, positive_integer
-from paretohqd_jax.data.conversations import as_prompt
+from paretohqd_jax.data.conversations import as_conversation
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.sampling.sampler import SamplingConfig
 
@@ -140,7 +140,10 @@ def _answer(
 
 
 def _prompt(base: Any, sampling: SamplingConfig, question: str, exchanges: Exchanges) -> list[int]:
-    """Token ids of the question after as many of the latest exchanges as the context holds."""
+    """Token ids of the question after as many of the latest exchanges as the context holds.
+
+    Where dialogues are read, the first question is a turn of one as well.
+    """
     from paretohqd_jax.sampling.generation import encode_prompts
 
     context = base.config.max_position_embeddings
@@ -150,7 +153,8 @@ def _prompt(base: Any, sampling: SamplingConfig, question: str, exchanges: Excha
             for exchange in exchanges[first:]
             for role, text in zip(("user", "assistant"), exchange, strict=True)
         ]
-        prompt = as_prompt([*turns, {"role": "user", "content": question}])
+        messages = [*turns, {"role": "user", "content": question}]
+        prompt = as_conversation(messages) if base.chat.holds_turns else question
         try:
             return encode_prompts(base.tokenizer, base.format([prompt]), context, sampling)[0]
         except InputError as error:

@@ -13,14 +13,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
+import regex
 
 from paretohqd_jax.commands.arguments import positive_integer
+from paretohqd_jax.data.chat import check_prompt_format
 from paretohqd_jax.data.conversations import as_prompt
 from paretohqd_jax.data.rows import check_writable, drop_duplicates, write_table
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.files import atomic_path
 from paretohqd_jax.pipeline import source_digest
 from paretohqd_jax.sampling.sampler import SamplingConfig
+
+SENTENCE_END = regex.compile(r"\p{Sentence_Terminal}")
 
 
 class Instruction(NamedTuple):
@@ -35,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", required=True, help="as config.model.source")
     parser.add_argument("--prompts", required=True, help="text file, one prompt per line")
     parser.add_argument("--instructions", required=True, help="jsonl of instructions and sampling")
+    parser.add_argument("--prompt-format", default="chat", help="as config.data.prompt_format")
     parser.add_argument("--out", required=True, help="parquet, jsonl or csv to write")
     parser.add_argument("--batch-size", type=positive_integer, default=32, help="prompts at a time")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
@@ -52,6 +57,7 @@ def run(options: argparse.Namespace) -> None:
     from paretohqd_jax.steps.base_model import BaseModel
 
     check_writable(options.out)
+    check_prompt_format(options.prompt_format)
     line_numbers, prompts = zip(*_read_lines(options.prompts), strict=True)
     told = _read_lines(options.instructions)
     instructions = [
@@ -59,9 +65,10 @@ def run(options: argparse.Namespace) -> None:
     ]
     partial = Path(f"{options.out}.partial")
     base = BaseModel(
-        options.model, options.dtype, "none", "chat", LoraConfig(rank=1), date=_first_day(partial)
-    )
-    _ = base.tokenizer  # what is wrong with the model is no instruction's fault
+        options.model, options.dtype, "none", options.prompt_format, LoraConfig(rank=1),
+        date=_first_day(partial),
+    )  # fmt: skip
+    _ = base.chat  # what is wrong with the model is no instruction's fault
     for (number, _), instruction in zip(told, instructions, strict=True):
         try:
             base.format([_conversation(prompts[0], instruction)])
@@ -146,8 +153,8 @@ def _by_line(message: str, path: str, line_numbers: Sequence[int]) -> str:
 
 
 def _whole_sentences(text: str) -> str:
-    """The text up to its last full stop, exclamation or question mark; "" without any."""
-    return text[: max(text.rfind(mark) for mark in ".!?") + 1]
+    """The text up to its last full stop, exclamation or question mark of any script, or ""."""
+    return text[: max((mark.end() for mark in SENTENCE_END.finditer(text)), default=0)]
 
 
 def _read_lines(path: str) -> list[tuple[int, str]]:

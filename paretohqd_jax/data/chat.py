@@ -7,7 +7,6 @@ write control tokens.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -18,8 +17,8 @@ from paretohqd_jax.data.chat_template import (
     template_renderer,
     with_date,
 )
-from paretohqd_jax.data.conversations import dialogue, is_conversation, messages_of
-from paretohqd_jax.data.special_tokens import START, literal, special_tokens
+from paretohqd_jax.data.conversations import dialogue, is_conversation, joined, messages_of
+from paretohqd_jax.data.special_tokens import START, control_tokens, literal
 from paretohqd_jax.errors import InputError
 
 if TYPE_CHECKING:
@@ -64,7 +63,7 @@ def read_prompt_format(
         return _read_text(tokenizer, prompt_format)
     template = choose_template(tokenizer, prompt_format.partition(":")[2])
     render = template_renderer(tokenizer, with_date(template, date))
-    as_text = literal(_control_tokens(tokenizer, render([{"role": "user", "content": PROBE}])))
+    as_text = literal(control_tokens(tokenizer, render([{"role": "user", "content": PROBE}])))
 
     def render_prompt(prompt: str) -> str:
         messages = messages_of(prompt)
@@ -86,7 +85,7 @@ def _read_text(tokenizer: PreTrainedTokenizerBase, prompt_format: str) -> Prompt
     """
     head, tail = prompt_format.split("{prompt}")
     opening, head = _split_opening(tokenizer, head, tail)
-    tokens = _control_tokens(tokenizer, prompt_format)
+    tokens = control_tokens(tokenizer, prompt_format)
     as_text = literal(tokens)
     eos = tokenizer.eos_token or ""
     before, after = _around_answers(tokens, eos, prompt_format, head, tail)
@@ -97,11 +96,11 @@ def _read_text(tokenizer: PreTrainedTokenizerBase, prompt_format: str) -> Prompt
             text = dialogue(messages_of(prompt)) if is_conversation(prompt) else prompt
             return opening + as_text(text) + tail
         pieces, system = [opening], ""
-        for role, group in itertools.groupby(messages_of(prompt), lambda m: m["role"]):
-            text = "\n\n".join(message["content"] for message in group)
-            if role == "system":
-                system = text + "\n\n"
-            elif role == "user":
+        for message in joined(messages_of(prompt)):
+            text = message["content"]
+            if message["role"] == "system":
+                system = text + "\n\n" if text.strip() else ""
+            elif message["role"] == "user":
                 pieces += [head, as_text(system + text), tail]
                 system = ""
             else:
@@ -155,10 +154,3 @@ def _split_opening(tokenizer: PreTrainedTokenizerBase, head: str, tail: str) -> 
         head = head.removeprefix(opening)
     joined = tokenizer(opening + "a", add_special_tokens=False).input_ids
     return opening + (START if joined != ids + without else ""), head
-
-
-def _control_tokens(tokenizer: PreTrainedTokenizerBase, written: str) -> Collection[str]:
-    """The special tokens, and other added ones, no words or blanks, that the format writes."""
-    added = {token.content for token in tokenizer.added_tokens_decoder.values()}
-    marks = {token for token in added if token.strip() and not token.strip().isalnum()}
-    return special_tokens(tokenizer) | {token for token in marks if token in written}

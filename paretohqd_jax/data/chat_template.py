@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import datetime
+import functools
+import logging
 import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from paretohqd_jax.data.conversations import Message
+from paretohqd_jax.data.conversations import Message, joined
 from paretohqd_jax.errors import InputError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+logger = logging.getLogger(__name__)
 PROBE = "qzxwjkvqy"  # a text that no template writes by itself
 END_OF_THOUGHT = "</think>"  # templates leave out what comes before it in earlier answers
 DIRECTIVES = (*(f"%-{letter}" for letter in "dmHIMSjy"), *(f"%{letter}" for letter in
@@ -61,8 +64,9 @@ def with_date(template: str, date: str) -> str:
 def template_renderer(tokenizer: PreTrainedTokenizerBase, template: str) -> Render:
     """Renders messages by a template, with the opening for the answer.
 
-    Contents are given as lists of parts where the template leaves texts out. A BOS that the
-    template writes twice at the beginning is written once.
+    Contents are given as lists of parts where the template leaves texts out, and neighbours of one
+    role as one message where it wants roles to alternate. A BOS that the template writes twice at
+    the beginning is written once.
 
     Raises:
       InputError: the template cannot be rendered, or writes a prompt not at all or several times.
@@ -89,16 +93,55 @@ def template_renderer(tokenizer: PreTrainedTokenizerBase, template: str) -> Rend
         return text
 
     parts = _takes_parts(render)
+    _warn_of_no_opening(lambda messages: render(messages, parts))
+
+    @functools.cache
+    def form_of(roles: tuple[str, ...]) -> tuple[bool, int | None]:
+        return _form_of(roles, lambda messages: render(messages, parts))
 
     def checked(messages: Sequence[Message]) -> str:
-        text = render(messages, parts)
+        joins, left_out = form_of(tuple(message["role"] for message in messages))
+        if left_out is not None:
+            raise _leaves_out(messages[left_out])
+        text = render(joined(messages) if joins else messages, parts)
         for message in messages:
             if not _holds(text, message):
-                what = "system message" if message["role"] == "system" else "text of a message"
-                raise _refusal(f"leaves out the {what} {message['content'][:40]!r}")
+                raise _leaves_out(message)
         return text
 
     return checked
+
+
+def _form_of(roles: Sequence[str], render: Render) -> tuple[bool, int | None]:
+    """How messages of these roles go into the template, by texts that are found again in it.
+
+    Returns:
+      Whether neighbours of one role have to be one message, which the template insists on, and the
+      first message whose text is left out all the same; None if all are there.
+    """
+    probes = [
+        {"role": role, "content": f"{PROBE}{number}{PROBE}"} for number, role in enumerate(roles)
+    ]
+    failure, left_out = None, None
+    for joins in (False, True) if len(joined(probes)) < len(probes) else (False,):
+        try:
+            text = render(joined(probes) if joins else probes)
+        except InputError as error:
+            failure = failure or error
+            continue
+        shown_as_part = f"'text': '{PROBE}" in text  # the program's form of a list of parts
+        missing = (n for n, p in enumerate(probes) if shown_as_part or p["content"] not in text)
+        left_out = next(missing, None)
+        if left_out is None:
+            return joins, None
+    if left_out is None:
+        raise failure
+    return False, left_out
+
+
+def _leaves_out(message: Message) -> InputError:
+    what = "system message" if message["role"] == "system" else "text of a message"
+    return _refusal(f"leaves out the {what} {message['content'][:40]!r}")
 
 
 def _refusal(what: str) -> InputError:
@@ -125,6 +168,24 @@ def _takes_parts(render: Callable[[Sequence[Message], bool], str]) -> bool:
         raise failure
     times = f"{max(counts)} times" if max(counts) else "not at all"
     raise _refusal(f"writes the prompt's text {times}, where it must be once")
+
+
+def _warn_of_no_opening(render: Render) -> None:
+    """Warns if answers in a conversation begin with words that the opening for one lacks."""
+    question = {"role": "user", "content": PROBE}
+    try:
+        asked = render([question])
+        answered = render([question, {"role": "assistant", "content": PROBE[::-1]}])
+    except InputError:  # this template has its own idea of conversations
+        return
+    rest = answered.partition(PROBE[::-1])[0].removeprefix(asked)
+    if answered.startswith(asked) and rest.strip():
+        logger.warning(
+            "the tokenizer's chat template does not heed add_generation_prompt: responses follow "
+            "%r at once, without the %r that earlier answers begin with; if the model was trained "
+            "with it, mend the template, or give the format as a text with {prompt} in it",
+            asked.rpartition(PROBE)[2][:40], rest[:40],
+        )  # fmt: skip
 
 
 def _holds(text: str, message: Message) -> bool:

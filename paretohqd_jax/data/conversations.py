@@ -9,6 +9,7 @@ that text formats give them one form. Files that people read hold lists of messa
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Sequence
@@ -47,6 +48,14 @@ def messages_of(prompt: str) -> list[Message]:
     """The messages that a prompt stands for, the inverse of `as_prompt` and `as_conversation`."""
     messages = _decoded(prompt)
     return [{"role": "user", "content": prompt}] if messages is None else messages
+
+
+def joined(messages: Sequence[Message]) -> list[Message]:
+    """The messages with neighbours of one role as one, an empty line between their texts."""
+    return [
+        {"role": role, "content": "\n\n".join(message["content"] for message in neighbours)}
+        for role, neighbours in itertools.groupby(messages, lambda message: message["role"])
+    ]
 
 
 def transcript(prompt: str) -> str:

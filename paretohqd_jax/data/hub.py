@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 READERS = ("arrow", "csv", "json", "parquet")
 SAVED = ("dataset_dict.json", "state.json")  # what datasets' save_to_disk leaves
+# What a card may say of how its files are to be read, and what is nothing special.
+OPTIONS = (("field", (None,)), ("sep", (None, ",")))
 IGNORED = ("config.json", "dataset_info.json", "dataset_infos.json")  # of the library itself
 
 logger = logging.getLogger(__name__)
@@ -43,7 +45,7 @@ def read_dataset(
       source: a local directory, or "organisation/name" on the hub, with "/folder" for a part.
       split: its name, or a slice as in datasets: "train[:1000]", "train+test".
       revision: of a hub name, a commit or tag; "" takes the newest and says which that was.
-      texts: of a folder's csv, as of `read_table`.
+      texts: of a csv, as of `read_table`.
 
     Raises:
       InputError: there is no such data set or split, or it cannot be read as plain tables.
@@ -57,7 +59,7 @@ def read_dataset(
         elif Path(source).is_dir():
             table = _folder(source, split, texts)
         else:
-            table = _hub(source, revision).as_dataset(split=split).with_format("arrow")[:]
+            table = _hub(source, split, revision, texts)
         table = plain_texts(table)
     except InputError:
         raise
@@ -104,9 +106,23 @@ def _folder(source: str, split: str, texts: Sequence[str]) -> pa.Table:
     builder = _builder(source, None, None)
     files = {name: list(map(Path, paths)) for name, paths in builder.config.data_files.items()}
     _check_complete(Path(source), files)
-    ours = all(path.name.endswith(FORMATS) for paths in files.values() for path in paths)
-    if not ours or getattr(builder.config, "field", None):
-        formats = sorted({format_of(path) for paths in files.values() for path in paths})
+    return _read_split(builder, source, split, texts)
+
+
+def _read_split(
+    builder: datasets.DatasetBuilder, source: str, split: str, texts: Sequence[str]
+) -> pa.Table:
+    """A split of the builder's files, read as single files are, or else by the library.
+
+    The library takes texts that look like dates for dates.
+    """
+    files = builder.config.data_files
+    names = [Path(path) for paths in files.values() for path in paths]
+    ours = all(path.name.endswith(FORMATS) for path in names)
+    if not ours or any(
+        getattr(builder.config, option, None) not in plain for option, plain in OPTIONS
+    ):
+        formats = sorted({format_of(path) for path in names})
         if len(formats) > 1:
             raise InputError(f"{source}: holds {', '.join(formats)}; give files of one format")
         builder.download_and_prepare()
@@ -115,10 +131,27 @@ def _folder(source: str, split: str, texts: Sequence[str]) -> pa.Table:
     empty = pa.table({})
     return _rows_of_split(
         {
-            name: read_files(paths, texts) if name in wanted else empty
+            name: read_files(list(map(_fetched, paths)), texts) if name in wanted else empty
             for name, paths in files.items()
         },
         split,
+    )
+
+
+def _fetched(path: str) -> Path:
+    """The local file of one that may lie on the hub, as "hf://datasets/organisation/name@...".
+
+    What is there is kept by the hub's own cache.
+    """
+    if not path.startswith("hf://"):
+        return Path(path)
+    import huggingface_hub
+
+    place = huggingface_hub.HfFileSystem().resolve_path(path)
+    return Path(
+        huggingface_hub.hf_hub_download(
+            place.repo_id, place.path_in_repo, repo_type=place.repo_type, revision=place.revision
+        )
     )
 
 
@@ -159,7 +192,7 @@ def _rows_of_split(splits: Mapping[str, pa.Table], split: str) -> pa.Table:
     return pa.concat_tables(tables, promote_options="permissive")
 
 
-def _hub(source: str, revision: str) -> datasets.DatasetBuilder:
+def _hub(source: str, split: str, revision: str, texts: Sequence[str]) -> pa.Table:
     name, folder = re.fullmatch(r"([^/]+/[^/]+)/?(.*)", source).groups()
     builder = _builder(name, folder or None, revision or None)
     if not revision:
@@ -167,8 +200,7 @@ def _hub(source: str, revision: str) -> datasets.DatasetBuilder:
             "%s: no revision is pinned and data sets change; for the same rows again set "
             "config.data.revision=%s", source, builder.hash,
         )  # fmt: skip
-    builder.download_and_prepare()
-    return builder
+    return _read_split(builder, source, split, texts)
 
 
 def _builder(name: str, folder: str | None, revision: str | None) -> datasets.DatasetBuilder:

@@ -8,6 +8,7 @@ A message is a record of `role` and `content`; ShareGPT calls them `from` and `v
   prompt, response           or `completion` for `response`
   messages                   or `conversations`: the response is the last message
 
+A text in a column `system` is the system message of a conversation that has none.
 Any of these columns may hold texts beside lists in others: a user's message as prompt, an
 assistant's as response.
 """
@@ -47,7 +48,7 @@ def read_conversations(table: pa.Table, source: str) -> pa.Table:
       InputError: a message cannot be read, a text is missing, or no row is left; it names the row.
     """
     sides = _sides(table)
-    names = [name for name in ("prompt", *sides) if name in table.column_names]
+    names = [name for name in ("prompt", "system", *sides) if name in table.column_names]
     if not any(_holds_messages(table[name].type) for name in names):
         if list(sides) == ["completion"]:
             return table.rename_columns({"completion": "response"})
@@ -56,7 +57,8 @@ def read_conversations(table: pa.Table, source: str) -> pa.Table:
     kept, rows, num_open, num_apart = [], [], 0, 0
     for place, row in enumerate(table.select(names).to_pylist()):
         number = place if numbers is None else numbers[place]
-        parted = [split_response(_whole(row, side, source, number)) for side in sides]
+        wholes = [_with_system(row, _whole(row, side, source, number)) for side in sides]
+        parted = [split_response(whole) for whole in wholes]
         prompts = [prompt for prompt, _ in parted]
         if not all(prompts):
             num_open += 1
@@ -73,10 +75,13 @@ def read_conversations(table: pa.Table, source: str) -> pa.Table:
     }
     found = [f"{count} rows {reason}" for reason, count in reasons.items() if count]
     if not rows:
-        raise InputError(f"{source}: no row can be used: {', '.join(found)}")
+        raise InputError(
+            f"{source}: no row can be used: {', '.join(found)}; a column that holds what comes "
+            "before must be named prompt (config.data.columns=prompt=NAME)"
+        )
     for each in found:
         logger.info("%s: %s left out", source, each)
-    others = [name for name in table.column_names if name not in names]
+    others = [name for name in table.column_names if name not in ("prompt", *sides)]
     texts = pa.Table.from_pylist(rows)
     for name in others:
         texts = texts.append_column(name, table[name].take(kept))
@@ -174,6 +179,13 @@ def _whole(row: dict[str, Any], side: str, source: str, number: int) -> list[Mes
         f"{source}: row {number}: {side} is not a conversation that goes on from prompt; give the "
         "same messages in both, or leave prompt out (config.data.columns=unused=prompt)"
     )
+
+
+def _with_system(row: dict[str, Any], messages: list[Message]) -> list[Message]:
+    system = row.get("system")
+    if not isinstance(system, str) or not system.strip() or messages[0]["role"] == "system":
+        return messages
+    return [{"role": "system", "content": system}, *messages]
 
 
 def _as_messages(value: Any, role: str, source: str, row: int, field: str) -> list[Message]:

@@ -17,6 +17,8 @@ import pyarrow.compute as pc
 
 from paretohqd_jax.errors import InputError
 
+NUMBERS = (pa.types.is_floating, pa.types.is_integer, pa.types.is_decimal)
+
 logger = logging.getLogger(__name__)
 
 
@@ -25,8 +27,7 @@ def score_names(table: pa.Table) -> list[str]:
     return [
         field.name
         for field in table.schema
-        if field.name != "source_row"
-        and (pa.types.is_floating(field.type) or pa.types.is_integer(field.type))
+        if field.name != "source_row" and any(is_kind(field.type) for is_kind in NUMBERS)
     ]
 
 
@@ -83,13 +84,12 @@ def pairs_of(table: pa.Table, source: str) -> pa.Table:
     names = score_names(table)
     if not names:
         raise InputError(f"{source}: has no column of numbers to make preference pairs from")
-    scores = np.stack([table[name].to_numpy().astype(np.float64) for name in names], axis=1)
     rows_of_prompt = defaultdict(list)
     for row, prompt in enumerate(table["prompt"].to_pylist()):
         rows_of_prompt[prompt].append(row)
     every = [pair for rows in rows_of_prompt.values() for pair in itertools.combinations(rows, 2)]
     first, second = np.array(every, np.int64).reshape(-1, 2).T
-    labels = np.nan_to_num(np.sign(scores[first] - scores[second])).astype(np.int8)
+    labels = np.stack([_compare(table[name], first, second) for name in names], axis=1)
     texts = table["response"].combine_chunks().dictionary_encode().indices.to_numpy()
     differ = labels.any(axis=1) & (texts[first] != texts[second])
     if not differ.any():
@@ -106,6 +106,14 @@ def pairs_of(table: pa.Table, source: str) -> pa.Table:
     if "source_row" in table.column_names:
         columns["source_row"] = table["source_row"].take(first)
     return pa.table(columns)
+
+
+def _compare(scores: pa.ChunkedArray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """+1 where the first of two rows has the larger score, -1 the second, 0 where none knows."""
+    known = scores.is_valid().to_numpy()
+    numbers = scores.fill_null(0).to_numpy()  # exact, where a null would make float64 of integers
+    larger, smaller = numbers[first] > numbers[second], numbers[first] < numbers[second]
+    return (known[first] & known[second]) * (larger.astype(np.int8) - smaller.astype(np.int8))
 
 
 def in_conflict(pairs: pa.Table) -> np.ndarray:

@@ -81,7 +81,7 @@ def read_files(paths: Sequence[Path], texts: Sequence[str] = TEXTS) -> pa.Table:
         parts = [_read(path, suffix, read_csv_texts, path) for path in paths]
     else:
         rows = [row for path in paths for row in _read(path, suffix, read_json_rows, path)]
-        parts = [_read(place, suffix, table_of, rows)]
+        parts = [_read(place, suffix, table_of, rows, "; mend that row")]
     table = parts[0]
     if len(parts) > 1:
         concatenated = partial(pa.concat_tables, promote_options="permissive")
@@ -97,15 +97,16 @@ def read_files(paths: Sequence[Path], texts: Sequence[str] = TEXTS) -> pa.Table:
     return with_numbers(table, texts) if suffix == ".csv" else table
 
 
-def _read(path: Path, suffix: str, reader: Callable[[Any], Any], content: Any) -> Any:
-    """`reader(content)`; an InputError names `path` if that fails."""
+def _read(
+    path: Path, suffix: str, reader: Callable[[Any], Any], content: Any, hint: str | None = None
+) -> Any:
+    """`reader(content)`; an InputError names `path` if that fails, and `hint` or that of HINTS."""
     try:
         return reader(content)
     except (pa.ArrowException, OSError, EOFError, ValueError, csv.Error, zlib.error) as error:
         reason = str(error).splitlines()[0]
-        raise InputError(
-            f"{path}: cannot be read as {suffix[1:]}: {reason}{HINTS[suffix]}"
-        ) from error
+        hint = HINTS[suffix] if hint is None else hint
+        raise InputError(f"{path}: cannot be read as {suffix[1:]}: {reason}{hint}") from error
 
 
 def _read_parquet(path: Path) -> pa.Table:

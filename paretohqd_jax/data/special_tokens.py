@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tokenizers import Tokenizer
+    from tokenizers import Encoding, Tokenizer
     from transformers import PreTrainedTokenizerBase
 
 LITERAL = "\ufdd0"  # before a character that begins no control token
@@ -28,6 +28,13 @@ def special_tokens(tokenizer: PreTrainedTokenizerBase) -> frozenset[str]:
     added = tokenizer.added_tokens_decoder.values()
     contents = [token.content for token in added if token.special]
     return frozenset(text for text in [*contents, *tokenizer.all_special_tokens] if len(text) > 1)
+
+
+def control_tokens(tokenizer: PreTrainedTokenizerBase, written: str) -> frozenset[str]:
+    """The special tokens, and other added ones, no words or blanks, that a format writes."""
+    added = {token.content for token in tokenizer.added_tokens_decoder.values()}
+    marks = {token for token in added if token.strip() and not token.strip().isalnum()}
+    return special_tokens(tokenizer) | {token for token in marks if token in written}
 
 
 def literal(tokens: Collection[str]) -> Callable[[str], str]:
@@ -49,6 +56,34 @@ def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[lis
     return [[token for _ in row for token in next(ids)] for row in parts]
 
 
+def encode_complete(
+    tokenizer: PreTrainedTokenizerBase,
+    columns: Sequence[Sequence[str]],
+    max_tokens: int | None = None,
+    cut: str = "right",
+) -> list[list[int]]:
+    """The token ids of each text, or pair of texts, with what the tokenizer adds; marks heeded.
+
+    Args:
+      tokenizer: adds tokens to a text or to a pair.
+      columns: one of texts, or two for pairs.
+      max_tokens: that remain, added ones included; None for all.
+      cut: the side, "left" or "right", that loses tokens; of a pair always the longer text's.
+    """
+    tokenizer.truncation_side = cut
+    limit = {} if max_tokens is None else {"truncation": True, "max_length": max_tokens}
+    ids = tokenizer(*columns, verbose=False, **limit).input_ids  # it would warn of what is long
+    rows = list(zip(*columns, strict=True))
+    marked = [number for number, row in enumerate(rows) if any(LITERAL in text for text in row)]
+    encodings = iter(
+        _encode_marked(tokenizer, [text for number in marked for text in rows[number]])
+    )
+    for number in marked:  # the backend keeps the limit of the call before
+        pair = (next(encodings) for _ in columns)
+        ids[number] = tokenizer.backend_tokenizer.post_process(*pair).ids
+    return ids
+
+
 def _parts(text: str) -> list[str]:
     """What is before START and after it; one in a person's text comes after LITERAL."""
     before, found, after = text.partition(START)
@@ -62,13 +97,15 @@ def _encode_parts(tokenizer: PreTrainedTokenizerBase, parts: list[str]) -> list[
     ids = tokenizer(plain, add_special_tokens=False).input_ids
     if marked:
         texts = [parts[index] for index in marked]
-        for index, tokens in zip(marked, _encode_marked(tokenizer, texts), strict=True):
-            ids[index] = tokens
+        for index, encoding in zip(marked, _encode_marked(tokenizer, texts), strict=True):
+            ids[index] = encoding.ids
     return ids
 
 
-def _encode_marked(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
-    """By a tokenizer that knows the control tokens by other spellings alone."""
+def _encode_marked(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[Encoding]:
+    """By a tokenizer that knows the control tokens by other spellings alone; it adds no tokens."""
+    if not texts:
+        return []
     added = {token.content for token in tokenizer.added_tokens_decoder.values()}
     marked = {token for token in added if any(LITERAL + token in text for text in texts)}
     tokens = sorted(special_tokens(tokenizer) | marked, key=len, reverse=True)
@@ -76,7 +113,7 @@ def _encode_marked(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list
     pattern = re.compile("|".join([f"{LITERAL}(.)", *map(re.escape, tokens)]), re.DOTALL)
     respelled = [pattern.sub(lambda found: found[1] or spelled[found[0]], text) for text in texts]
     twin = _twin(tokenizer.backend_tokenizer.to_str(), tuple(spelled.items()))
-    return [encoding.ids for encoding in twin.encode_batch(respelled, add_special_tokens=False)]
+    return twin.encode_batch(respelled, add_special_tokens=False)
 
 
 @functools.lru_cache(maxsize=2)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 VOCABULARIES = ("tokenizer.json", "tokenizer.model", "spm.model", "vocab.json", "vocab.txt")
 # llama.cpp's numbers for kinds of tokens.
 CONTROL, USER_DEFINED = 3, 4
+NO_TOKEN = 2**32 - 1  # -1 as the unsigned number that ids are
 # Llama 3's and GPT-4's pattern, which llama.cpp calls "llama-bpe"; Qwen's takes digits one by one.
 LLAMA3_PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
@@ -59,7 +60,7 @@ def eos_token_ids(tokenizer: PreTrainedTokenizerBase, source: str) -> tuple[int,
     if tokenizer.eos_token_id is None:
         raise InputError(
             f"model {source!r}: its tokenizer has no end-of-sequence token to end responses with; "
-            "set eos_token in tokenizer_config.json"
+            "set eos_token in tokenizer_config.json, or tokenizer.ggml.eos_token_id in a GGUF file"
         )
     listed: list[int | None] = []
     if source != RANDOM_TOY:
@@ -71,12 +72,12 @@ def _listed_eos_ids(path: Path) -> list[int | None]:
     """Those of both configurations, each a number, a list or nothing, or of a GGUF file."""
     if not path.is_dir():
         metadata = gguf.read_metadata(path)
-        return [metadata.get(f"tokenizer.ggml.{kind}_token_id") for kind in ("eos", "eot", "eom")]
+        return [_special_id(path, metadata, kind) for kind in ("eos", "eot", "eom")]
     found: list[int | None] = []
     for file in (path / "config.json", path / "generation_config.json"):
         listed = huggingface.read_json(file).get("eos_token_id") if file.is_file() else None
         ids = listed if isinstance(listed, list) else [listed]
-        if not all(i is None or type(i) is int for i in ids):
+        if not all(i is None or (type(i) is int and i >= 0) for i in ids):
             raise InputError(
                 f"{file}: eos_token_id is {listed!r}; give a token id or a list of them"
             )
@@ -118,11 +119,10 @@ def _tokenizer_from_gguf(path: Path) -> PreTrainedTokenizerBase:
     for field in ("tokens", "merges"):
         if f"tokenizer.ggml.{field}" not in metadata:
             raise InputError(f"{path}: metadata lacks tokenizer.ggml.{field}")
-    tokens = metadata["tokenizer.ggml.tokens"]
 
     def named(kind: str) -> str | None:
-        token_id = metadata.get(f"tokenizer.ggml.{kind}_token_id")
-        return None if token_id is None else tokens[token_id]
+        token_id = _special_id(path, metadata, kind)
+        return None if token_id is None else metadata["tokenizer.ggml.tokens"][token_id]
 
     # Llama 3 adds BOS unless the file says otherwise, as in llama.cpp.
     splitter = metadata.get("tokenizer.ggml.pre")
@@ -137,10 +137,31 @@ def _tokenizer_from_gguf(path: Path) -> PreTrainedTokenizerBase:
         eos_token=named("eos"),
         unk_token=named("unknown"),
         pad_token=named("padding") or named("eos"),
-        chat_template=metadata.get("tokenizer.chat_template"),
+        chat_template=_chat_template(metadata),
         model_max_length=metadata.get(f"{metadata.get('general.architecture')}.context_length"),
         clean_up_tokenization_spaces=False,
     )
+
+
+def _special_id(path: Path, metadata: dict[str, Any], kind: str) -> int | None:
+    field, num_tokens = f"tokenizer.ggml.{kind}_token_id", len(metadata["tokenizer.ggml.tokens"])
+    token_id = metadata.get(field)
+    if token_id in (None, NO_TOKEN):
+        return None
+    if not 0 <= token_id < num_tokens:
+        raise InputError(
+            f"{path}: {field} is {token_id}, but there are {num_tokens} tokens; set the right one "
+            f"(gguf-set-metadata {path} {field} ID)"
+        )
+    return token_id
+
+
+def _chat_template(metadata: dict[str, Any]) -> str | dict[str, str] | None:
+    """The only one, or several by their names."""
+    default = metadata.get("tokenizer.chat_template")
+    names = metadata.get("tokenizer.chat_templates", [])
+    named = {name: metadata[f"tokenizer.chat_template.{name}"] for name in names}
+    return named | ({"default": default} if default else {}) if named else default
 
 
 def _byte_level_bpe(path: Path, metadata: dict[str, Any]) -> Tokenizer:

@@ -11,6 +11,7 @@ import jax
 
 from paretohqd_jax.data import conversations
 from paretohqd_jax.data.conversations import is_conversation, messages_of, transcript
+from paretohqd_jax.data.special_tokens import control_tokens, encode_complete, literal
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -62,7 +63,8 @@ def encode_pairs(
       tokenizer: adds the special tokens that it adds to a text, or to a pair of texts.
       texts: one text, or a pair that is tokenized apart, in which {prompt} and {response} stand for
         these, a conversation as its `transcript`, and {dialogue} for the prompt as a `dialogue`;
-        HH-RLHF's responses, beside it, are without blanks at their ends.
+        HH-RLHF's responses, beside it, are without blanks at their ends. What spells a control
+        token in these is text.
       cut: the side, "left" or "right", that texts beyond `max_tokens` lose tokens from; of a pair,
         always the longer text loses one.
       max_tokens: that the model can read, special tokens included.
@@ -70,23 +72,21 @@ def encode_pairs(
     """
     if any("{dialogue}" in text for text in texts):
         responses = [response.strip() for response in responses]
+    if not prompts:
+        return Encoded([], 0)
+    as_text = literal(control_tokens(tokenizer, "".join(texts)))
     columns = [
         [
-            _filled(text, prompt, response)
+            _filled(text, prompt, response, as_text)
             for prompt, response in zip(prompts, responses, strict=True)
         ]
         for text in texts
     ]
-    if not prompts:
-        return Encoded([], 0)
-    tokens = tokenizer(*columns, verbose=False).input_ids  # it would warn of what is cut below
+    tokens = encode_complete(tokenizer, columns)
     long = [row for row, ids in enumerate(tokens) if len(ids) > max_tokens]
     if long:
-        tokenizer.truncation_side = cut
-        shortened = tokenizer(
-            *([column[row] for row in long] for column in columns),
-            truncation=True, max_length=max_tokens,
-        ).input_ids  # fmt: skip
+        long_columns = [[column[row] for row in long] for column in columns]
+        shortened = encode_complete(tokenizer, long_columns, max_tokens, cut)
         for row, ids in zip(long, shortened, strict=True):
             tokens[row] = ids
     return Encoded(tokens, len(long))
@@ -104,11 +104,12 @@ def dialogue(prompt: str) -> str:
     return "\n\n" + prompt.strip().removesuffix(ASSISTANT.strip()).strip()
 
 
-def _filled(text: str, prompt: str, response: str) -> str:
+def _filled(text: str, prompt: str, response: str, as_text: Callable[[str], str]) -> str:
     """In one pass, so that braces in the user's texts stand for themselves."""
     values = {"prompt": transcript(prompt), "response": response}
     return PLACEHOLDERS.sub(
-        lambda match: dialogue(prompt) if match[1] == "dialogue" else values[match[1]], text
+        lambda match: as_text(dialogue(prompt) if match[1] == "dialogue" else values[match[1]]),
+        text,
     )
 
 

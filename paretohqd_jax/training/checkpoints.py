@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from collections.abc import Iterator
@@ -110,7 +111,9 @@ def _is_whole(checkpoint: Path, arrays: str = "") -> bool:
         read = _read_arrays(checkpoint / "state", arrays)
         with _reader(checkpoint.parent) as manager:
             manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))
-            return read == {name for name in _shapes(manager, step) if name.startswith(arrays)}
+            names = _shapes(manager, step).keys()
+        described = _described_arrays(checkpoint / "state")
+        return described <= names and read == {name for name in names if name.startswith(arrays)}
     except MemoryError:
         raise
     except Exception:  # what a damaged file raises depends on where it is damaged
@@ -134,6 +137,15 @@ def _read_arrays(state: Path, prefix: str) -> set[str]:
     if not names:
         raise FileNotFoundError(state)  # Orbax would print tracebacks
     return names
+
+
+def _described_arrays(state: Path) -> set[str]:
+    """The names in the files on arrays' shapes that Orbax reads beside _METADATA, if there."""
+    return {
+        entry["array_metadata"]["param_name"]
+        for file in (state / "array_metadatas").glob("*")
+        for entry in json.loads(file.read_text())["array_metadatas"]
+    }
 
 
 @contextmanager

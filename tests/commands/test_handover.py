@@ -256,6 +256,16 @@ def test_chat_tells_the_date_of_the_run(workdir, monkeypatch):
         check_config(config)
 
 
+@pytest.mark.parametrize(
+    ("prompt_format", "expected"),
+    [("{prompt} \n\nAssistant:", "\n\nHuman: hi \n\nAssistant:"), ("{prompt}:", "hi:")],
+)
+def test_the_first_question_is_a_turn_where_dialogues_are_read(prompt_format, expected):
+    model = BaseModel(RANDOM_TOY, "float32", "none", prompt_format, LoraConfig(rank=1))
+    ids = chat_command._prompt(model, SamplingConfig(8), "hi", [])
+    assert model.tokenizer.decode(ids) == expected
+
+
 def test_what_the_context_has_no_room_for_is_forgotten():
     model = BaseModel(RANDOM_TOY, "float32", "none", "chat", LoraConfig())
     exchanges = [("x" * 200, "y" * 150), ("why?", "so.")]

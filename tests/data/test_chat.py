@@ -98,6 +98,11 @@ def test_conversations_in_every_format(tokenizer, prompt_format, text):
     assert format_prompt(tokenizer, CONVERSATION, prompt_format) == text
 
 
+def test_an_empty_system_message_takes_no_place(tokenizer):
+    prompt = as_prompt([{"role": "system", "content": " "}, {"role": "user", "content": "a"}])
+    assert format_prompt(tokenizer, prompt, "Q: {prompt}\nA:") == "Q: a\nA:"
+
+
 def test_messages_of_one_role_are_one_turn(tokenizer):
     prompt = as_prompt([{"role": "user", "content": text} for text in ("a", "b")])
     assert format_prompt(tokenizer, prompt, "Q: {prompt}\nA:") == "Q: a\n\nb\nA:"

@@ -58,13 +58,54 @@ def test_templates_that_will_not_do(template, message):
     [
         (ALTERNATING, r"system, user messages \(System role not supported\)"),
         ("{{ messages[-1].content }}", "leaves out the system message 'Be kind.'"),
-        (EACH + "{{ m.content[:9] }}{% endfor %}", r"leaves out the text of a message 'a\? and so"),
+        (
+            EACH + "{{ m.content[:30] }}{% endfor %}",
+            r"leaves out the text of a message 'a\? and so",
+        ),
     ],
 )
 def test_what_a_template_leaves_out_is_said(template, message):
-    prompt = [ASKED[0], {"role": "user", "content": "a? and so on"}]
+    prompt = [ASKED[0], {"role": "user", "content": "a? and so on, for longer than that"}]
     with pytest.raises(InputError, match=message):
         rendered(template, as_prompt(prompt))
+
+
+def test_short_texts_that_are_left_out_are_noticed_too():
+    turns = [{"role": r, "content": "a"} for r in ("user", "assistant", "user")]
+    with pytest.raises(InputError, match="leaves out the text of a message 'a'"):
+        rendered("{{ messages[-1].content }} and a", as_prompt(turns))
+
+
+def test_neighbours_of_one_role_are_one_message_where_roles_must_alternate():
+    alternating = EACH + (
+        "{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}"
+        "{{ raise_exception('Roles must alternate') }}{% endif %}[{{ m.content }}]{% endfor %}"
+    )
+    roles = ("user", "user", "assistant", "assistant", "user")
+    turns = [{"role": role, "content": text} for role, text in zip(roles, "abcde", strict=True)]
+    assert rendered(alternating, as_prompt(turns)) == "[a\n\nb][c\n\nd][e]"
+    assert rendered(EACH + "[{{ m.content }}]{% endfor %}", as_prompt(turns)) == "[a][b][c][d][e]"
+    with pytest.raises(InputError, match="assistant, user messages .Roles must alternate"):
+        rendered(alternating, as_prompt(turns[2:]))
+
+
+def test_parts_that_are_shown_as_such_are_refused():
+    mixed = EACH + "{{ m.content if m.role == 'system' else m.content[0].text + '.' }}{% endfor %}"
+    assert rendered(mixed, "hi") == "hi."
+    with pytest.raises(InputError, match="leaves out the system message 'Be kind.'"):
+        rendered(mixed, as_prompt(ASKED))
+
+
+def test_a_template_that_does_not_open_the_answer_is_said(caplog):
+    header = EACH + "<{{ m.role }}>{{ m.content }}{% endfor %}"
+    assert rendered(header, "hi") == "<user>hi"
+    assert "without the '<assistant>' that earlier answers begin with" in caplog.text
+    caplog.clear()
+    opened = header + "{% if add_generation_prompt %}<assistant>{% endif %}"
+    assert rendered(opened, "hi") == "<user>hi<assistant>"
+    assert rendered(EACH + "{{ m.content }} {% endfor %}", "hi") == "hi "
+    assert rendered(ALTERNATING, "hi") == "hi"
+    assert caplog.text == ""
 
 
 def test_blanks_and_thoughts_may_be_left_out():

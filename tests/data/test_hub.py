@@ -8,8 +8,10 @@ import json
 import logging
 import pickle
 import tarfile
+from types import SimpleNamespace
 
 import datasets
+import huggingface_hub
 import pytest
 
 from paretohqd_jax.data.hub import is_hub_name, read_dataset
@@ -137,6 +139,34 @@ def test_a_name_on_the_hub_is_opened_at_its_revision_in_its_folder(folder, monke
         assert read_dataset("org/name").num_rows == 4
     assert opened == [("Anthropic/hh-rlhf", "harmless-base", "09be8c5"), ("org/name", None, None)]
     assert "org/name: no revision is pinned" in caplog.text
+
+
+def test_files_on_the_hub_are_read_as_those_in_a_folder(tmp_path, monkeypatch):
+    source = files(tmp_path / "files", train_jsonl=JSONL)
+    builder = datasets.load_dataset_builder(source)
+    place = "hf://datasets/org/name@09be8c5/train.jsonl"
+    builder.config.data_files = {"train": [place]}
+    monkeypatch.setattr(datasets, "load_dataset_builder", lambda *_, **__: builder)
+    spread = SimpleNamespace(
+        repo_id="org/name", path_in_repo="train.jsonl", repo_type="dataset", revision="09be8c5"
+    )
+    monkeypatch.setattr(
+        huggingface_hub.HfFileSystem, "resolve_path", lambda _, path: {place: spread}[path]
+    )
+    monkeypatch.setattr(
+        huggingface_hub, "hf_hub_download",
+        lambda name, file, repo_type, revision: {
+            ("org/name", "train.jsonl", "dataset", "09be8c5"): f"{source}/train.jsonl"
+        }[name, file, repo_type, revision],
+    )  # fmt: skip
+    rows = read_dataset("org/name", revision="09be8c5").to_pylist()
+    assert rows == [{"prompt": "2024-01-01", "a": 2.5}]
+
+
+def test_a_card_may_say_how_files_are_separated(tmp_path):
+    readme = "---\nconfigs:\n- config_name: default\n  data_files: a.csv\n  sep: ';'\n---\n"
+    source = files(tmp_path / "files", a_csv=CSV.replace(",", ";"), README_md=readme)
+    assert read_dataset(source).column_names == ["prompt", "a"]
 
 
 def test_code_is_not_run_and_nothing_unpickled(tmp_path):

@@ -121,6 +121,18 @@ def test_rows_without_an_answer_to_a_user_are_left_out_and_counted(table_of, cap
         load_rows(table_of({"messages": LONG}))
 
 
+def test_a_system_message_in_a_column_of_its_own(table_of):
+    turns = [user("q"), assistant("a")]
+    path = table_of(
+        {"system": "Be glad.", "messages": turns},
+        {"system": "Be glad.", "messages": [*SYSTEM, *turns]},
+        {"system": None, "messages": [user("r"), assistant("a")]},
+    )
+    told, own, bare = [messages_of(row["prompt"]) for row in load_rows(path).to_pylist()]
+    assert told == [{"role": "system", "content": "Be glad."}, user("q")]
+    assert own == [*SYSTEM, user("q")] and bare == [user("r")]
+
+
 def test_pairs_that_part_before_the_last_message_are_left_out_and_counted(table_of, caplog):
     one, other = [assistant("a")], [assistant("b")]
     path = table_of(

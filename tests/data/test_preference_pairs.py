@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+from decimal import Decimal
 
 import numpy as np
 import pyarrow as pa
@@ -33,6 +34,15 @@ def test_pairs_of_scored_rows_stay_within_a_prompt_and_are_led_by_the_first_obje
         {"prompt": "p", "chosen": "e", "rejected": "c", "helpful": 0, "brief": 1},
         {"prompt": "q", "chosen": "d", "rejected": "b", "helpful": 0, "brief": 1},
     ]
+
+
+@pytest.mark.parametrize("base", [2**53, 2**63, Decimal(2**80)])
+def test_large_integers_are_compared_as_they_are(base):
+    kind = pa.uint64() if base == 2**63 else None
+    scores = pa.array([base, base + 1, None, base], kind)
+    rows = pa.table({"prompt": ["p"] * 4, "response": list("abcd"), "helpful": scores})
+    pairs = pairs_of(rows, "rows").select(["chosen", "rejected"]).to_pylist()
+    assert pairs == [{"chosen": "b", "rejected": "a"}, {"chosen": "b", "rejected": "d"}]
 
 
 def test_two_rows_of_one_text_are_no_pair():

@@ -67,7 +67,7 @@ def test_end_tokens_of_both_configurations(
     assert eos_token_ids(byte_tokenizer, str(tmp_path)) == expected
 
 
-@pytest.mark.parametrize("ids", ["2", [1, "2"], [[1]], True, 1.5])
+@pytest.mark.parametrize("ids", ["2", [1, "2"], [[1]], True, 1.5, -1])
 def test_end_tokens_that_are_none(byte_tokenizer, tmp_path, ids):
     (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": ids}))
     with pytest.raises(InputError, match="generation_config.json: eos_token_id is .* give a token"):
@@ -81,10 +81,12 @@ def test_directory_without_a_tokenizer(tmp_path):
         load_tokenizer(str(directory))
 
 
-def write_gguf(path, **metadata):
+def write_gguf(path, templates=None, **metadata):
     import gguf
 
     writer = gguf.GGUFWriter(path, "llama")
+    if templates:
+        writer.add_chat_template(templates)
     for name, value in metadata.items():
         field = f"tokenizer.ggml.{name}"
         add = {list: "add_array", str: "add_string", bool: "add_bool", int: "add_uint32"}
@@ -230,6 +232,25 @@ def test_end_tokens_of_a_gguf_file(tmp_path):
     path = tmp_path / "model.gguf"
     write_gguf(path, **ENDS, eot_token_id=3, eom_token_id=4)
     assert eos_token_ids(load_tokenizer(str(path)), str(path)) == (2, 3, 4)
+
+
+def test_special_tokens_of_a_gguf_file_that_it_lacks(tmp_path):
+    path = tmp_path / "model.gguf"
+    write_gguf(path, **ENDS, padding_token_id=2**32 - 1, eot_token_id=2**32 - 1)
+    tokenizer = load_tokenizer(str(path))
+    assert tokenizer.pad_token_id == 2 and eos_token_ids(tokenizer, str(path)) == (2,)
+    write_gguf(path, **(ENDS | {"bos_token_id": 9}))
+    with pytest.raises(InputError, match="bos_token_id is 9, but there are 6 tokens"):
+        load_tokenizer(str(path))
+
+
+def test_named_templates_of_a_gguf_file(tmp_path):
+    path = tmp_path / "model.gguf"
+    text = "{% for m in messages %}{{ m.content }}{% endfor %}"
+    named = [{"name": "default", "template": text}, {"name": "rag", "template": f"rag {text}"}]
+    write_gguf(path, templates=named, **ENDS)
+    tokenizer = load_tokenizer(str(path))
+    assert [format_prompt(tokenizer, "a", f) for f in ("chat", "chat:rag")] == ["a", "rag a"]
 
 
 def test_a_directory_with_a_sentencepiece_model_alone(tmp_path):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 
 import pytest
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast
 
 from paretohqd_jax.data.conversations import as_conversation
 from paretohqd_jax.models.tokenizer import load_tokenizer
@@ -56,6 +58,40 @@ def test_long_texts_are_cut_from_the_side_asked_for_and_counted(tokenizer, texts
     decoded, num_cut = texts_of(tokenizer, texts, cut, 6, prompts, responses)
     assert decoded == [expected, "xyz", "abcdef"]
     assert num_cut == 1
+
+
+@pytest.fixture(scope="module")
+def pair_tokenizer():
+    """A small BERT's: [CLS] first [SEP] second [SEP]."""
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[", "]", "sep", "a", "b"]
+    raw = Tokenizer(models.WordPiece({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
+    raw.normalizer = normalizers.BertNormalizer()
+    raw.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    raw.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    raw.add_special_tokens(words[:4])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=raw, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]",
+        sep_token="[SEP]",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("cut", "max_tokens", "expected"),
+    [
+        ("right", 99, "[CLS] a [ sep ] b [SEP] b [SEP]"),
+        ("right", 6, "[CLS] a [ [SEP] b [SEP]"),
+        ("left", 6, "[CLS] ] b [SEP] b [SEP]"),
+    ],
+)
+def test_control_tokens_in_the_users_texts_are_text(pair_tokenizer, cut, max_tokens, expected):
+    pair = ("{prompt}", "{response}")
+    prompts, responses = ["a", "a [SEP] b", "b"], ["a", "b", "a a a"]
+    encoded, _ = encode_pairs(pair_tokenizer, pair, cut, max_tokens, prompts, responses)
+    assert " ".join(pair_tokenizer.convert_ids_to_tokens(encoded[1])) == expected
+    single, _ = encode_pairs(pair_tokenizer, pair, cut, max_tokens, prompts[::2], responses[::2])
+    assert encoded[::2] == single
+    one, _ = encode_pairs(pair_tokenizer, ("{prompt} [SEP]",), "right", 99, ["[SEP]"], [""])
+    assert one == [[2, 4, 6, 5, 3, 3]]
 
 
 def test_no_warning_of_lengths_that_are_cut_anyway(caplog):

@@ -65,6 +65,7 @@ DAMAGES = {
     "data gone": lambda path: shutil.rmtree(path / "state" / "ocdbt.process_0"),
     "_METADATA truncated": lambda path: truncate(path / "state" / "_METADATA"),
     "_METADATA gone": lambda path: (path / "state" / "_METADATA").unlink(),
+    "shapes truncated": lambda path: truncate(*files(path / "state" / "array_metadatas")),
     "manifest truncated": lambda path: truncate(path / "state" / "manifest.ocdbt"),
     "manifest gone": lambda path: (path / "state" / "manifest.ocdbt").unlink(),
     "facts truncated": lambda path: truncate(path / "meta" / "metadata"),
