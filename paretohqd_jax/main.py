@@ -37,8 +37,9 @@ def main(argv: Sequence[str]) -> int:
     _log_to_stderr()  # by now it is known whether this is the process that tells
     config, workdir, stage = parse_flags(argv)
 
+    from paretohqd_jax.manifest import first_day
     from paretohqd_jax.methods import METHODS
-    from paretohqd_jax.pipeline import Run, StageDone, first_day
+    from paretohqd_jax.pipeline import Run, StageDone
     from paretohqd_jax.studies import STUDIES
 
     method = importlib.import_module((METHODS | STUDIES)[config.method])

@@ -11,11 +11,8 @@ Of several processes, the first decides what is done and writes; all see the sam
 
 from __future__ import annotations
 
-import contextlib
-import datetime
 import fcntl
 import hashlib
-import importlib.metadata
 import json
 import logging
 import os
@@ -38,13 +35,11 @@ from paretohqd_jax.distributed import (
 )
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.files import local_path, remove, write_json
+from paretohqd_jax.manifest import read_manifest, versions, what_changed, write_manifest
 
 logger = logging.getLogger(__name__)
 SECONDS_TO_APPEAR = 60.0  # that a file of one host may take to be seen by the others
 SECONDS_TO_UNLOCK = 120.0  # that a file server may keep the lock of a host that was lost
-MANIFEST = "manifest.json"
-LAYOUT = 2  # of run directories; what wrote another one is another version of this package
-RECORDED_PACKAGES = ("paretohqd_jax", "jax", "jaxlib", "flax", "optax", "numpy")
 
 
 class StageDone(Exception):
@@ -191,7 +186,9 @@ class Run:
         record = self._manifest.get(name, {})
         if record.get("fingerprint") == output.fingerprint and output.path.exists():
             return None
-        return _what_changed(record, output)
+        if record.get("fingerprint") == output.fingerprint:
+            return f"{output.path} is gone"
+        return what_changed(record, output.options)
 
     def _partial(self, name: str, output: Output) -> tuple[Path, Path]:
         """Where a step leaves its result, and its shards, until it is whole."""
@@ -216,63 +213,9 @@ class Run:
             "device": jax.devices()[0].device_kind,
             "versions": versions(),
         }
-        manifest = {"layout": LAYOUT, "steps": self._manifest}
-        write_json(self.workdir / MANIFEST, manifest)
+        write_manifest(self.workdir, self._manifest)
         remove(made.parent)
         logger.info("%s: done in %.1f s", name, seconds)
-
-
-def versions() -> dict[str, str]:
-    """Of the packages that results may depend on."""
-    return {name: importlib.metadata.version(name) for name in RECORDED_PACKAGES}
-
-
-def read_manifest(workdir: Path) -> dict[str, dict[str, Any]]:
-    """What is recorded of each finished step in a run directory, in the order they finished.
-
-    Raises:
-      InputError: the file is damaged, or the directory is that of another version.
-    """
-    path = workdir / MANIFEST
-    try:
-        manifest = json.loads(path.read_text())
-        layout = manifest.get("layout", 1)
-        steps = {name: dict(record) for name, record in manifest.get("steps", {}).items()}
-    except FileNotFoundError:
-        return {}
-    except (AttributeError, OSError, TypeError, ValueError) as error:
-        raise InputError(
-            f"{path}: damaged ({error}); delete this file to run all steps again"
-        ) from error
-    if layout != LAYOUT:
-        raise InputError(
-            f"{workdir}: is a run directory of layout {layout}, made by another version of "
-            f"paretohqd_jax, and this one reads layout {LAYOUT}; give another --workdir"
-        )
-    return steps
-
-
-def is_current(workdir: Path, manifest: dict[str, dict[str, Any]], step: str) -> bool:
-    """Whether what a step left goes with what is there of the steps before it.
-
-    It does not while another run is at work, or has stopped, in the directory.
-    """
-    made = {record["fingerprint"]: record for record in manifest.values()}
-
-    def goes_together(record: dict[str, Any]) -> bool:
-        return all(given in made and goes_together(made[given]) for given in record["inputs"])
-
-    partial = workdir / "partial"
-    at_work = partial.is_dir() and any(partial.iterdir())
-    return step in manifest and not at_work and goes_together(manifest[step])
-
-
-def first_day(workdir: Path) -> str:
-    """The day that the run in `workdir` began, by its record, or today, as 2026-01-31."""
-    with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
-        if recorded := json.loads((workdir / "config.json").read_text())["data"]["date"]:
-            return recorded
-    return datetime.date.today().isoformat()
 
 
 def _check_shared(workdir: Path, mark: str) -> None:
@@ -298,27 +241,6 @@ def _prepare(scratch: Path, output: Output) -> None:
         remove(scratch.parent)
         scratch.mkdir(parents=True)
         mark.write_text(output.fingerprint)
-
-
-def _what_changed(record: dict[str, Any], output: Output) -> str:
-    """Why a step that is not up to date has to run, in words."""
-    if not record:
-        return "not done yet"
-    if record["fingerprint"] == output.fingerprint:
-        return f"{output.path} is gone"
-    old, new = flat(record["options"]), flat(output.options)
-    names = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
-    changes = (f"{name} was {old.get(name)!r}, is {new.get(name)!r}" for name in names)
-    return "; ".join(changes) or "a step before it changed"
-
-
-def flat(options: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested options by their names, such as `train.num_steps`."""
-    found = {}
-    for name, value in options.items():
-        nested = isinstance(value, dict)
-        found.update(flat(value, f"{prefix}{name}.") if nested else {prefix + name: value})
-    return found
 
 
 def source_digest(source: str) -> str:

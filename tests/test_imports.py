@@ -17,7 +17,7 @@ ORDER = [
     {"methods", "studies"},
     {"steps"},
     {"pipeline", "evaluation", "rewards", "sampling", "training"},
-    {"policies"},
+    {"manifest", "policies"},
     {"config"},
     {"data", "models", "pareto"},
 ]

@@ -8,7 +8,8 @@ import pytest
 
 from paretohqd_jax import pipeline
 from paretohqd_jax.errors import InputError
-from paretohqd_jax.pipeline import Run, StageDone, is_current, read_manifest, source_digest
+from paretohqd_jax.manifest import first_day, is_current, read_manifest
+from paretohqd_jax.pipeline import Run, StageDone, source_digest
 
 
 class Method:
@@ -177,10 +178,10 @@ def test_a_file_is_known_by_its_bytes_and_a_directory_by_its_files(tmp_path):
 
 
 def test_a_run_keeps_the_day_it_began(tmp_path):
-    today = pipeline.first_day(tmp_path)
+    today = first_day(tmp_path)
     assert today == datetime.date.today().isoformat()
     for recorded in ("{", "[]", '{"data": {}}', '{"data": {"date": ""}}', '{"data": null}'):
         (tmp_path / "config.json").write_text(recorded)
-        assert pipeline.first_day(tmp_path) == today
+        assert first_day(tmp_path) == today
     (tmp_path / "config.json").write_text('{"data": {"date": "2024-02-03"}}')
-    assert pipeline.first_day(tmp_path) == "2024-02-03"
+    assert first_day(tmp_path) == "2024-02-03"

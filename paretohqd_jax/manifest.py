@@ -1,0 +1,101 @@
+"""What a run directory records of its steps, and what can be told from it.
+
+`manifest.json` holds, for each finished step, the fingerprint of what made it, those of its inputs,
+its options, seconds, devices and versions; `config.json` holds the options the run was last begun
+with.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import importlib.metadata
+import json
+from pathlib import Path
+from typing import Any
+
+from paretohqd_jax.errors import InputError
+from paretohqd_jax.files import write_json
+
+MANIFEST = "manifest.json"
+LAYOUT = 2  # of run directories; what wrote another one is another version of this package
+RECORDED_PACKAGES = ("paretohqd_jax", "jax", "jaxlib", "flax", "optax", "numpy")
+
+Manifest = dict[str, dict[str, Any]]  # the record of each step by its name, in the order of ends
+
+
+def read_manifest(workdir: Path) -> Manifest:
+    """What is recorded of each finished step in a run directory, in the order they finished.
+
+    Raises:
+      InputError: the file is damaged, or the directory is that of another version.
+    """
+    path = workdir / MANIFEST
+    try:
+        manifest = json.loads(path.read_text())
+        layout = manifest.get("layout", 1)
+        steps = {name: dict(record) for name, record in manifest.get("steps", {}).items()}
+    except FileNotFoundError:
+        return {}
+    except (AttributeError, OSError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{path}: damaged ({error}); delete this file to run all steps again"
+        ) from error
+    if layout != LAYOUT:
+        raise InputError(
+            f"{workdir}: is a run directory of layout {layout}, made by another version of "
+            f"paretohqd_jax, and this one reads layout {LAYOUT}; give another --workdir"
+        )
+    return steps
+
+
+def write_manifest(workdir: Path, manifest: Manifest) -> None:
+    """Writes what `read_manifest` reads."""
+    write_json(workdir / MANIFEST, {"layout": LAYOUT, "steps": manifest})
+
+
+def is_current(workdir: Path, manifest: Manifest, step: str) -> bool:
+    """Whether what a step left goes with what is there of the steps before it.
+
+    It does not while another run is at work, or has stopped, in the directory.
+    """
+    made = {record["fingerprint"]: record for record in manifest.values()}
+
+    def goes_together(record: dict[str, Any]) -> bool:
+        return all(given in made and goes_together(made[given]) for given in record["inputs"])
+
+    partial = workdir / "partial"
+    at_work = partial.is_dir() and any(partial.iterdir())
+    return step in manifest and not at_work and goes_together(manifest[step])
+
+
+def what_changed(record: dict[str, Any], options: dict[str, Any]) -> str:
+    """Why a step with these options, that left this record, has to run again, in words."""
+    if not record:
+        return "not done yet"
+    old, new = flat(record["options"]), flat(options)
+    names = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
+    changes = (f"{name} was {old.get(name)!r}, is {new.get(name)!r}" for name in names)
+    return "; ".join(changes) or "a step before it changed"
+
+
+def flat(options: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested options by their names, such as `train.num_steps`."""
+    found = {}
+    for name, value in options.items():
+        nested = isinstance(value, dict)
+        found.update(flat(value, f"{prefix}{name}.") if nested else {prefix + name: value})
+    return found
+
+
+def versions() -> dict[str, str]:
+    """Of the packages that results may depend on."""
+    return {name: importlib.metadata.version(name) for name in RECORDED_PACKAGES}
+
+
+def first_day(workdir: Path) -> str:
+    """The day that the run in `workdir` began, by its record, or today, as 2026-01-31."""
+    with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
+        if recorded := json.loads((workdir / "config.json").read_text())["data"]["date"]:
+            return recorded
+    return datetime.date.today().isoformat()
