@@ -12,30 +12,48 @@ import numpy as np
 
 from paretohqd_jax.evaluation.frames import Frame
 from paretohqd_jax.pareto import chebyshev_distance
+from paretohqd_jax.pareto.chebyshev import AUGMENTATION, MIN_GAP
 
 
 def achievements(
-    preferences: np.ndarray, rewards: np.ndarray, low: Sequence[float], high: Sequence[float]
+    preferences: np.ndarray,
+    rewards: np.ndarray,
+    low: Sequence[float],
+    high: Sequence[float],
+    augmentation: float = AUGMENTATION,
 ) -> np.ndarray:
     """How near each answer comes to the ideal point in the direction of its model's preference.
 
     The negative of its augmented weighted Chebyshev distance
-    (`paretohqd_jax.pareto.chebyshev_distance`): 0 for an answer at the ideal point, -1 and a little
-    less for one whose worst objective is at the compromise point of the preference.
+    (`paretohqd_jax.pareto.chebyshev_distance`) times the preference's least gap: 0 for an answer at
+    the ideal point, about -1 for one that lacks a whole side of the box in the objective that the
+    preference is most for. (The distance itself is in units of that gap, which on a corner of the
+    simplex is all but 0: the corners' models would outweigh all others in any mean.)
 
     Args:
       preferences: `[num_models, num_objectives]`.
       rewards: `[..., num_models, num_answers, num_objectives]`, such as of several runs.
       low: `[num_objectives]`, with `high` the box of the training rows, by the same reward models.
       high: `[num_objectives]`, the ideal point.
+      augmentation: of the distance.
 
     Returns:
       float64 `[..., num_models, num_answers]`. Their mean over answers is what a model achieves.
     """
     of_models = np.moveaxis(np.asarray(rewards, np.float64), -3, 0)
+    least_gaps = np.maximum(1 - np.max(preferences, axis=1), MIN_GAP)
     achieved = [
-        -chebyshev_distance(answers.reshape(-1, answers.shape[-1]), preference[None], low, high)
-        for answers, preference in zip(of_models, np.asarray(preferences), strict=True)
+        -gap
+        * chebyshev_distance(
+            answers.reshape(-1, answers.shape[-1]),
+            preference[None],
+            low,
+            high,
+            augmentation=augmentation,
+        )
+        for answers, preference, gap in zip(
+            of_models, np.asarray(preferences), least_gaps, strict=True
+        )
     ]
     shape = of_models.shape[1:-1]
     return np.stack([values.reshape(shape) for values in achieved], axis=-2)

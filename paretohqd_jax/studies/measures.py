@@ -14,9 +14,9 @@ import numpy as np
 
 from paretohqd_jax.evaluation.bootstrap import interval
 from paretohqd_jax.evaluation.frames import Frame
+from paretohqd_jax.evaluation.single_answers import achievements
 from paretohqd_jax.evaluation.steering import steerability
-from paretohqd_jax.pareto import Selection, chebyshev_distance, ray_distance, reward_range
-from paretohqd_jax.pareto.chebyshev import MIN_GAP
+from paretohqd_jax.pareto import Selection, ray_distance, reward_range
 
 
 def measure_selection(
@@ -42,7 +42,8 @@ def measure_selection(
       `pool_size` in rows and `num_layers`; `unique_rows` and `unique_prompts` of all sets together;
       `overlap`, the rows that the sets of neighbours share (see `neighbours`); `distance` of the
       selected rows to their preference's ray, where the box of the selection has sides of length 1;
-      `shortfall` (see `shortfalls`), of single rows as the distance is.
+      `shortfall`, what single rows lack of the ideal point (see `achievements`, without
+      augmentation).
     """
     row_ids, ranks = np.asarray(selection.row_ids), np.asarray(selection.ranks)
     selected = rewards[row_ids]
@@ -52,6 +53,7 @@ def measure_selection(
         ray_distance(rows, preference[None], selection.low, selection.high)
         for rows, preference in zip(selected, preferences, strict=True)
     ]
+    achieved = achievements(preferences, selected, *reward_range(rewards), augmentation=0.0)
     shared = [np.intersect1d(row_ids[i], row_ids[j]).size for i, j in neighbours(preferences)]
     return {
         "mean_rewards": points.tolist(),
@@ -64,35 +66,8 @@ def measure_selection(
         "unique_prompts": int(np.unique(prompt_ids[unique]).size),
         "overlap": float(np.mean(shared)),
         "distance": float(np.mean(distances)),
-        "shortfall": float(np.mean(shortfalls(preferences, selected, *reward_range(rewards)))),
+        "shortfall": float(-np.mean(achieved)),
     }
-
-
-def shortfalls(
-    preferences: np.ndarray, selected: np.ndarray, low: np.ndarray, high: np.ndarray
-) -> np.ndarray:
-    """What each selected row lacks of the ideal point by its own preference.
-
-    The weighted Chebyshev distance, times the preference's least gap: 0 for a row at the ideal
-    point, 1 for one that lacks a whole side of the box in the objective of the largest weight. A
-    lack in another objective counts less, by the ratio of the gaps.
-
-    Args:
-      preferences: `[num_preferences, num_objectives]`.
-      selected: `[num_preferences, k, num_objectives]`, the rewards of each preference's rows.
-      low: `[num_objectives]`, with `high` the box.
-      high: `[num_objectives]`, the ideal point.
-
-    Returns:
-      float64 `[num_preferences, k]`.
-    """
-    least_gaps = np.maximum(1 - np.max(preferences, axis=1), MIN_GAP)
-    return np.stack(
-        [
-            gap * chebyshev_distance(rows, preference[None], low, high, augmentation=0.0)[0]
-            for gap, rows, preference in zip(least_gaps, selected, preferences, strict=True)
-        ]
-    )
 
 
 def neighbours(preferences: np.ndarray) -> np.ndarray:

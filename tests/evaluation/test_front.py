@@ -147,8 +147,8 @@ def test_measures_of_single_answers_and_of_evenness(evaluation):
     stage2 = evaluation["fronts"]["stage2"]
     assert (evaluation["box"]["low"], evaluation["box"]["high"]) == ([0.0, 0.0], [2.0, 2.0])
     # Of w = (1/2, 1/2) the answers are (1.9, 3.3) and (2.1, 2.7): lacks of (.05, -.65) and
-    # (-.05, -.35), over gaps of 1/2, and a hundredth of their sum.
-    expected = -np.mean([0.1 + 0.01 * (0.1 - 1.3), -0.1 + 0.01 * (-0.1 - 0.7)])
+    # (-.05, -.35), and a hundredth of their sum; both gaps are 1/2.
+    expected = -np.mean([0.05 + 0.01 * (0.05 - 0.65), -0.05 + 0.01 * (-0.05 - 0.35)])
     assert stage2["models"][1]["achievement"] == pytest.approx(expected, rel=1e-5)
     each = [model["achievement"] for model in stage2["models"]]
     assert stage2["achievement"] == pytest.approx(np.mean(each))

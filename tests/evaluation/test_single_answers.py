@@ -19,11 +19,19 @@ def test_achievement_tells_balanced_answers_from_the_toss_of_a_coin():
         [(9.0, 1.0), (10.0, 10.0)],
     ])  # fmt: skip
     achieved = achievements(preferences, rewards, [0, 0], [10, 10])
-    # Lacks over gaps: 1 and 1; 0 and 2; .1 / .2 and .9 / .8. A hundredth of their sum is added.
-    expected = [[-1.02, -1.02], [-2.02, -2.02], [-(1.125 + 0.01 * 1.625), 0]]
+    # Lacks over gaps: 1 and 1; 0 and 2; .1 / .2 and .9 / .8. A hundredth of their sum is added, and
+    # all is in units of the least gap.
+    expected = np.array([[-1.02, -1.02], [-2.02, -2.02], [-(1.125 + 0.01 * 1.625), 0]])
+    expected *= np.array([[0.5], [0.5], [0.2]])
     np.testing.assert_allclose(achieved, expected)
     runs = achievements(preferences, np.stack([rewards, rewards[:, ::-1]]), [0, 0], [10, 10])
-    np.testing.assert_allclose(runs, [expected, np.array(expected)[:, ::-1]])
+    np.testing.assert_allclose(runs, [expected, expected[:, ::-1]])
+
+
+def test_models_at_the_corners_do_not_outweigh_the_others():
+    corners = np.array([(1.0, 0.0), (0.0, 1.0)])
+    achieved = achievements(corners, np.full((2, 1, 2), 5.0), [0, 0], [10, 10])
+    np.testing.assert_allclose(achieved, -0.5 - 0.01 * 0.5, atol=1e-5)
 
 
 def test_hypervolume_of_the_answers_to_each_prompt():

@@ -7,11 +7,11 @@ import pytest
 
 from configs.studies import populations
 from paretohqd_jax.evaluation.frames import Frame
+from paretohqd_jax.evaluation.single_answers import achievements
 from paretohqd_jax.pareto import preference_grid, select
 from paretohqd_jax.studies.measures import (
     measure_selection,
     neighbours,
-    shortfalls,
     summarise_draws,
 )
 
@@ -75,7 +75,9 @@ def test_what_single_rows_fall_short_of():
     preferences = np.array([[0.8, 0.2], [1.0, 0.0]])  # gaps (0.2, 0.8) and (0.001, 1)
     selected = np.array([[[0.9, 0.4], [0.6, 1.0]], [[0.7, 0.0], [1.0, 1.0]]])
     expected = [[0.15, 0.4], [0.3, 0.0]]  # the first: 0.2 * max(0.1 / 0.2, 0.6 / 0.8)
-    np.testing.assert_allclose(shortfalls(preferences, selected, *BOX), expected)
+    np.testing.assert_allclose(
+        -achievements(preferences, selected, *BOX, augmentation=0.0), expected
+    )
 
 
 @pytest.mark.parametrize("num_objectives", [3, 5, 8])
@@ -86,7 +88,9 @@ def test_no_rule_falls_less_short_than_the_chebyshev_distance(num_objectives):
     grid = preference_grid({3: 15, 5: 15, 8: 36}[num_objectives], num_objectives)
     box = rewards.min(axis=0), rewards.max(axis=0)
     short = {
-        rule: shortfalls(grid, rewards[select(rewards, grid, 9, 2000, rule=rule).row_ids], *box)
+        rule: -achievements(
+            grid, rewards[select(rewards, grid, 9, 2000, rule=rule).row_ids], *box, augmentation=0.0
+        )
         for rule in ("ray", "weighted_sum", "chebyshev")
     }
     least = min(short.values(), key=np.mean)
