@@ -31,7 +31,7 @@ from paretohqd_jax.pareto.neighbours import format_preference, mixture_weights, 
 FILE = "policies.json"
 BASE_FIELDS = ("source", "dtype", "prompt_format", "date", "lora")
 COMBINATIONS = ("update", "logits")
-LABEL = re.compile(r"[\w.,=+-]+")  # also the name of files
+LABEL = re.compile(r"[\w=+-][\w.,=+-]*")  # also the name of files, as are names of stacks
 SUM_TOLERANCE = 1e-6
 ROUNDING = 0.005  # of a weight as people write it: 0.33 for a third
 
@@ -140,7 +140,7 @@ def read_policies(path: Path) -> Policies:
         }
         stacks = {stack: list(names) for stack, names in values["stacks"].items()}
         base = {name: values["base"][name] for name in BASE_FIELDS}
-        policies = Policies(list(values["objectives"]), base, stacks, families)
+        policies = Policies(values["objectives"], base, stacks, families)
         check_policies(policies, path)
     except FileNotFoundError:
         raise InputError(
@@ -169,6 +169,7 @@ def check_policies(policies: Policies, source: Path) -> None:
     """Raises InputError, naming the policy, for one that no run can have."""
     if not policies.families or not all(policies.families.values()):
         raise InputError(f"{source}: holds no policies; run again")
+    _check_texts(policies, source)
     adapters = {f"{stack}/{name}" for stack, names in policies.stacks.items() for name in names}
     for family, members in policies.families.items():
         labels = [policy.label for policy in members]
@@ -178,6 +179,19 @@ def check_policies(policies: Policies, source: Path) -> None:
             wrong = _what_is_wrong(policy, len(policies.objectives), adapters)
             if wrong:
                 raise InputError(f"{source}: policy {family}/{policy.label}: {wrong}")
+
+
+def _check_texts(policies: Policies, source: Path) -> None:
+    """Raises InputError for names that are none, or no names of files where they have to be."""
+    objectives = policies.objectives
+    if not isinstance(objectives, list) or not all(isinstance(name, str) for name in objectives):
+        raise InputError(f"{source}: its objectives {objectives!r} are no names; run again")
+    for name, told in policies.base.items():
+        if name != "lora" and not isinstance(told, str):
+            raise InputError(f"{source}: the base model's {name} {told!r} is no text; run again")
+    for name in (*policies.families, *policies.stacks):
+        if not LABEL.fullmatch(name):
+            raise InputError(f"{source}: the name {name!r} must match {LABEL.pattern}; run again")
 
 
 def _what_is_wrong(policy: Policy, num_objectives: int, adapters: set[str]) -> str:
@@ -192,7 +206,8 @@ def _what_is_wrong(policy: Policy, num_objectives: int, adapters: set[str]) -> s
         return f"its weights {policy.weights} do not sum to 1"
     if policy.combine not in COMBINATIONS:
         return f"combine is {policy.combine!r}; it must be one of {', '.join(COMBINATIONS)}"
-    if policy.prompt is not None and str(policy.prompt).count("{prompt}") != 1:
+    prompt = "{prompt}" if policy.prompt is None else policy.prompt
+    if not isinstance(prompt, str) or prompt.count("{prompt}") != 1:
         return f"its prompt {policy.prompt!r} must have {{prompt}} in it once"
     preference = policy.preference
     if preference is not None and (
