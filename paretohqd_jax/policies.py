@@ -121,8 +121,12 @@ def one_adapter_each(stack: str, preferences: np.ndarray) -> list[Policy]:
 
 
 def write_policies(path: Path, policies: Policies) -> None:
-    """Writes them as JSON, checked."""
-    check_policies(policies, path)
+    """Writes them as JSON.
+
+    Raises:
+      InputError: they say what cannot be.
+    """
+    check_policies(policies)
     write_json(path, policies.to_dict())
 
 
@@ -141,17 +145,16 @@ def read_policies(path: Path) -> Policies:
         stacks = {stack: list(names) for stack, names in values["stacks"].items()}
         base = {name: values["base"][name] for name in BASE_FIELDS}
         policies = Policies(values["objectives"], base, stacks, families)
-        check_policies(policies, path)
+        check_policies(policies)
     except FileNotFoundError:
         raise InputError(
             f"{path}: no such file; the run's models are not trained yet, or it is not a run"
         ) from None
     except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(
-            f"{path}: damaged ({str(error) or type(error).__name__:.120}); delete it and run again"
-        ) from error
+        wrong = str(error) or type(error).__name__
+        if not isinstance(error, InputError):
+            wrong = f"damaged ({wrong:.120})"
+        raise InputError(f"{path}: {wrong}; delete this file and run again") from error
     return policies
 
 
@@ -165,33 +168,33 @@ def _policy(entry: Mapping[str, Any]) -> Policy:
     return Policy(**values)
 
 
-def check_policies(policies: Policies, source: Path) -> None:
+def check_policies(policies: Policies) -> None:
     """Raises InputError, naming the policy, for one that no run can have."""
     if not policies.families or not all(policies.families.values()):
-        raise InputError(f"{source}: holds no policies; run again")
-    _check_texts(policies, source)
+        raise InputError("holds no policies")
+    _check_texts(policies)
     adapters = {f"{stack}/{name}" for stack, names in policies.stacks.items() for name in names}
     for family, members in policies.families.items():
         labels = [policy.label for policy in members]
         if len(set(labels)) < len(labels):
-            raise InputError(f"{source}: two policies of {family!r} have one label; run again")
+            raise InputError(f"two policies of {family!r} have one label")
         for policy in members:
             wrong = _what_is_wrong(policy, len(policies.objectives), adapters)
             if wrong:
-                raise InputError(f"{source}: policy {family}/{policy.label}: {wrong}")
+                raise InputError(f"policy {family}/{policy.label}: {wrong}")
 
 
-def _check_texts(policies: Policies, source: Path) -> None:
+def _check_texts(policies: Policies) -> None:
     """Raises InputError for names that are none, or no names of files where they have to be."""
     objectives = policies.objectives
     if not isinstance(objectives, list) or not all(isinstance(name, str) for name in objectives):
-        raise InputError(f"{source}: its objectives {objectives!r} are no names; run again")
+        raise InputError(f"its objectives {objectives!r} are no names")
     for name, told in policies.base.items():
         if name != "lora" and not isinstance(told, str):
-            raise InputError(f"{source}: the base model's {name} {told!r} is no text; run again")
+            raise InputError(f"the base model's {name} {told!r} is no text")
     for name in (*policies.families, *policies.stacks):
         if not LABEL.fullmatch(name):
-            raise InputError(f"{source}: the name {name!r} must match {LABEL.pattern}; run again")
+            raise InputError(f"the name {name!r} must match {LABEL.pattern}")
 
 
 def _what_is_wrong(policy: Policy, num_objectives: int, adapters: set[str]) -> str:
