@@ -181,6 +181,7 @@ def test_select_says_where_layers_make_no_pool(tmp_path, capsys, rule, warns):
     [
         (["--rule", "chebyshev", "--augmentation", "-1"], "augmentation: -1.0; give a finite"),
         (["--rule", "chebyshev", "--min-gap", "0"], "min_gap: 0.0; give a finite number above 0"),
+        (["--rule", "ray", "--min-gap", "0"], "min_gap: 0.0; give a finite number above 0"),
         (["--gate", "helpful"], "--gate: 'helpful' is no gate; write a name, one of >=, <="),
         (["--gate", "kind>0"], "no column 'kind'; the file has"),
         (
