@@ -10,6 +10,7 @@ import errno
 import importlib
 import logging
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -152,12 +153,16 @@ def console(argv: Sequence[str] | None = None) -> None:
             print(*(f"  {name:12} {what}" for name, what in summaries().items()), sep="\n")
         elif argv[1] in COMMANDS:
             run_command(argv[1:])
+            sys.stdout.flush()
         elif status := main(argv):
             sys.exit(status)
     except InputError as error:
         distributed.fail(2, str(error))
     except distributed.NotJoined as error:
         distributed.fail(distributed.LOST, str(error))
+    except BrokenPipeError:  # who read the output, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
     except KeyboardInterrupt:
         distributed.fail(130, f"interrupted; {distributed.RESUMES}")
     except distributed.Preempted:

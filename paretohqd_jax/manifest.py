@@ -54,19 +54,27 @@ def write_manifest(workdir: Path, manifest: Manifest) -> None:
     write_json(workdir / MANIFEST, {"layout": LAYOUT, "steps": manifest})
 
 
+def steps_behind(manifest: Manifest, step: str) -> Manifest:
+    """The records of a step and of all that it came from; none where one of these was made anew."""
+    made = {record["fingerprint"]: name for name, record in manifest.items()}
+    found, waiting = {}, [step]
+    while waiting:
+        name = waiting.pop()
+        if name not in manifest:
+            return {}
+        found[name] = manifest[name]
+        waiting += [made.get(given, "") for given in manifest[name]["inputs"]]
+    return found
+
+
 def is_current(workdir: Path, manifest: Manifest, step: str) -> bool:
     """Whether what a step left goes with what is there of the steps before it.
 
     It does not while another run is at work, or has stopped, in the directory.
     """
-    made = {record["fingerprint"]: record for record in manifest.values()}
-
-    def goes_together(record: dict[str, Any]) -> bool:
-        return all(given in made and goes_together(made[given]) for given in record["inputs"])
-
     partial = workdir / "partial"
     at_work = partial.is_dir() and any(partial.iterdir())
-    return step in manifest and not at_work and goes_together(manifest[step])
+    return not at_work and bool(steps_behind(manifest, step))
 
 
 def what_changed(record: dict[str, Any], options: dict[str, Any]) -> str:

@@ -31,7 +31,7 @@ from paretohqd_jax.pareto.neighbours import format_preference, mixture_weights, 
 FILE = "policies.json"
 BASE_FIELDS = ("source", "dtype", "prompt_format", "date", "lora")
 COMBINATIONS = ("update", "logits")
-LABEL = re.compile(r"[\w.,=+-]+")  # also the name of files
+LABEL = re.compile(r"[\w=+-][\w.,=+-]*")  # also the name of files, as are names of stacks
 SUM_TOLERANCE = 1e-6
 ROUNDING = 0.005  # of a weight as people write it: 0.33 for a third
 
@@ -121,8 +121,12 @@ def one_adapter_each(stack: str, preferences: np.ndarray) -> list[Policy]:
 
 
 def write_policies(path: Path, policies: Policies) -> None:
-    """Writes them as JSON, checked."""
-    check_policies(policies, path)
+    """Writes them as JSON.
+
+    Raises:
+      InputError: they say what cannot be.
+    """
+    check_policies(policies)
     write_json(path, policies.to_dict())
 
 
@@ -140,18 +144,17 @@ def read_policies(path: Path) -> Policies:
         }
         stacks = {stack: list(names) for stack, names in values["stacks"].items()}
         base = {name: values["base"][name] for name in BASE_FIELDS}
-        policies = Policies(list(values["objectives"]), base, stacks, families)
-        check_policies(policies, path)
+        policies = Policies(values["objectives"], base, stacks, families)
+        check_policies(policies)
     except FileNotFoundError:
         raise InputError(
             f"{path}: no such file; the run's models are not trained yet, or it is not a run"
         ) from None
     except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(
-            f"{path}: damaged ({str(error) or type(error).__name__:.120}); delete it and run again"
-        ) from error
+        wrong = str(error) or type(error).__name__
+        if not isinstance(error, InputError):
+            wrong = f"damaged ({wrong:.120})"
+        raise InputError(f"{path}: {wrong}; delete this file and run again") from error
     return policies
 
 
@@ -165,19 +168,33 @@ def _policy(entry: Mapping[str, Any]) -> Policy:
     return Policy(**values)
 
 
-def check_policies(policies: Policies, source: Path) -> None:
+def check_policies(policies: Policies) -> None:
     """Raises InputError, naming the policy, for one that no run can have."""
     if not policies.families or not all(policies.families.values()):
-        raise InputError(f"{source}: holds no policies; run again")
+        raise InputError("holds no policies")
+    _check_texts(policies)
     adapters = {f"{stack}/{name}" for stack, names in policies.stacks.items() for name in names}
     for family, members in policies.families.items():
         labels = [policy.label for policy in members]
         if len(set(labels)) < len(labels):
-            raise InputError(f"{source}: two policies of {family!r} have one label; run again")
+            raise InputError(f"two policies of {family!r} have one label")
         for policy in members:
             wrong = _what_is_wrong(policy, len(policies.objectives), adapters)
             if wrong:
-                raise InputError(f"{source}: policy {family}/{policy.label}: {wrong}")
+                raise InputError(f"policy {family}/{policy.label}: {wrong}")
+
+
+def _check_texts(policies: Policies) -> None:
+    """Raises InputError for names that are none, or no names of files where they have to be."""
+    objectives = policies.objectives
+    if not isinstance(objectives, list) or not all(isinstance(name, str) for name in objectives):
+        raise InputError(f"its objectives {objectives!r} are no names")
+    for name, told in policies.base.items():
+        if name != "lora" and not isinstance(told, str):
+            raise InputError(f"the base model's {name} {told!r} is no text")
+    for name in (*policies.families, *policies.stacks):
+        if not LABEL.fullmatch(name):
+            raise InputError(f"the name {name!r} must match {LABEL.pattern}")
 
 
 def _what_is_wrong(policy: Policy, num_objectives: int, adapters: set[str]) -> str:
@@ -192,7 +209,8 @@ def _what_is_wrong(policy: Policy, num_objectives: int, adapters: set[str]) -> s
         return f"its weights {policy.weights} do not sum to 1"
     if policy.combine not in COMBINATIONS:
         return f"combine is {policy.combine!r}; it must be one of {', '.join(COMBINATIONS)}"
-    if policy.prompt is not None and str(policy.prompt).count("{prompt}") != 1:
+    prompt = "{prompt}" if policy.prompt is None else policy.prompt
+    if not isinstance(prompt, str) or prompt.count("{prompt}") != 1:
         return f"its prompt {policy.prompt!r} must have {{prompt}} in it once"
     preference = policy.preference
     if preference is not None and (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -81,6 +82,20 @@ def test_no_modules_import_each_other_in_a_circle():
             name: needs.difference(leaves) for name, needs in imports.items() if name not in leaves
         }
     assert imports == {}
+
+
+def test_only_methods_and_their_options_know_methods_by_name():
+    """No other room asks which method it works for, nor for the stages of one."""
+    theirs = re.compile(r"\b(sft|best_of_n|stage[12])\b")
+    found = {
+        f"{path.relative_to(PACKAGE)}:{node.lineno}: {node.value}"
+        for path in PACKAGE.rglob("*.py")
+        if room_of(path) not in ("methods", "config", "configs")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        if "\n" not in node.value and theirs.search(node.value)
+    }
+    assert found == set()
 
 
 LATE = ("transformers", "datasets", "matplotlib", "gguf", "torch", "orbax", "tensorboardX")

@@ -181,14 +181,15 @@ def test_select_says_where_layers_make_no_pool(tmp_path, capsys, rule, warns):
     [
         (["--rule", "chebyshev", "--augmentation", "-1"], "augmentation: -1.0; give a finite"),
         (["--rule", "chebyshev", "--min-gap", "0"], "min_gap: 0.0; give a finite number above 0"),
+        (["--rule", "ray", "--min-gap", "0"], "min_gap: 0.0; give a finite number above 0"),
         (["--gate", "helpful"], "--gate: 'helpful' is no gate; write a name, one of >=, <="),
         (["--gate", "kind>0"], "no column 'kind'; the file has"),
         (
             ["--gate", "helpful>99"],
-            "has 0 rows, fewer than k=100; of 300 rows the gate helpful>99 takes 300",
+            "fewer than k=100; of 300 rows the gate helpful>99 takes 300 (300 alone); lower",
         ),
         (["--rule", "sum"], "--rule: invalid choice: 'sum'"),
-        (["-k", "301"], "300 rows, fewer than k=301"),
+        (["-k", "301"], "300 rows, fewer than k=301; lower k or give more rows"),
         (["-k", "5", "--pool", "4"], "min_pool_size"),
         (["--preferences", "0.9,0.3"], "preference"),
         (["--preferences", "spiral"], "spiral"),
@@ -247,6 +248,13 @@ def test_what_cannot_be_written_is_refused_before_anything_is_read(tmp_path, cap
 def test_an_error_in_the_options_is_one_line(capsys):
     assert "arguments are required: file" in error_line(capsys, ["rank", "--objectives", "a"])
     assert len(capsys.readouterr().err.splitlines()) == 0
+
+
+def test_a_reader_of_the_output_may_stop(tmp_path):
+    command = [sys.executable, "-m", "paretohqd_jax.main", "options"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=-1, stderr=-1) as process:
+        process.stdout.close()
+        assert (process.stderr.read(), process.wait()) == (b"", 141)
 
 
 def test_rank_adds_the_layer_of_every_row(scores, tmp_path):

@@ -60,16 +60,18 @@ def test_what_is_written_is_read(tmp_path):
     ("change", "message"),
     [
         ({"label": "../up"}, "soups/../up: its label must match"),
+        ({"label": ".."}, "soups/..: its label must match"),
         ({"adapters": ["dpo/kind"]}, "there is no adapter 'dpo/kind'; there are dpo/brief, dpo/h"),
         ({"weights": [0.3, 0.8]}, r"its weights \(0.3, 0.8\) do not sum to 1"),
         ({"weights": [1.0]}, "has 1 weights for 2 adapters"),
         ({"combine": "words"}, "combine is 'words'; it must be one of update, logits"),
         ({"prompt": "no place"}, "must have {prompt} in it once"),
+        ({"prompt": ["{prompt}"]}, "must have {prompt} in it once"),
         ({"preference": [0.5, 0.6]}, "is not 2 shares that sum to 1"),
         ({"preference": [1.0]}, "is not 2 shares that sum to 1"),
         ({"preference": ["a", "b"]}, "damaged"),
         ({"label": "w0.50_0.50"}, "two policies of 'soups' have one label"),
-        ({"kindness": 1}, "damaged .unknown field 'kindness'.; delete it and run again"),
+        ({"kindness": 1}, "damaged .unknown field 'kindness'.; delete this file and run again"),
     ],
 )
 def test_an_edited_file_is_refused_in_one_line(tmp_path, change, message):
@@ -79,7 +81,25 @@ def test_an_edited_file_is_refused_in_one_line(tmp_path, change, message):
     path.write_text(json.dumps(values))
     with pytest.raises(InputError, match=message) as error:
         read_policies(path)
-    assert str(error.value).startswith(str(path)) and "\n" not in str(error.value)
+    assert re.fullmatch(f"{path}: .*; delete this file and run again", str(error.value))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"objectives": "hb"}, "its objectives 'hb' are no names"),
+        ({"objectives": [1, 2]}, r"its objectives \[1, 2\] are no names"),
+        ({"base": TOLD | {"source": 5}}, "the base model's source 5 is no text"),
+        ({"stacks": {"dpo": ["helpful", "brief"], "../of": []}}, "the name '../of' must match"),
+        ({"families": {"": [dataclasses.asdict(SOUP)]}}, "the name '' must match"),
+    ],
+)
+def test_names_that_are_none_are_refused_in_one_line(tmp_path, change, message):
+    path = tmp_path / "policies.json"
+    path.write_text(json.dumps(families().to_dict() | change))
+    with pytest.raises(InputError, match=message) as error:
+        read_policies(path)
+    assert re.fullmatch(f"{path}: .*; delete this file and run again", str(error.value))
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"families": {}}', "null", '{"families": 3}'])

@@ -79,7 +79,8 @@ def run(options: argparse.Namespace) -> None:
         print(f"{options.file}: {len(rewards)} rows to select from{gated}")
     if len(rewards) < options.k:
         raise InputError(
-            f"{options.file}: has {len(rewards)} rows, fewer than k={options.k}{gated}"
+            f"{options.file}: has {len(rewards)} rows, fewer than k={options.k}{gated}; lower k or "
+            f"{'loosen the gates' if gates else 'give more rows'}"
         )
     check_ranges(rewards, objectives, options.file)
     pool = options.pool or default_pool_size(

@@ -20,7 +20,7 @@ from paretohqd_jax.data.rows import source_rows
 from paretohqd_jax.errors import InputError
 
 HOLDS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
-WRITTEN = re.compile(r"\s*(?P<name>[^<>]*[^<>\s])\s*(?P<comparison>[<>]=?)\s*(?P<bound>\S+)\s*")
+WRITTEN = re.compile(r"\s*(?P<name>[^<>]*[^<>=\s])\s*(?P<comparison>[<>]=?)\s*(?P<bound>\S+)\s*")
 
 
 class Gate(NamedTuple):

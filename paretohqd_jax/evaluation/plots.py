@@ -300,6 +300,6 @@ def short_name(objective: str) -> str:
 
 
 def title(family: str) -> str:
-    """The name as a reader sees it: "stage 1" for "stage1"."""
+    """The name as a reader sees it: "round 1" for "round1"."""
     name = family.rstrip("0123456789")
     return f"{name} {family[len(name) :]}".strip()

@@ -25,7 +25,7 @@ def align(config: ConfigDict, run: Run) -> Path:
     """Runs the method over the run directory and returns its report; finished steps are skipped."""
     task = open_task(config, run, "supervised fine-tuning")
     scored = score_rows(task)
-    drawn = draw_rows(task, scored)
+    drawn = draw_rows(task, "draw", "sft", scored)
     trained = fine_tune(task, "sft", ["sft"], scored, drawn, config.train.num_steps)
     family = [Policy("sft", adapters=("sft/sft",), weights=(1.0,))]
     return leave(task, scored, {"sft": family}, [trained], selections=[drawn])

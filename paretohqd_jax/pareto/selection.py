@@ -111,9 +111,9 @@ def rule_of(
     """
     if rule not in RULES:
         raise InputError(f"rule {rule!r}: unknown; choose from {', '.join(RULES)}")
+    check_gaps(augmentation, min_gap)
     if rule != "chebyshev":
         return RULES[rule]
-    check_gaps(augmentation, min_gap)
     return partial(RULES[rule], augmentation=augmentation, min_gap=min_gap)
 
 

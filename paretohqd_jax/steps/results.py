@@ -15,7 +15,7 @@ from paretohqd_jax.data.rows import check_columns, read_table
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.evaluation.frames import Box, Frame
 from paretohqd_jax.evaluation.responses import ModelResponses
-from paretohqd_jax.manifest import flat, is_current, read_manifest
+from paretohqd_jax.manifest import Manifest, flat, is_current, read_manifest, steps_behind
 from paretohqd_jax.policies import FILE, Policy, read_policies
 from paretohqd_jax.steps.evaluation import answers_of, fronts_of
 
@@ -119,11 +119,15 @@ def read_results(workdir: Path, family: str = "") -> Results:
     )  # fmt: skip
 
 
-def effort_of(manifest: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """The device hours of the steps of a run, and the devices of the last."""
-    seconds = [step["seconds"] * step["num_devices"] for step in manifest.values()]
-    last = list(manifest.values())[-1] if manifest else {}
-    return {"device_hours": sum(seconds) / 3600, "device": last.get("device", "")}
+def effort_of(manifest: Manifest) -> dict[str, Any]:
+    """The device hours and the devices of the steps that led to the evaluation.
+
+    There may be others, that another method left in the directory.
+    """
+    steps = steps_behind(manifest, "evaluate").values()
+    seconds = sum(step["seconds"] * step["num_devices"] for step in steps)
+    devices = sorted({step["device"] for step in steps})
+    return {"device_hours": seconds / 3600, "device": ", ".join(devices)}
 
 
 def _read_json(path: Path, names: Sequence[str]) -> dict:

@@ -135,8 +135,8 @@ def selection_of(
     if num_candidates < k:
         raise InputError(
             f"{source}: {num_candidates} rows to select from, fewer than k={k}: of "
-            f"{table.num_rows} rows {_told(candidates, table)}; lower config.select.k, or raise "
-            "config.generate.num_prompts or the number of training steps"
+            f"{table.num_rows} rows {_told(candidates, table)}; {_remedy(candidates)}lower "
+            "config.select.k, or raise config.generate.num_prompts or the number of training steps"
         )
     rewards = rewards_matrix(table, objectives, source)[candidates.row_ids]
     check_ranges(rewards, objectives, source)
@@ -205,16 +205,15 @@ def write_best_of_prompt(
     write_table(path, pa.table({"preference_id": preference_ids, "row_id": np.concatenate(best)}))
 
 
-def draw_rows(task: Task, scored: Output) -> Output:
+def draw_rows(task: Task, name: str, stage: str, scored: Output) -> Output:
     """Training rows without regard to their rewards, by `config.draw.rule`.
 
     "random" draws `config.draw.k` of the rows that may be trained on, "all" takes them all.
     """
     draw = task.config.draw
     return task.run.step(
-        "draw", "selection/sft.parquet", write_drawn_rows, scored,
-        rule=draw.rule, k=draw.k, gates=gates_of(task),
-        seed=step_seed(task.config.seed, "draw"),
+        name, f"selection/{stage}.parquet", write_drawn_rows, scored,
+        rule=draw.rule, k=draw.k, gates=gates_of(task), seed=step_seed(task.config.seed, name),
     )  # fmt: skip
 
 
@@ -232,10 +231,12 @@ def write_drawn_rows(
     table = read_table(scored.path)
     candidates = candidates_of(table, scored.path, gates)
     rows = candidates.row_ids
-    if rows.size < (k if rule == "random" else 1):
+    wanted = k if rule == "random" else 1
+    if rows.size < wanted:
         raise InputError(
-            f"{scored.path}: {rows.size} rows to draw from; lower config.draw.k: of "
-            f"{table.num_rows} rows {_told(candidates, table)}"
+            f"{scored.path}: {rows.size} rows to draw from, fewer than {wanted}: of "
+            f"{table.num_rows} rows {_told(candidates, table)}; {_remedy(candidates)}lower "
+            "config.draw.k or config.data.num_test_prompts"
         )
     if rule == "random":
         rows = np.random.default_rng(seed).permutation(rows)[:k]
@@ -283,6 +284,12 @@ def _told(candidates: Candidates, table: pa.Table) -> str:
     if not candidates.gates:
         return unfit
     return f"{unfit}, and of the others the gate {in_words(candidates.gates)}"
+
+
+def _remedy(candidates: Candidates) -> str:
+    """What to do first where too few rows are left."""
+    took = any(count["failed"] for count in candidates.gates.values())
+    return "loosen the gates, " if took else ""
 
 
 def _gate_facts(candidates: Candidates) -> dict[str, Any]:

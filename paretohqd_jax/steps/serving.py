@@ -95,7 +95,9 @@ def base_of(run: Policies) -> BaseModel:
     try:
         lora = LoraConfig(**run.base["lora"])
     except (InputError, TypeError) as error:
-        raise InputError(f"{FILE}: its base model is damaged ({error}); run again") from error
+        raise InputError(
+            f"{FILE}: its base model is damaged ({error}); delete it and run again"
+        ) from error
     told = (run.base[name] for name in ("source", "dtype"))
     return BaseModel(*told, "none", run.base["prompt_format"], lora, date=run.base["date"])
 

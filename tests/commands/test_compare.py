@@ -67,6 +67,7 @@ def finished_run(workdir, gain=0.0, prompts=range(10), preferences=PREFERENCES, 
     step = {"inputs": [], "seconds": 1800.0, "num_devices": 4, "device": "TPU v9"}
     steps = {name: step | {"fingerprint": name} for name in ("stage2", "evaluate")}
     steps["evaluate"] |= {"inputs": ["stage2"], "seconds": 0.0}
+    steps["other"] = step | {"fingerprint": "of a method that ran there before", "device": "CPU"}
     write_json(workdir / "manifest.json", {"layout": LAYOUT, "steps": steps})
     return workdir
 

@@ -28,7 +28,7 @@ def test_gates_are_read_and_written(text, gate, plain):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "relevance", "relevance>=", ">=0.3", "a=0.3", "a==0.3", "a>=>3", "a>=b", "a>=nan",
+    ["", "relevance", "relevance>=", ">=0.3", "a=0.3", "a==0.3", "a>=>3", "a=>3", "a>=b", "a>=nan",
      "a<inf", "a>1<2", 3],
 )  # fmt: skip
 def test_what_is_no_gate_is_refused_in_one_line(text):

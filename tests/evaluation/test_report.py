@@ -159,7 +159,7 @@ def test_the_last_stage_is_set_against_the_base_model(page, run):
     shown = " ".join(page.text)
     for model in run.evaluation["fronts"]["stage2"]["models"]:
         for share, low, high in zip(model["win_rate"], *model["win_rate_interval"], strict=True):
-            assert f"{percent(share)} [{percent(low)}, {percent(high)}]" in shown
+            assert f"{percent(share, 0)} [{percent(low, 0)}, {percent(high, 0)}]" in shown
         assert number(model["num_tokens"], 1) in page.text
         assert number(model["distinct_2"]) in page.text
 

@@ -166,7 +166,7 @@ def test_a_column_of_the_datas_own_says_nothing_of_generated_rows(tmp_path, capl
 def test_too_few_rows_after_the_gates_say_which_took_how_many(tmp_path):
     message = (
         r"1 rows to select from, fewer than k=2: of 4 rows 0 are held out or have collapsed, "
-        r"and of the others the gate c>=2 takes 2 \(1 alone\), a>=2.5 takes 2 \(1 alone\); lower"
+        r"and of the others the gate c>=2 takes 2 \(1 alone\), a>=2.5 takes 2 \(1 alone\); loosen"
     )
     with pytest.raises(InputError, match=message):
         select_from(tmp_path, ["c>=2", "a>=2.5"])
