@@ -138,7 +138,8 @@ def _measure_robustness(options: argparse.Namespace, card: dict[str, Any]) -> No
 
 def _read_answers(options: argparse.Namespace, card: dict[str, Any]) -> pa.Table:
     """Rows or pairs of the data; of those that a card splits what was held out, unless --all."""
-    data = card.get("data", {})
+    data = card.get("data")
+    data = data if isinstance(data, dict) else {}  # of a card that another has written
     reading = {"format": "plain", "columns": "", "split": "train", "revision": ""}
     reading |= {name: data[name] for name in READING if name in data}
     given = {name: getattr(options, name) for name in ("format", "columns")}

@@ -5,7 +5,6 @@ Copies are those of `data.corruptions`.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -16,7 +15,7 @@ from paretohqd_jax.data.corruptions import CORRUPTIONS
 from paretohqd_jax.evaluation.bootstrap import interval, resample
 
 # The least share of answers that a model must prefer to their copies.
-LEAST = defaultdict(lambda: 0.90, shuffled=0.95, other_prompt=0.95)
+LEAST = dict.fromkeys(CORRUPTIONS, 0.90) | {"shuffled": 0.95, "other_prompt": 0.95}
 NUM_PROMPTS = 200  # that are measured unless told otherwise
 FEWEST_PAIRS = 20  # with fewer there is no verdict
 SOUND, UNCLEAR, FOOLED, TOO_FEW = "sound", "unclear", "fooled", "too few pairs"

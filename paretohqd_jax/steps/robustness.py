@@ -66,35 +66,33 @@ def measure_robustness(
       By kind of corruption what `measure_corruption` says; and the answer that loses the most to
       its copy, for kinds where one is not above it.
     """
-    copies = {
-        kind: [corrupt(kind, answer, seed) for answer in answers]
-        for kind in CORRUPTIONS
-        if kind != "temperature_2" or any(answer.noise for answer in answers)
-    }
-    places = [
-        (kind, row)
-        for kind, texts in copies.items()
-        for row, text in enumerate(texts)
-        if text is not None
+    kinds = [
+        kind for kind in CORRUPTIONS if kind != "temperature_2" or any(a.noise for a in answers)
     ]
-    texts = [answer.text for answer in answers] + [copies[kind][row] for kind, row in places]
-    prompts = [answer.prompt for answer in answers] + [answers[row].prompt for _, row in places]
+    pairs = [
+        (kind, row, copy)
+        for kind in kinds
+        for row, answer in enumerate(answers)
+        if (copy := corrupt(kind, answer, seed)) is not None
+    ]
     rewards = score(
-        prompts, texts, [f"reward={split_model(model)[1]}"], backend=backend,
-        directory=directory, description="measuring robustness",
-    )[:, 0].astype(np.float64)  # fmt: skip
-    own, of_copies = np.split(rewards, [len(answers)])
+        [answer.prompt for answer in answers] + [answers[row].prompt for _, row, _ in pairs],
+        [answer.text for answer in answers] + [copy for _, _, copy in pairs],
+        [f"reward={split_model(model)[1]}"], backend=backend, directory=directory,
+        description="measuring robustness",
+    )[:, 0].tolist()  # fmt: skip
+    own, of_copies = rewards[: len(answers)], rewards[len(answers) :]
     figures, examples = {}, {}
-    for kind, its_copies in copies.items():
-        at = [place for place, (other, _) in enumerate(places) if other == kind]
-        rows = [places[place][1] for place in at]
-        differences = own[rows] - of_copies[at]
-        figures[kind] = measure_corruption(kind, differences, its_copies.count(None))
-        if len(rows) and differences.min() <= 0:
-            worst = int(differences.argmin())
-            row, both = rows[worst], (own[rows[worst]], of_copies[at[worst]])
+    for kind in kinds:
+        compared = [
+            (own[row] - reward, row, copy, reward)
+            for (its_kind, row, copy), reward in zip(pairs, of_copies, strict=True)
+            if its_kind == kind
+        ]
+        differences = np.array([difference for difference, *_ in compared])
+        figures[kind] = measure_corruption(kind, differences, len(answers) - len(compared))
+        if compared and min(differences) <= 0:
+            _, row, copy, reward = compared[differences.argmin()]
             answer = answers[row]
-            examples[kind] = Example(
-                answer.prompt, answer.text, its_copies[row], tuple(map(float, both))
-            )
+            examples[kind] = Example(answer.prompt, answer.text, copy, (own[row], reward))
     return figures, examples
