@@ -15,7 +15,9 @@ from types import ModuleType
 
 from paretohqd_jax.commands.arguments import Parser
 
-PATHS = ("file", "prompts", "instructions", "workdir", "out", "plot", "json")  # ~ is the home
+PATHS = (  # in which ~ is the home
+    "file", "prompts", "instructions", "workdir", "out", "plot", "json", "temperature_2",
+)  # fmt: skip
 COMMANDS = (
     "convert", "score", "select", "rank", "hypervolume", "inspect", "compare", "sample", "measure",
     "chat", "merge", "options", "configs",

@@ -18,6 +18,7 @@ from paretohqd_jax.config.options import (
     changed,
     one_of,
 )
+from paretohqd_jax.data.negatives import parse_negatives
 from paretohqd_jax.errors import InputError
 
 SHARE = Valid("in (0, 1)", lambda value: 0 < value < 1)
@@ -47,6 +48,15 @@ OPTIONS = {
         "groups_per_prompt": Option(1, at_least(1), OURS, "Such groups of scored responses."),
         "test_share": Option(0.1, SHARE, OURS, "Of the prompts, held out by a hash of their text."),
         "test_size": Option(16, at_least(2), OURS, "Scored responses to each held-out prompt."),
+        "negatives": Option(
+            (),
+            Valid(
+                "kinds and shares such as 'shuffled=0.25'",
+                lambda texts: parse_negatives(texts) is not None,
+            ),
+            OURS,
+            "Corrupted copies of responses to learn from: groups of that kind to each real group.",
+        ),
     },
     "model": {
         **shared.MODEL,
@@ -104,3 +114,8 @@ def check(config: ConfigDict) -> None:
     shared.check_train(config, config.train.num_steps)
     if config.train.loss == "regression" and not config.data.score:
         raise InputError("config.train.loss='regression' needs scores: set config.data.score")
+    if config.train.loss == "regression" and config.data.negatives:
+        raise InputError(
+            "config.data.negatives: a copy is worse than its response, by no known number; use "
+            "config.train.loss='bradley_terry', or no negatives"
+        )

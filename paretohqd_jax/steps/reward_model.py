@@ -17,10 +17,12 @@ import pyarrow.compute as pc
 from ml_collections import ConfigDict
 
 from paretohqd_jax.data.groups import group_responses
+from paretohqd_jax.data.negatives import parse_negatives, with_negatives
 from paretohqd_jax.data.rows import read_table, write_table
 from paretohqd_jax.data.sources import read_source
 from paretohqd_jax.distributed import is_main_process, on_main_process
 from paretohqd_jax.errors import InputError
+from paretohqd_jax.evaluation.robustness import NUM_PROMPTS
 from paretohqd_jax.files import absolute_source, write_json
 from paretohqd_jax.models.lora import LoraConfig
 from paretohqd_jax.models.reward_head import write_adapter
@@ -30,6 +32,7 @@ from paretohqd_jax.rewards.reward_model import encode_pairs
 from paretohqd_jax.steps.base_model import BaseModel
 from paretohqd_jax.steps.capacity import check_training_memory
 from paretohqd_jax.steps.measuring import measure_groups
+from paretohqd_jax.steps.robustness import answers_for_copies, measure_robustness
 from paretohqd_jax.training.checkpoints import load_adapters
 from paretohqd_jax.training.comparisons import (
     Groups,
@@ -140,8 +143,9 @@ def entry_of(config: ConfigDict) -> Entry:
 
 
 def group_data(path: Path, scratch: Path, *, options: dict[str, Any], seed: int) -> None:
-    """Reads pairs or scored rows and splits their groups by prompt."""
+    """Reads pairs or scored rows, splits their groups by prompt, and adds groups of negatives."""
     options = dict(options)
+    negatives = parse_negatives(options.pop("negatives"))
     margin = options.pop("margin")
     reading = {name: options.pop(name) for name in ("format", "columns", "split", "revision")}
     source = options.pop("source")
@@ -155,7 +159,7 @@ def group_data(path: Path, scratch: Path, *, options: dict[str, Any], seed: int)
                 f"{options['test_share']} and config.data.margin={margin}; give more "
                 "prompts or lower the margin, which of pairs is 1 at most"
             )
-    write_table(path, groups)
+    write_table(path, with_negatives(groups, negatives, margin, seed))
 
 
 def train_on_groups(
@@ -239,15 +243,20 @@ def measure_held_out(
     entry: Entry,
     margin: float,
 ) -> None:
-    """Measures the reward model, as it will be loaded, on the groups that were held out."""
+    """Measures the reward model, as it will be loaded, on the groups that were held out.
+
+    Leaves the figures of `measure_groups`, and under `robustness` those of `measure_robustness`.
+    """
     directory = scratch / "reward_model"
     on_main_process(lambda: write_model(directory, trained, base, entry, {}))
     table = read_table(groups.path)
     table = table.filter(pc.equal(table["split"], "test"))
     with sharded(base.mesh, DECODING_RULES):
         metrics = measure_groups(str(directory), table, margin, scratch)
+        answers = answers_for_copies(table, NUM_PROMPTS)
+        robustness, _ = measure_robustness(f"reward={directory}", answers, directory=scratch)
     if is_main_process():
-        write_json(path, metrics)
+        write_json(path, metrics | {"robustness": robustness})
 
 
 def write_reward_model(
@@ -267,7 +276,8 @@ def write_reward_model(
         entry, published=f"held-out pair accuracy {metrics['accuracy']:.3f}"
     )
     layers = f"the first {base.config.num_layers}" if base.num_layers else "all"
-    facts = {"layers": layers, "data": data, "training": training, "metrics": metrics}
+    facts = {"layers": layers, "data": data, "training": training}
+    facts |= {"robustness": metrics.pop("robustness", None), "metrics": metrics}
     write_model(path, trained, base, entry, facts)
 
 

