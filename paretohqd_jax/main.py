@@ -23,6 +23,7 @@ from paretohqd_jax.commands import run as run_command
 from paretohqd_jax.config import options_of
 from paretohqd_jax.config.loading import load_config, override
 from paretohqd_jax.errors import InputError, Paused
+from paretohqd_jax.provenance import command_of_run, day_begun, made_by
 
 logger = logging.getLogger(__name__)
 UNUSABLE = {
@@ -49,7 +50,8 @@ def main(argv: Sequence[str]) -> int:
     if "date" in config.data:
         began = distributed.on_main_process(lambda: first_day(Path(workdir)))
         config.data.date = config.data.date or began
-    run = Run(Path(workdir), config.to_dict(), stage)
+    day = distributed.on_main_process(lambda: day_begun(Path(workdir)))
+    run = Run(Path(workdir), config.to_dict(), stage, made_by(command_of_run(argv[1:]), day))
     try:
         report = method.align(config, run)
     except StageDone:

@@ -28,6 +28,7 @@ from typing import Any
 
 import jax
 
+from paretohqd_jax import provenance
 from paretohqd_jax.distributed import (
     barrier,
     check_preemption,
@@ -69,13 +70,20 @@ class Output:
 class Run:
     """A run directory, its manifest of finished steps, and a lock against a second job."""
 
-    def __init__(self, workdir: Path, config: dict[str, Any], only_stage: str = "") -> None:
+    def __init__(
+        self,
+        workdir: Path,
+        config: dict[str, Any],
+        only_stage: str = "",
+        made_by: dict[str, str] | None = None,
+    ) -> None:
         """Opens `workdir`, made if need be.
 
         Args:
           workdir: the run directory, on storage that all hosts share.
           config: the resolved configuration, JSON-able; kept as `config.json`.
           only_stage: run this step alone; steps before it must be up to date.
+          made_by: what the report says of version, day and command; kept as `made_by.json`.
 
         Raises:
           InputError: another job works in `workdir`, its manifest is damaged, or not all processes
@@ -83,6 +91,7 @@ class Run:
         """
         self.workdir = workdir
         self.only_stage = only_stage
+        self.made_by = made_by or {}
         self._manifest: dict[str, Any] = {}  # stays empty in all processes but the first
         self._passed: list[str] = []  # names of steps, up to date or done now
         mark = on_main_process(lambda: self._open(config))
@@ -101,6 +110,7 @@ class Run:
         self._lock.flush()
         self._manifest = read_manifest(self.workdir)
         write_json(self.workdir / "config.json", config)
+        write_json(self.workdir / provenance.FILE, self.made_by)
         return mark
 
     def _take_lock(self, patience: float) -> None:

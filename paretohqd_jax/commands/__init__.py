@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 import re
+import shlex
 from argparse import Namespace
 from collections.abc import Sequence
 from types import ModuleType
@@ -29,6 +30,7 @@ def run(argv: Sequence[str]) -> None:
       InputError: an option is unknown, missing or does not fit.
     """
     options = parse(argv)
+    options.command = shlex.join(["paretohqd", *argv])
     for name in PATHS:
         if getattr(options, name, None):
             setattr(options, name, os.path.expanduser(getattr(options, name)))
