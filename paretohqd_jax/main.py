@@ -11,6 +11,7 @@ import importlib
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -142,7 +143,9 @@ def _check_method(config: ConfigDict, wanted: str | None, source: str) -> None:
 
 def console(argv: Sequence[str] | None = None) -> None:
     """Entry point: a user's mistake ends in one line and exit status 2, without a traceback."""
-    argv = sys.argv if argv is None else argv
+    argv = list(sys.argv if argv is None else argv)
+    debug = "--debug" in argv
+    argv = [word for word in argv if word != "--debug"]
     _log_to_stderr()
     sys.path.insert(0, "")  # as `python -m` does: package.module:function of the current directory
     try:
@@ -154,6 +157,8 @@ def console(argv: Sequence[str] | None = None) -> None:
         elif status := main(argv):
             sys.exit(status)
     except InputError as error:
+        if debug:
+            traceback.print_exception(error)
         distributed.fail(2, str(error))
     except distributed.NotJoined as error:
         distributed.fail(distributed.LOST, str(error))
