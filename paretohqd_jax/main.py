@@ -36,6 +36,8 @@ DISK_FULL = ("No space left on device", "Disk quota exceeded", "File too large")
 def main(argv: Sequence[str]) -> int:
     """Joins the job, parses the flags of a run and runs its method; returns the exit status."""
     argv = join_job(argv)
+    only_check = "--check" in argv
+    argv = [word for word in argv if word != "--check"]
     _log_to_stderr()  # by now it is known whether this is the process that tells
     config, workdir, stage = parse_flags(argv)
 
@@ -47,6 +49,11 @@ def main(argv: Sequence[str]) -> int:
     method.check(config)
     if stage not in ("", *method.STEPS):
         raise InputError(f"--stage={stage!r} does not exist; use one of {', '.join(method.STEPS)}")
+    if only_check:
+        from paretohqd_jax.steps.plan import plan_text
+
+        print(plan_text(config, method.align, Path(workdir)))
+        return 0
     logger.info(distributed.describe())
     if "date" in config.data:
         began = distributed.on_main_process(lambda: first_day(Path(workdir)))

@@ -15,13 +15,12 @@ import contextlib
 import datetime
 import fcntl
 import hashlib
-import importlib.metadata
 import json
 import logging
 import os
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,13 +38,11 @@ from paretohqd_jax.distributed import (
 )
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.files import local_path, remove, write_json
+from paretohqd_jax.manifest import LAYOUT, MANIFEST, flat, read_manifest, versions
 
 logger = logging.getLogger(__name__)
 SECONDS_TO_APPEAR = 60.0  # that a file of one host may take to be seen by the others
 SECONDS_TO_UNLOCK = 120.0  # that a file server may keep the lock of a host that was lost
-MANIFEST = "manifest.json"
-LAYOUT = 2  # of run directories; what wrote another one is another version of this package
-RECORDED_PACKAGES = ("paretohqd_jax", "jax", "jaxlib", "flax", "optax", "numpy")
 
 
 class StageDone(Exception):
@@ -162,11 +159,7 @@ class Run:
           Preempted: SIGTERM was received.
         """
         check_preemption()
-        told = json.loads(json.dumps(options | (also or {})))
-        depends_on = [given.fingerprint for given in inputs]
-        key = json.dumps([name, told, depends_on], sort_keys=True)
-        fingerprint = hashlib.sha256(key.encode()).hexdigest()
-        output = Output(self.workdir / path, fingerprint, told)
+        output, depends_on = self._output(name, path, inputs, options | (also or {}))
         why = on_main_process(lambda: self._reason(name, output))
         if why is None:
             logger.info("%s: up to date, skipped", name)
@@ -190,6 +183,16 @@ class Run:
         if self.only_stage == name:
             raise StageDone(name)
         return output
+
+    def _output(
+        self, name: str, path: str, inputs: Sequence[Output], options: dict[str, Any]
+    ) -> tuple[Output, list[str]]:
+        """What a step leaves, and the fingerprints that its own depends on."""
+        told = json.loads(json.dumps(options))
+        depends_on = [given.fingerprint for given in inputs]
+        key = json.dumps([name, told, depends_on], sort_keys=True)
+        fingerprint = hashlib.sha256(key.encode()).hexdigest()
+        return Output(self.workdir / path, fingerprint, told), depends_on
 
     def _reason(self, name: str, output: Output) -> str | None:
         """Why a step has to run, in words, or None if it is up to date."""
@@ -225,51 +228,6 @@ class Run:
         write_json(self.workdir / MANIFEST, manifest)
         remove(made.parent)
         logger.info("%s: done in %.1f s", name, seconds)
-
-
-def versions() -> dict[str, str]:
-    """Of the packages that results may depend on."""
-    return {name: importlib.metadata.version(name) for name in RECORDED_PACKAGES}
-
-
-def read_manifest(workdir: Path) -> dict[str, dict[str, Any]]:
-    """What is recorded of each finished step in a run directory, in the order they finished.
-
-    Raises:
-      InputError: the file is damaged, or the directory is that of another version.
-    """
-    path = workdir / MANIFEST
-    try:
-        manifest = json.loads(path.read_text())
-        layout = manifest.get("layout", 1)
-        steps = {name: dict(record) for name, record in manifest.get("steps", {}).items()}
-    except FileNotFoundError:
-        return {}
-    except (AttributeError, OSError, TypeError, ValueError) as error:
-        raise InputError(
-            f"{path}: damaged ({error}); delete this file to run all steps again"
-        ) from error
-    if layout != LAYOUT:
-        raise InputError(
-            f"{workdir}: is a run directory of layout {layout}, made by another version of "
-            f"paretohqd_jax, and this one reads layout {LAYOUT}; give another --workdir"
-        )
-    return steps
-
-
-def is_current(workdir: Path, manifest: dict[str, dict[str, Any]], step: str) -> bool:
-    """Whether what a step left goes with what is there of the steps before it.
-
-    It does not while another run is at work, or has stopped, in the directory.
-    """
-    made = {record["fingerprint"]: record for record in manifest.values()}
-
-    def goes_together(record: dict[str, Any]) -> bool:
-        return all(given in made and goes_together(made[given]) for given in record["inputs"])
-
-    partial = workdir / "partial"
-    at_work = partial.is_dir() and any(partial.iterdir())
-    return step in manifest and not at_work and goes_together(manifest[step])
 
 
 def first_day(workdir: Path) -> str:
@@ -315,15 +273,6 @@ def _what_changed(record: dict[str, Any], output: Output) -> str:
     names = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
     changes = (f"{name} was {old.get(name)!r}, is {new.get(name)!r}" for name in names)
     return "; ".join(changes) or "a step before it changed"
-
-
-def flat(options: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested options by their names, such as `train.num_steps`."""
-    found = {}
-    for name, value in options.items():
-        nested = isinstance(value, dict)
-        found.update(flat(value, f"{prefix}{name}.") if nested else {prefix + name: value})
-    return found
 
 
 def source_digest(source: str) -> str:

@@ -18,6 +18,7 @@ ORDER = [
     {"steps"},
     {"pipeline", "evaluation", "rewards", "sampling", "training"},
     {"policies"},
+    {"manifest"},
     {"config"},
     {"data", "models", "pareto"},
 ]

@@ -8,7 +8,8 @@ import pytest
 
 from paretohqd_jax import pipeline
 from paretohqd_jax.errors import InputError
-from paretohqd_jax.pipeline import Run, StageDone, is_current, read_manifest, source_digest
+from paretohqd_jax.manifest import is_current, read_manifest
+from paretohqd_jax.pipeline import Run, StageDone, source_digest
 
 
 class Method:

@@ -10,7 +10,8 @@ from paretohqd_jax.config import best_of_n, paretohqd, reward_model, selection_s
 from paretohqd_jax.config.options import OURS, Option, Options, check_options, defaults, one_of
 from paretohqd_jax.errors import InputError
 
-# Each module has OPTIONS, and check(config), which holds these against each other.
+# Each module has OPTIONS, and check(config), which holds these against each other; some have
+# check_supply, see below.
 METHODS = {
     "paretohqd": paretohqd,
     "sft": sft,
@@ -50,3 +51,19 @@ def check_config(config: ConfigDict) -> None:
     method = config.get("method")
     check_options(config, options_of(method))
     METHODS[method].check(config)
+
+
+def check_supply(config: ConfigDict, num_rows: int, num_prompts: int) -> None:
+    """Checks that the data are enough for all steps, as soon as they are read.
+
+    Args:
+      config: checked options.
+      num_rows: that may be trained on, before gates.
+      num_prompts: different ones of these rows.
+
+    Raises:
+      InputError: a step to come would have too few; names the options.
+    """
+    check = getattr(METHODS[config.method], "check_supply", None)
+    if check is not None:
+        check(config, num_rows, num_prompts)

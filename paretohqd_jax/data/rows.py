@@ -239,8 +239,8 @@ def check_texts(
                 f": row {rows[0]}: {name} is {column[rows[0]].as_py()!r:.60}" if rows.size else ""
             )
             raise InputError(
-                f"{source}{which}: column {name!r} holds {column.type}, not text; give one text per "
-                "row"
+                f"{source}{which}: column {name!r} holds {column.type}, not text; give one text "
+                "per row"
             )
         blank = pc.fill_null(pc.equal(pc.utf8_trim_whitespace(column), ""), True)
         rows = np.flatnonzero(blank.to_numpy())

@@ -30,7 +30,8 @@ from paretohqd_jax.evaluation.report import Effort, GatedRows, SelectedRows, wri
 from paretohqd_jax.evaluation.responses import ModelResponses
 from paretohqd_jax.evaluation.summaries import truncation_warnings
 from paretohqd_jax.files import write_json
-from paretohqd_jax.pipeline import Output, versions
+from paretohqd_jax.manifest import versions
+from paretohqd_jax.pipeline import Output
 from paretohqd_jax.policies import Policies, Policy, read_policies
 from paretohqd_jax.steps.selection import is_candidate, selection_of
 from paretohqd_jax.steps.task import Task

@@ -14,8 +14,8 @@ from ml_collections import ConfigDict
 
 from paretohqd_jax.config import parse_preferences
 from paretohqd_jax.errors import InputError
+from paretohqd_jax.manifest import is_current, read_manifest
 from paretohqd_jax.models.lora import LoraConfig
-from paretohqd_jax.pipeline import is_current, read_manifest
 from paretohqd_jax.policies import (
     FILE,
     Policies,

@@ -18,7 +18,8 @@ from paretohqd_jax.data.rows import read_table, write_table
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.evaluation.comparison_tables import comparison_text
 from paretohqd_jax.files import write_json
-from paretohqd_jax.pipeline import LAYOUT, Output
+from paretohqd_jax.manifest import LAYOUT
+from paretohqd_jax.pipeline import Output
 from paretohqd_jax.policies import (
     Policies,
     one_adapter_each,

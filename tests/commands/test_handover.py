@@ -18,12 +18,12 @@ from paretohqd_jax.config import check_config
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.files import write_json
 from paretohqd_jax.main import console
+from paretohqd_jax.manifest import LAYOUT
 from paretohqd_jax.models.llama import Llama
 from paretohqd_jax.models.lora import LoraConfig, init_adapters
 from paretohqd_jax.models.tokenizer import load_tokenizer
 from paretohqd_jax.models.weights import RANDOM_TOY, load_config, load_pretrained
 from paretohqd_jax.pareto import preference_grid
-from paretohqd_jax.pipeline import LAYOUT
 from paretohqd_jax.policies import (
     Policies,
     one_adapter_each,
