@@ -57,12 +57,3 @@ def is_current(workdir: Path, manifest: dict[str, dict[str, Any]], step: str) ->
     partial = workdir / "partial"
     at_work = partial.is_dir() and any(partial.iterdir())
     return step in manifest and not at_work and goes_together(manifest[step])
-
-
-def flat(options: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested options by their names, such as `train.num_steps`."""
-    found = {}
-    for name, value in options.items():
-        nested = isinstance(value, dict)
-        found.update(flat(value, f"{prefix}{name}.") if nested else {prefix + name: value})
-    return found

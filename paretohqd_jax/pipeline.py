@@ -28,6 +28,7 @@ from typing import Any
 import jax
 
 from paretohqd_jax import provenance
+from paretohqd_jax.config.options import flat
 from paretohqd_jax.distributed import (
     barrier,
     check_preemption,
@@ -38,7 +39,7 @@ from paretohqd_jax.distributed import (
 )
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.files import local_path, remove, write_json
-from paretohqd_jax.manifest import LAYOUT, MANIFEST, flat, read_manifest, versions
+from paretohqd_jax.manifest import LAYOUT, MANIFEST, read_manifest, versions
 
 logger = logging.getLogger(__name__)
 SECONDS_TO_APPEAR = 60.0  # that a file of one host may take to be seen by the others

@@ -42,7 +42,9 @@ def parse(argv: Sequence[str]) -> Namespace:
     module = _module(argv[0])
     parser = Parser(prog=f"paretohqd {argv[0]}", description=module.run.__doc__)
     module.add_arguments(parser)
-    return parser.parse_args(_join_negative(argv[1:]))
+    words = _join_negative(argv[1:])
+    parser.check_names(words)
+    return parser.parse_args(words)
 
 
 def summaries() -> dict[str, str]:

@@ -65,6 +65,8 @@ def run(options: argparse.Namespace) -> None:
     if options.plot:
         check_writable(options.plot, (".png", ".pdf", ".svg"))
     gates = parse_gates(options.gate, "--gate")
+    if options.pool and options.pool < options.k:
+        raise InputError(f"--pool {options.pool} is below -k {options.k}; give at least as many")
     table, rewards, objectives = read_rewards(options)
     if len(objectives) < 2:
         raise InputError("--objectives needs two or more column names, such as helpful,harmless")

@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from paretohqd_jax.config import best_of_n, paretohqd, reward_model, selection_study, sft
 from paretohqd_jax.config.options import OURS, Option, Options, check_options, defaults, one_of
-from paretohqd_jax.errors import InputError
+from paretohqd_jax.errors import InputError, did_you_mean
 
 # Each module has OPTIONS, and check(config), which holds these against each other; some have
 # check_supply, see below.
@@ -28,7 +28,8 @@ def options_of(method: Any) -> Options:
       InputError: there is no such method.
     """
     if method not in METHODS:
-        raise InputError(f"config.method={method!r}: use one of {', '.join(METHODS)}")
+        meant = did_you_mean(str(method), METHODS)
+        raise InputError(f"config.method={method!r}: {meant}use one of {', '.join(METHODS)}")
     chosen = Option(method, one_of(method), OURS, "Chosen with the config file.")
     return {"method": chosen, **METHODS[method].OPTIONS}
 

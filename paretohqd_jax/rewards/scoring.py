@@ -13,7 +13,7 @@ import numpy as np
 from paretohqd_jax.config import split_model
 from paretohqd_jax.data.conversations import transcript
 from paretohqd_jax.distributed import check_preemption, is_main_process, on_main_process
-from paretohqd_jax.errors import InputError
+from paretohqd_jax.errors import InputError, did_you_mean
 from paretohqd_jax.files import write_json
 from paretohqd_jax.progress import progress_bar
 from paretohqd_jax.rewards import functions
@@ -66,9 +66,10 @@ def resolve_scorer(name: str, base: BaseModel | None = None) -> Scorer | Entry:
     """`find_scorer` of what must be one; also raises InputError for `likelihood` of no model."""
     found = find_scorer(name, base)
     if found is None:
-        known = ", ".join([*SCORERS, *REGISTRY, *packaged_names()])
+        known = [*SCORERS, *REGISTRY, *packaged_names()]
         raise InputError(
-            f"unknown reward model {name!r}; use one of {known}, NAME@DIRECTORY for "
+            f"unknown reward model {name!r}; {did_you_mean(name, known)}use one of "
+            f"{', '.join(known)}, NAME@DIRECTORY for "
             "another copy of one of these, a directory with a card, or a function of yours as "
             "package.module:function"
         )
