@@ -1,6 +1,9 @@
-"""The one exception for mistakes a user can mend."""
+"""Mistakes a user can mend: their exception, and what was meant."""
 
 from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
 
 
 class InputError(ValueError):
@@ -12,3 +15,9 @@ class InputError(ValueError):
 
 class Paused(Exception):
     """The run cannot go on before the user has done something, which the message tells."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Asks for the known name that a word comes nearest to, with a blank after it; else ""."""
+    near = difflib.get_close_matches(word, list(known), n=1)
+    return f"did you mean {near[0]}? " if near else ""

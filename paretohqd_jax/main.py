@@ -12,6 +12,7 @@ import logging
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,18 +24,29 @@ from paretohqd_jax.commands import COMMANDS, summaries
 from paretohqd_jax.commands import run as run_command
 from paretohqd_jax.config import options_of
 from paretohqd_jax.config.loading import load_config, override
-from paretohqd_jax.errors import InputError, Paused
+from paretohqd_jax.errors import InputError, Paused, did_you_mean
+from paretohqd_jax.provenance import command_of_run, day_begun, made_by
 
 logger = logging.getLogger(__name__)
 UNUSABLE = {
     errno.EACCES, errno.EEXIST, errno.EISDIR, errno.ENOENT, errno.ENOTDIR, errno.EPERM, errno.EROFS
 }  # fmt: skip
+RUN_FLAGS = {
+    "--config": "A file, or a name that `paretohqd configs` lists, as FILE or FILE:METHOD; options "
+    "are changed by --config.select.k=50, and `paretohqd options METHOD` lists them.",
+    "--workdir": "The run directory. A run goes on there: steps that are done are skipped.",
+    "--stage": "Run this step alone; those before it must be done.",
+    "--check": "Check the run, print its steps, sizes, memory and time, and end.",
+    "--debug": "Show the traceback of an error, of commands too.",
+}
 DISK_FULL = ("No space left on device", "Disk quota exceeded", "File too large")
 
 
 def main(argv: Sequence[str]) -> int:
     """Joins the job, parses the flags of a run and runs its method; returns the exit status."""
     argv = join_job(argv)
+    only_check = "--check" in argv
+    argv = [word for word in argv if word != "--check"]
     _log_to_stderr()  # by now it is known whether this is the process that tells
     config, workdir, stage = parse_flags(argv)
 
@@ -46,12 +58,21 @@ def main(argv: Sequence[str]) -> int:
     method = importlib.import_module((METHODS | STUDIES)[config.method])
     method.check(config)
     if stage not in ("", *method.STEPS):
-        raise InputError(f"--stage={stage!r} does not exist; use one of {', '.join(method.STEPS)}")
+        meant = did_you_mean(stage, method.STEPS)
+        raise InputError(
+            f"--stage={stage!r} does not exist; {meant}use one of {', '.join(method.STEPS)}"
+        )
+    if only_check:
+        from paretohqd_jax.steps.plan import plan_text
+
+        print(plan_text(config, method.align, Path(workdir)))
+        return 0
     logger.info(distributed.describe())
     if "date" in config.data:
         began = distributed.on_main_process(lambda: first_day(Path(workdir)))
         config.data.date = config.data.date or began
-    run = Run(Path(workdir), config.to_dict(), stage)
+    day = distributed.on_main_process(lambda: day_begun(Path(workdir)))
+    run = Run(Path(workdir), config.to_dict(), stage, made_by(command_of_run(argv[1:]), day))
     try:
         report = method.align(config, run)
     except StageDone:
@@ -105,17 +126,17 @@ def parse_flags(argv: Sequence[str]) -> tuple[ConfigDict, str, str]:
     """
     values = flags.FlagValues()
     values.set_gnu_getopt()  # what is not read here stays for the overrides, wherever it stands
-    for name, words in (
-        ("config", "A file or name of configs/; change options with --config.select.k=50."),
-        ("config.method", "Chosen by --config=FILE:METHOD, which this must not contradict."),
-        ("workdir", "The run directory."),
-        ("stage", "Run this step alone; those before it must be done."),
-    ):
-        flags.DEFINE_string(name, None, words, flag_values=values)
+    for name in ("config", "config.method", "workdir", "stage"):
+        flags.DEFINE_string(name, None, RUN_FLAGS.get(f"--{name}", ""), flag_values=values)
     try:
         rest = values(list(argv), known_only=True)
     except flags.Error as error:
         raise InputError(str(error)) from error
+    for word in rest[1:]:
+        name = word.partition("=")[0]
+        if name.startswith("--") and not name.startswith(("--config.", "--noconfig.")):
+            meant = did_you_mean(name, RUN_FLAGS)
+            raise InputError(f"unknown option {name}; {meant}see paretohqd --help")
     for name in ("config", "workdir"):
         if not values[name].value:
             raise InputError(f"--{name} is missing; see the README for an example")
@@ -144,19 +165,31 @@ def _check_method(config: ConfigDict, wanted: str | None, source: str) -> None:
 
 def console(argv: Sequence[str] | None = None) -> None:
     """Entry point: a user's mistake ends in one line and exit status 2, without a traceback."""
-    argv = sys.argv if argv is None else argv
+    argv = list(sys.argv if argv is None else argv)
+    debug = "--debug" in argv
+    argv = [word for word in argv if word != "--debug"]
     _log_to_stderr()
     sys.path.insert(0, "")  # as `python -m` does: package.module:function of the current directory
     try:
         if len(argv) < 2 or argv[1] in ("-h", "--help"):
-            print(f"{__doc__}\nCommands, each with --help:")
+            print(f"{__doc__}\nA run:")
+            print(*(f"  {name:12} {what}" for name, what in RUN_FLAGS.items()), sep="\n")
+            print("\nCommands, each with --help:")
             print(*(f"  {name:12} {what}" for name, what in summaries().items()), sep="\n")
         elif argv[1] in COMMANDS:
             run_command(argv[1:])
             sys.stdout.flush()
+        elif not argv[1].startswith("-"):
+            meant = did_you_mean(argv[1], COMMANDS)
+            raise InputError(
+                f"no command {argv[1]!r}; {meant}commands are {', '.join(COMMANDS)}; a run begins "
+                "with --config"
+            )
         elif status := main(argv):
             sys.exit(status)
     except InputError as error:
+        if debug:
+            traceback.print_exception(error)
         distributed.fail(2, str(error))
     except distributed.NotJoined as error:
         distributed.fail(distributed.LOST, str(error))

@@ -14,6 +14,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from paretohqd_jax.config.options import flat
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.files import write_json
 
@@ -85,15 +86,6 @@ def what_changed(record: dict[str, Any], options: dict[str, Any]) -> str:
     names = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
     changes = (f"{name} was {old.get(name)!r}, is {new.get(name)!r}" for name in names)
     return "; ".join(changes) or "a step before it changed"
-
-
-def flat(options: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested options by their names, such as `train.num_steps`."""
-    found = {}
-    for name, value in options.items():
-        nested = isinstance(value, dict)
-        found.update(flat(value, f"{prefix}{name}.") if nested else {prefix + name: value})
-    return found
 
 
 def versions() -> dict[str, str]:

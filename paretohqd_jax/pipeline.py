@@ -18,13 +18,14 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
 
+from paretohqd_jax import provenance
 from paretohqd_jax.distributed import (
     barrier,
     check_preemption,
@@ -64,13 +65,20 @@ class Output:
 class Run:
     """A run directory, its manifest of finished steps, and a lock against a second job."""
 
-    def __init__(self, workdir: Path, config: dict[str, Any], only_stage: str = "") -> None:
+    def __init__(
+        self,
+        workdir: Path,
+        config: dict[str, Any],
+        only_stage: str = "",
+        made_by: dict[str, str] | None = None,
+    ) -> None:
         """Opens `workdir`, made if need be.
 
         Args:
           workdir: the run directory, on storage that all hosts share.
           config: the resolved configuration, JSON-able; kept as `config.json`.
           only_stage: run this step alone; steps before it must be up to date.
+          made_by: what the report says of version, day and command; kept as `made_by.json`.
 
         Raises:
           InputError: another job works in `workdir`, its manifest is damaged, or not all processes
@@ -78,6 +86,7 @@ class Run:
         """
         self.workdir = workdir
         self.only_stage = only_stage
+        self.made_by = made_by or {}
         self._manifest: dict[str, Any] = {}  # stays empty in all processes but the first
         self._passed: list[str] = []  # names of steps, up to date or done now
         mark = on_main_process(lambda: self._open(config))
@@ -96,6 +105,7 @@ class Run:
         self._lock.flush()
         self._manifest = read_manifest(self.workdir)
         write_json(self.workdir / "config.json", config)
+        write_json(self.workdir / provenance.FILE, self.made_by)
         return mark
 
     def close(self) -> None:
@@ -152,11 +162,7 @@ class Run:
           Preempted: SIGTERM was received.
         """
         check_preemption()
-        told = json.loads(json.dumps(options | (also or {})))
-        depends_on = [given.fingerprint for given in inputs]
-        key = json.dumps([name, told, depends_on], sort_keys=True)
-        fingerprint = hashlib.sha256(key.encode()).hexdigest()
-        output = Output(self.workdir / path, fingerprint, told)
+        output, depends_on = self._output(name, path, inputs, options | (also or {}))
         why = on_main_process(lambda: self._reason(name, output))
         if why is None:
             logger.info("%s: up to date, skipped", name)
@@ -180,6 +186,16 @@ class Run:
         if self.only_stage == name:
             raise StageDone(name)
         return output
+
+    def _output(
+        self, name: str, path: str, inputs: Sequence[Output], options: dict[str, Any]
+    ) -> tuple[Output, list[str]]:
+        """What a step leaves, and the fingerprints that its own depends on."""
+        told = json.loads(json.dumps(options))
+        depends_on = [given.fingerprint for given in inputs]
+        key = json.dumps([name, told, depends_on], sort_keys=True)
+        fingerprint = hashlib.sha256(key.encode()).hexdigest()
+        return Output(self.workdir / path, fingerprint, told), depends_on
 
     def _reason(self, name: str, output: Output) -> str | None:
         """Why a step has to run, in words, or None if it is up to date."""

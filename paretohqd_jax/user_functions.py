@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import os
+import traceback
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -27,10 +29,37 @@ def find_function(name: str, option: str) -> Callable[..., Any]:
             f"{option}: cannot import {module_name} ({error}); "
             "run from the directory it is in, or install it"
         ) from error
+    except Exception as error:  # the module is the user's program and may raise anything
+        raise InputError(f"{option}: cannot import {module_name}: {_told(error)}") from error
     function = getattr(module, function_name, None)
     if not callable(function):
         raise InputError(f"{option}: {module_name} has no function {function_name!r}")
     return function
+
+
+def call(function: Callable[..., Any], place: str, *arguments: Any) -> Any:
+    """`function(*arguments)`; what it raises becomes an InputError that begins with `place`."""
+    try:
+        return function(*arguments)
+    except InputError:
+        raise
+    except Exception as error:  # it is the user's and may raise anything
+        raise InputError(f"{place}: {_told(error)}") from error
+
+
+def _told(error: Exception) -> str:
+    """An error of the user's program in a line: what it says, and where it was raised.
+
+    Of the frames below ours, that is the last in the user's file.
+    """
+    imports = (__file__, "<frozen", os.path.dirname(importlib.__file__))
+    frames = traceback.extract_tb(error.__traceback__)
+    below = [frame for frame in frames if not frame.filename.startswith(imports)]
+    theirs = [frame for frame in below if frame.filename == below[0].filename]
+    where = f" ({theirs[-1].filename}, line {theirs[-1].lineno})" if theirs else ""
+    message = " ".join(str(error).split())[:200]
+    said = f"{type(error).__name__}: {message}" if message else type(error).__name__
+    return f"{said}{where}; --debug shows the traceback"
 
 
 def _import(name: str) -> ModuleType:

@@ -22,7 +22,7 @@ ORDER = [
     {"config"},
     {"data", "models", "pareto"},
 ]
-LEAVES = {"distributed", "errors", "files", "progress", "user_functions"}
+LEAVES = {"distributed", "errors", "files", "progress", "provenance", "user_functions"}
 
 
 def room_of(path: Path) -> str:

@@ -189,15 +189,15 @@ def test_select_says_where_layers_make_no_pool(tmp_path, capsys, rule, warns):
             "fewer than k=100; of 300 rows the gate helpful>99 takes 300 (300 alone); lower",
         ),
         (["--rule", "sum"], "--rule: invalid choice: 'sum'"),
-        (["-k", "301"], "300 rows, fewer than k=301; lower k or give more rows"),
-        (["-k", "5", "--pool", "4"], "min_pool_size"),
+        (["-k", "301"], "300 rows, fewer than k=301"),
+        (["-k", "5", "--pool", "4"], "--pool"),
         (["--preferences", "0.9,0.3"], "preference"),
         (["--preferences", "spiral"], "spiral"),
         (["--preferences", "-0.5,1.5"], "preferences: row 0 is [-0.5, 1.5]; give weights >= 0"),
         (["--objectives", "helpful,helpful"], "--objectives helpful,helpful: name each"),
         (["-k", "0"], "-k: '0' is not a whole number of 1 or more"),
         (["-k", "ten"], "-k: 'ten' is not a whole number of 1 or more"),
-        (["--pol", "9"], "unrecognized arguments: --pol 9; see paretohqd select --help"),
+        (["--pol", "9"], "unknown option --pol; did you mean --pool? see paretohqd select --help"),
     ],
 )
 def test_select_refuses_what_it_cannot_do(scores, tmp_path, capsys, options, message):
@@ -513,7 +513,7 @@ def run_flags(tmp_path, *options, config="configs/toy.py"):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--config.select.kk=50"], "no such option or key: kk; `paretohqd options paretohqd`"),
+        (["--config.select.kk=50"], "key: kk of config.select; did you mean config.select.k? `pa"),
         (["--config.selec.k=50"], "no such option or key: selec"),
         (["--config.select.k=many"], "many"),
         (["--config.select.k=0"], "config.select.k=0"),
@@ -521,7 +521,15 @@ def run_flags(tmp_path, *options, config="configs/toy.py"):
         (["--config.lora.targets=('q','v_proj')"], "'q'"),
         (["--config.model.attention=splash"], "config.model.attention='splash' needs TPUs"),
         (["--config.rewards.models=('brief','nothing')"], "nothing"),
-        (["--config.rewards.models=brief,positivity"], "written like \"('brief','positivity')\""),
+        (["--config.rewards.models=brief"], "two or more of different names, written like"),
+        (["--config.rewards.models=breif,positivity"], "'breif'; did you mean brief? use one of"),
+        (
+            ["--config.train.batch_sise=4"],
+            "no such option or key: batch_sise of config.train; did "
+            "you mean config.train.batch_size? `paretohqd options paretohqd` lists all",
+        ),
+        (["--stage=stag1"], "'stag1' does not exist; did you mean stage1?"),
+        (["--stages=stage1"], "unknown option --stages; did you mean --stage?"),
         (["--config.model.source=/no/such/model"], "/no/such/model"),
         (["--config.data.source=/no/such/rows.jsonl"], "/no/such/rows.jsonl"),
         (["--config.method=magic"], "config.method='magic': use one of paretohqd, sft"),
@@ -604,3 +612,18 @@ def test_a_full_disk_is_a_message_and_not_a_traceback(scores, tmp_path, capsys, 
     argv = select(scores, "-k", "3", "--preferences", "2", "--out", out)
     assert "disk is full" in error_line(capsys, argv)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["scores.csv"]
+
+
+def test_what_was_meant(scores, capsys):
+    assert "no command 'selct'; did you mean select? commands" in error_line(capsys, ["selct"])
+    argv = ["rank", scores, "--objectve=helpful", "--out=x.csv"]
+    assert "unknown option --objectve; did you mean --objectives?" in error_line(capsys, argv)
+    argv = select(scores, "-k", "7", "--pool", "3", "--out", "x.csv")
+    assert "--pool 3 is below -k 7; give at least as many" in error_line(capsys, argv)
+
+
+def test_help_explains_the_flags_of_a_run(capsys):
+    console(["paretohqd", "--help"])
+    printed = capsys.readouterr().out
+    for name in ("--config", "--workdir", "--stage", "--check", "--debug"):
+        assert re.search(rf"^  {name} +\w.{{20}}", printed, re.MULTILINE)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 import re
+import shlex
 from argparse import Namespace
 from collections.abc import Sequence
 from types import ModuleType
@@ -31,6 +32,7 @@ def run(argv: Sequence[str]) -> None:
       InputError: an option is unknown, missing or does not fit.
     """
     options = parse(argv)
+    options.command = shlex.join(["paretohqd", *argv])
     for name in PATHS:
         if getattr(options, name, None):
             setattr(options, name, os.path.expanduser(getattr(options, name)))
@@ -42,7 +44,9 @@ def parse(argv: Sequence[str]) -> Namespace:
     module = _module(argv[0])
     parser = Parser(prog=f"paretohqd {argv[0]}", description=module.run.__doc__)
     module.add_arguments(parser)
-    return parser.parse_args(_join_negative(argv[1:]))
+    words = _join_negative(argv[1:])
+    parser.check_names(words)
+    return parser.parse_args(words)
 
 
 def summaries() -> dict[str, str]:

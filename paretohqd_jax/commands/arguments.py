@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from typing import NoReturn
 
-from paretohqd_jax.errors import InputError
+from paretohqd_jax.errors import InputError, did_you_mean
 
 
 class Parser(argparse.ArgumentParser):
     """Its errors are InputErrors, shown in one line like all others."""
+
+    def check_names(self, argv: Sequence[str]) -> None:
+        """Raises InputError for an option that there is not, before one that is missing is told."""
+        known = [word for action in self._actions for word in action.option_strings]
+        for word in argv:
+            name = word.partition("=")[0]
+            if name.startswith("--") and not any(option.startswith(name) for option in known):
+                meant = did_you_mean(name, known)
+                raise InputError(f"unknown option {name}; {meant}see {self.prog} --help")
 
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{' '.join(message.split())}; see {self.prog} --help")

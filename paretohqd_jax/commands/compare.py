@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import datetime
 import logging
 import os
 from collections.abc import Sequence
@@ -12,12 +13,15 @@ from typing import Any
 
 import numpy as np
 
+from paretohqd_jax import provenance
 from paretohqd_jax.commands.arguments import add_exact
 from paretohqd_jax.data.rows import check_writable
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.evaluation.comparison import Contender, compare_fronts
+from paretohqd_jax.evaluation.comparison_latex import comparison_latex
 from paretohqd_jax.evaluation.comparison_plot import plot_comparison
-from paretohqd_jax.evaluation.comparison_tables import comparison_tables
+from paretohqd_jax.evaluation.comparison_tables import comparison_text
+from paretohqd_jax.evaluation.plots import SUFFIXES
 from paretohqd_jax.evaluation.responses import ModelResponses
 from paretohqd_jax.files import atomic_path, write_json
 from paretohqd_jax.policies import BASE
@@ -76,13 +80,18 @@ def run(options: argparse.Namespace) -> None:
         first.objectives, contenders, bases, frame, first.box, options.exact
     )
     efforts = {name: [one.effort for one in group] for name, group in results.items()}
-    write_json(out / "comparison.json", comparison | {"runs": directories, "efforts": efforts})
-    plot_comparison(out / "comparison.png", comparison)
-    table = comparison_tables(comparison, efforts)
-    with atomic_path(out / "comparison.md") as temporary:
-        temporary.write_text(table)
-    print(table, end="")
-    print(f"\n{out}: comparison.md, comparison.png, comparison.json")
+    made_by = provenance.made_by(options.command, datetime.date.today().isoformat())
+    facts = {"runs": directories, "efforts": efforts, "made_by": made_by}
+    write_json(out / "comparison.json", comparison | facts)
+    for suffix in SUFFIXES:
+        plot_comparison(out / f"comparison{suffix}", comparison)
+    text = comparison_text(comparison, efforts, made_by)
+    latex = comparison_latex(comparison, efforts, made_by)
+    for name, content in (("comparison.md", text), ("comparison.tex", latex)):
+        with atomic_path(out / name) as temporary:
+            temporary.write_text(content, "utf-8")
+    print(text, end="")
+    print(f"\n{out}: comparison.md, .tex, .json, .png, .pdf, .svg")
 
 
 def _check_seeds(name: str, group: Sequence[Results]) -> None:

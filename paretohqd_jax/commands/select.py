@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--raw", action="store_true", help="distances without normalisation")
     parser.add_argument("--out", required=True, help="parquet, jsonl or csv to write")
-    parser.add_argument("--plot", help="png to write")
+    parser.add_argument("--plot", help="png, pdf or svg to write")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -63,8 +63,10 @@ def run(options: argparse.Namespace) -> None:
 
     check_writable(options.out)
     if options.plot:
-        check_writable(options.plot, (".png",))
+        check_writable(options.plot, (".png", ".pdf", ".svg"))
     gates = parse_gates(options.gate, "--gate")
+    if options.pool and options.pool < options.k:
+        raise InputError(f"--pool {options.pool} is below -k {options.k}; give at least as many")
     table, rewards, objectives = read_rewards(options)
     if len(objectives) < 2:
         raise InputError("--objectives needs two or more column names, such as helpful,harmless")

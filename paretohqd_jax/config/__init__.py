@@ -6,7 +6,13 @@ A config file in `configs/` starts from `default_config(METHOD)` and changes wha
 
 from __future__ import annotations
 
-from paretohqd_jax.config.methods import METHODS, check_config, default_config, options_of
+from paretohqd_jax.config.methods import (
+    METHODS,
+    check_config,
+    check_supply,
+    default_config,
+    options_of,
+)
 from paretohqd_jax.config.objectives import objective_names, parse_preferences, split_model
 from paretohqd_jax.config.options import Option, Valid, check_options, require
 
@@ -16,6 +22,7 @@ __all__ = [
     "Valid",
     "check_config",
     "check_options",
+    "check_supply",
     "default_config",
     "objective_names",
     "options_of",

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import ast
-import difflib
+import contextlib
 import importlib.util
 import inspect
 import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from paretohqd_jax.errors import InputError
+from paretohqd_jax.config.options import flat
+from paretohqd_jax.errors import InputError, did_you_mean
 
 SHIPPED = Path(__file__).parents[1] / "configs"  # in a checkout a link to the folder of that name
 LOST_KEY = re.compile(r"[\\\"']+(\w+)[\\\"']")  # an option that ml_collections does not know
@@ -47,8 +49,7 @@ def find_config(name: str) -> Path:
     if path.is_file():
         return path
     wanted = name.removesuffix(".py").removeprefix("configs/")
-    near = difflib.get_close_matches(wanted, shipped_configs(), n=1)
-    meant = f"did you mean {near[0]}? " if near else ""
+    meant = did_you_mean(wanted, shipped_configs())
     kind = "no such file" if name.endswith(".py") else "no config of this name"
     raise InputError(f"--config={name}: {kind}; {meant}`paretohqd configs` lists what there is")
 
@@ -88,6 +89,7 @@ def override(config: ConfigDict, argv: Sequence[str]) -> list[str]:
     Raises:
       InputError: there is no such option, or it is of another type.
     """
+    argv = _with_tuples(config, argv)
     values = flags.FlagValues()
     try:
         config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=list(argv))
@@ -95,12 +97,61 @@ def override(config: ConfigDict, argv: Sequence[str]) -> list[str]:
     except flags.Error as error:
         raise InputError(str(error).splitlines()[0]) from error
     except Exception as error:  # whatever a type's parser raises
-        raise InputError(_mistake(error, config.get("method", "METHOD"))) from error
+        raise InputError(_mistake(error)) from error
 
 
-def _mistake(error: Exception, method: str = "METHOD") -> str:
+def _with_tuples(config: ConfigDict, argv: Sequence[str]) -> list[str]:
+    """The words with the value of each option that holds several written as Python does.
+
+    So `a,b`, `a` and `('a','b')` all do.
+
+    Raises:
+      InputError: there is no such option.
+    """
+    options = flat(config.to_dict())
+    words = list(argv)
+    for index, word in enumerate(words):
+        name, equals, value = word.partition("=")
+        if not name.startswith("--config."):
+            continue
+        option = name.removeprefix("--config.")
+        _check_exists(option, options, config)
+        if isinstance(options.get(option), tuple):
+            if equals:
+                words[index] = f"{name}={_as_tuple(value)}"
+            elif index + 1 < len(words):
+                words[index + 1] = _as_tuple(words[index + 1])
+    return words
+
+
+def _as_tuple(text: str) -> str:
+    """What is a tuple or list already stays; other text is names with commas between them."""
+    with contextlib.suppress(SyntaxError, ValueError):
+        value = ast.literal_eval(text)
+        if isinstance(value, (tuple, list)):
+            return repr(tuple(value))
+        text = value if isinstance(value, str) else text
+    return repr(tuple(part.strip() for part in text.split(",") if part.strip()))
+
+
+def _check_exists(option: str, options: dict[str, Any], config: ConfigDict) -> None:
+    """Raises InputError naming the first part of an option's name that is not there."""
+    group: Any = config
+    parts = option.split(".")
+    for depth, part in enumerate(parts):
+        if not isinstance(group, ConfigDict) or part not in group:
+            inside = f" of config.{'.'.join(parts[:depth])}" if depth else ""
+            meant = did_you_mean(f"config.{option}", [f"config.{name}" for name in options])
+            raise InputError(
+                f"no such option or key: {part}{inside}; {meant}`paretohqd options "
+                f"{config.get('method', 'METHOD')}` lists all"
+            )
+        group = group[part]
+
+
+def _mistake(error: Exception) -> str:
     """The last line of an error, or the option that it could not find."""
     if isinstance(error, (AttributeError, KeyError)) and (key := LOST_KEY.match(str(error))):
-        return f"no such option or key: {key[1]}; `paretohqd options {method}` lists all"
+        return f"no such option or key: {key[1]}; `paretohqd options METHOD` lists all"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[-1] if lines else ''}"

@@ -8,9 +8,10 @@ from ml_collections import ConfigDict
 
 from paretohqd_jax.config import best_of_n, paretohqd, reward_model, selection_study, sft
 from paretohqd_jax.config.options import OURS, Option, Options, check_options, defaults, one_of
-from paretohqd_jax.errors import InputError
+from paretohqd_jax.errors import InputError, did_you_mean
 
-# Each module has OPTIONS, and check(config), which holds these against each other.
+# Each module has OPTIONS, and check(config), which holds these against each other; some have
+# check_supply, see below.
 METHODS = {
     "paretohqd": paretohqd,
     "sft": sft,
@@ -27,7 +28,8 @@ def options_of(method: Any) -> Options:
       InputError: there is no such method.
     """
     if method not in METHODS:
-        raise InputError(f"config.method={method!r}: use one of {', '.join(METHODS)}")
+        meant = did_you_mean(str(method), METHODS)
+        raise InputError(f"config.method={method!r}: {meant}use one of {', '.join(METHODS)}")
     chosen = Option(method, one_of(method), OURS, "Chosen with the config file.")
     return {"method": chosen, **METHODS[method].OPTIONS}
 
@@ -50,3 +52,19 @@ def check_config(config: ConfigDict) -> None:
     method = config.get("method")
     check_options(config, options_of(method))
     METHODS[method].check(config)
+
+
+def check_supply(config: ConfigDict, num_rows: int, num_prompts: int) -> None:
+    """Checks that the data are enough for all steps, as soon as they are read.
+
+    Args:
+      config: checked options.
+      num_rows: that may be trained on, before gates.
+      num_prompts: different ones of these rows.
+
+    Raises:
+      InputError: a step to come would have too few; names the options.
+    """
+    check = getattr(METHODS[config.method], "check_supply", None)
+    if check is not None:
+        check(config, num_rows, num_prompts)

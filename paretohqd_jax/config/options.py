@@ -9,7 +9,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from paretohqd_jax.errors import InputError
+from paretohqd_jax.errors import InputError, did_you_mean
 
 PAPER = "ParetoHqD"
 RIC = "RiC"
@@ -89,6 +89,15 @@ def flatten(options: Options, group: str = "") -> dict[str, Option]:
     return flat
 
 
+def flat(options: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested options by their names, such as `train.num_steps`."""
+    found = {}
+    for name, value in options.items():
+        nested = isinstance(value, dict)
+        found.update(flat(value, f"{prefix}{name}.") if nested else {prefix + name: value})
+    return found
+
+
 def check_options(config: ConfigDict, options: Options) -> None:
     """Checks that `config` has these options and no others, and the value of each alone.
 
@@ -132,4 +141,5 @@ def _check_names(config: ConfigDict, options: Options, group: str) -> None:
             _check_names(config[name], option, f"{group}.{name}")
     for name in config:
         if name not in options:
-            raise InputError(f"{group}.{name}: no such option; see paretohqd options METHOD")
+            meant = did_you_mean(name, options)
+            raise InputError(f"{group}.{name}: no such option; {meant}see paretohqd options METHOD")

@@ -17,9 +17,12 @@ from paretohqd_jax.config.options import (
     one_of,
     require,
 )
+from paretohqd_jax.errors import InputError
+from paretohqd_jax.pareto import representatives
 from paretohqd_jax.pareto.chebyshev import AUGMENTATION, MIN_GAP
 from paretohqd_jax.pareto.selection import RULES
 
+STAGE2_SHARE = 0.5  # of the rows that stage 1 trains on
 SELECT = {
     "rule": Option(
         "ray",
@@ -79,6 +82,26 @@ def check(config: ConfigDict) -> None:
     shared.check_alignment(config, min(config.train.stage1_steps, config.train.stage2_steps))
     check_pool(config)
     parse_preferences(config.preferences, len(config.rewards.models))
+    check_generated(config, config.generate.num_prompts)
+
+
+def check_generated(config: ConfigDict, num_prompts: int) -> None:
+    """Raises InputError if so many prompts give too few responses to select from for stage 2."""
+    preferences = parse_preferences(config.preferences, len(config.rewards.models))
+    num_models, wanted = len(representatives(preferences)), int(config.select.k * STAGE2_SHARE)
+    if num_models * num_prompts < wanted:
+        raise InputError(
+            f"stage 2 selects {wanted} rows per preference (half of config.select.k="
+            f"{config.select.k}), but {num_models} models that answer {num_prompts} training "
+            f"prompts give {num_models * num_prompts} at most; raise config.generate.num_prompts="
+            f"{config.generate.num_prompts}, give more prompts, or lower config.select.k"
+        )
+
+
+def check_supply(config: ConfigDict, num_rows: int, num_prompts: int) -> None:
+    """Raises InputError if so many training rows are too few for a step to come."""
+    shared.check_rows(config.data.source, num_rows, config.select.k, "config.select.k")
+    check_generated(config, min(config.generate.num_prompts, num_prompts))
 
 
 def check_pool(config: ConfigDict) -> None:

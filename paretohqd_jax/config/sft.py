@@ -30,3 +30,9 @@ def check(config: ConfigDict) -> None:
       InputError: names the option, its value and what would be valid.
     """
     shared.check_alignment(config, config.train.num_steps)
+
+
+def check_supply(config: ConfigDict, num_rows: int, num_prompts: int) -> None:
+    """Raises InputError if so many training rows are too few to draw from."""
+    if config.draw.rule == "random":
+        shared.check_rows(config.data.source, num_rows, config.draw.k, "config.draw.k")

@@ -263,6 +263,15 @@ def check_alignment(config: ConfigDict, fewest_steps: int) -> None:
     check_train(config, fewest_steps)
 
 
+def check_rows(source: str, num_rows: int, wanted: int, option: str) -> None:
+    """Raises InputError for fewer training rows than an option wants."""
+    if num_rows < wanted:
+        raise InputError(
+            f"{source}: {num_rows} rows to train on, without those held out and those of unfit "
+            f"length, fewer than {option}={wanted}; give more rows, or lower {option}"
+        )
+
+
 def check_sources(config: ConfigDict, *names: str) -> None:
     """Raises InputError for one of these options that is empty, as all are by default."""
     for name in names:

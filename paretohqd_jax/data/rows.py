@@ -235,8 +235,13 @@ def check_texts(
     for name in names:
         column = table[name]
         if not pa.types.is_string(column.type) and not pa.types.is_large_string(column.type):
+            rows = np.flatnonzero(column.is_valid().to_numpy())
+            which = (
+                f": row {rows[0]}: {name} is {column[rows[0]].as_py()!r:.60}" if rows.size else ""
+            )
             raise InputError(
-                f"{source}: column {name!r} holds {column.type}, not text; give one text per row"
+                f"{source}{which}: column {name!r} holds {column.type}, not text; give one text "
+                "per row"
             )
         blank = pc.fill_null(pc.equal(pc.utf8_trim_whitespace(column), ""), True)
         rows = np.flatnonzero(blank.to_numpy())

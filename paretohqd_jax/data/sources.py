@@ -31,7 +31,7 @@ from paretohqd_jax.data.rows import (
 from paretohqd_jax.data.scores import given_rewards
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.files import local_path
-from paretohqd_jax.user_functions import find_function
+from paretohqd_jax.user_functions import call, find_function
 
 logger = logging.getLogger(__name__)
 
@@ -190,7 +190,7 @@ def rename_columns(table: pa.Table, columns: str, source: str) -> pa.Table:
 
 def _rows_of_function(source: str) -> pa.Table:
     option = f"data.source={source!r}"
-    table = _as_table(find_function(source, option)(), option)
+    table = _as_table(call(find_function(source, option), option), option)
     if table.num_rows == 0:
         raise InputError(f"{option}: returned no rows")
     return table

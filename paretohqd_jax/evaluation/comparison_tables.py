@@ -1,8 +1,9 @@
-"""What `compare_fronts` returned, as tables for readers."""
+"""What `compare_fronts` returned, as tables for readers: their cells, and their Markdown."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,22 +14,73 @@ from paretohqd_jax.evaluation.summaries import truncation_warnings
 Efforts = Mapping[str, Sequence[Mapping[str, Any]]]  # of the runs of each contender
 
 
-def comparison_tables(comparison: Mapping[str, Any], efforts: Efforts) -> str:
-    """The tables in Markdown, with their frames and notes below them."""
+@dataclass(frozen=True)
+class Table:
+    """Cells by row and head; `corner` is the head of the rows' names."""
+
+    title: str
+    corner: str
+    rows: Mapping[str, Mapping[str, str]]
+
+
+def comparison_tables(comparison: Mapping[str, Any], efforts: Efforts) -> list[Table]:
+    """What mean rewards tell of each front, what single answers do, and the mean rewards."""
     fronts = comparison["fronts"]
     frames = [frame["name"] for frame in comparison["frames"]]
     points = {name: _points_cells(front, frames) for name, front in fronts.items()}
     answers = {name: _answers_cells(front, efforts.get(name, ())) for name, front in fronts.items()}
-    lines = [*_table(points), "", *_table(answers), "", *_notes(comparison)]
+    return [
+        Table("Fronts", "method", points),
+        Table("Answers and effort", "method", answers),
+        Table("Mean rewards", "model", _mean_rewards(comparison)),
+    ]
+
+
+def comparison_text(
+    comparison: Mapping[str, Any], efforts: Efforts, made_by: Mapping[str, str]
+) -> str:
+    """The tables in Markdown, with their frames and notes below them."""
+    lines: list[str] = []
+    for table in comparison_tables(comparison, efforts):
+        lines += [*_markdown(table), ""]
+    lines += [*comparison_notes(comparison), "", *provenance_lines(made_by)]
     return "\n".join(lines) + "\n"
 
 
-def _table(rows: Mapping[str, Mapping[str, str]]) -> list[str]:
-    """The lines of a table of cells by their heads."""
-    head = list(next(iter(rows.values())))
-    cells = [["", *head], ["---"] + ["---:"] * len(head)]
-    cells += [[name, *row.values()] for name, row in rows.items()]
-    return ["| " + " | ".join(row) + " |" for row in cells]
+def provenance_lines(made_by: Mapping[str, str]) -> list[str]:
+    """Version, day and command, a line each."""
+    return [f"{name}: {value}" for name, value in made_by.items()]
+
+
+def _mean_rewards(comparison: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """By model, base models first: its mean rewards with their intervals."""
+    models = dict(comparison["bases"])
+    for name, front in comparison["fronts"].items():
+        if name not in comparison["bases"]:
+            models |= {f"{name}, {_called(model)}": model for model in front["models"]}
+    return {
+        name: {
+            objective: f"{mean:.3f} [{low:.3f}, {high:.3f}]"
+            for objective, mean, low, high in zip(
+                comparison["objectives"], model["mean_rewards"], *model["interval"], strict=True
+            )
+        }
+        for name, model in models.items()
+    }
+
+
+def _called(model: Mapping[str, Any]) -> str:
+    if model["preference"] is None:
+        return model["label"]
+    return " / ".join(f"{weight:.2f}" for weight in model["preference"])
+
+
+def _markdown(table: Table) -> list[str]:
+    """The lines of a table."""
+    head = list(next(iter(table.rows.values())))
+    cells = [[table.corner, *head], ["---"] + ["---:"] * len(head)]
+    cells += [[name, *row.values()] for name, row in table.rows.items()]
+    return ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in cells]
 
 
 def _points_cells(front: Mapping[str, Any], frames: Sequence[str]) -> dict[str, str]:
@@ -65,7 +117,7 @@ def _answers_cells(
     }
 
 
-def _notes(comparison: Mapping[str, Any]) -> list[str]:
+def comparison_notes(comparison: Mapping[str, Any]) -> list[str]:
     fronts, objectives = comparison["fronts"], ", ".join(comparison["objectives"])
     percent = f"{comparison['bootstrap']['confidence']:.0%}"
     notes = [

@@ -15,21 +15,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from paretohqd_jax.evaluation.colours import draw_key, model_colours, preference_colours
+from paretohqd_jax.evaluation.point_labels import label_points, preference_text
 from paretohqd_jax.files import atomic_path
 from paretohqd_jax.pareto import Selection
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    Panel = Callable[[Axes], None]
+    Panel = Callable[[Axes], Callable[[], None] | None]
 
 MAX_CLOUD_POINTS = 20_000  # more cannot be told apart; an even sample of the rows is drawn
 PANEL_INCHES = (5.2, 4.6)  # small, so that the type stays readable on a phone
 DOTS_PER_INCH = 180
 
 INK, SOFT_INK, CLOUD, POOL = "#1d2430", "#5f6b7a", "#d3d9e0", "#8c98a6"
-# Okabe and Ito's palette, told apart with any colour vision: one hue per objective.
-OBJECTIVE_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
 STYLE = {
     "font.family": "DejaVu Sans",
     "font.size": 9.5,
@@ -48,18 +48,30 @@ STYLE = {
     "ytick.color": SOFT_INK,
     "legend.frameon": False,
     "legend.fontsize": 8.5,
+    "svg.hashsalt": "paretohqd_jax",  # else its names are drawn by chance
+    "pdf.fonttype": 42,  # text stays text, as journals ask
 }
+# What is written by default besides the picture: the day, and the version of matplotlib.
+METADATA = {
+    "png": {"Software": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+    "svg": {"Creator": None, "Date": None},
+}
+SUFFIXES = tuple(f".{kind}" for kind in METADATA)
 
 
 def plot_panels(path: str | os.PathLike[str], panels: Sequence[Panel], num_objectives: int) -> None:
-    """Writes a PNG: side by side for two objectives, else three in a row."""
+    """Writes a picture as its suffix says: side by side for two objectives, else three in a row."""
     num_columns = len(panels) if num_objectives == 2 else min(len(panels), 3)
     with atomic_path(path) as temporary:
-        temporary.write_bytes(draw(panels, num_columns))
+        temporary.write_bytes(draw(panels, num_columns, temporary.suffix[1:]))
 
 
-def draw(panels: Sequence[Panel], num_columns: int = 1) -> bytes:
-    """The panels, row by row, as the bytes of a PNG."""
+def draw(panels: Sequence[Panel], num_columns: int = 1, kind: str = "png") -> bytes:
+    """The panels, row by row, as the bytes of a PNG, PDF or SVG.
+
+    A panel draws on its axes and may return what is to be done when the sizes of all are known.
+    """
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -69,43 +81,18 @@ def draw(panels: Sequence[Panel], num_columns: int = 1) -> bytes:
         size = (PANEL_INCHES[0] * num_columns, PANEL_INCHES[1] * num_rows)
         figure = Figure(figsize=size, dpi=DOTS_PER_INCH, layout="constrained")
         figure.get_layout_engine().set(w_pad=0.15, h_pad=0.15)
-        canvas = FigureCanvasAgg(figure)
-        for index, panel in enumerate(panels):
+        FigureCanvasAgg(figure)
+        last = [
             panel(figure.add_subplot(num_rows, num_columns, index + 1))
-        png = io.BytesIO()
-        # Without the version of matplotlib, which it writes by default.
-        canvas.print_png(png, metadata={"Software": None})
-    return png.getvalue()
-
-
-def preference_colours(preferences: np.ndarray) -> np.ndarray:
-    """One colour per preference, RGB `[num_preferences, 3]` in [0, 1].
-
-    Two objectives: along a ramp of rising lightness by the weight of the first. More: a mix of one
-    hue per objective by weight; the axes bear the hues.
-    """
-    from matplotlib import colormaps
-    from matplotlib.colors import to_rgb
-
-    preferences = np.asarray(preferences, dtype=np.float64)
-    if preferences.shape[1] == 2:
-        return colormaps["plasma"](0.05 + 0.75 * preferences[:, 0])[:, :3]
-    hues = itertools.cycle([to_rgb(colour) for colour in OBJECTIVE_COLOURS])
-    mixed = preferences @ np.array(list(itertools.islice(hues, preferences.shape[1])))
-    return np.clip(mixed, 0, 1)
-
-
-def model_colours(preferences: Sequence[Sequence[float] | None]) -> np.ndarray:
-    """One colour per model, RGB `[num_models, 3]` in [0, 1]: that of its preference.
-
-    Where one has none, all have colours of their own in place of it.
-    """
-    from matplotlib.colors import to_rgb
-
-    if any(preference is None for preference in preferences):
-        hues = itertools.cycle([to_rgb(colour) for colour in OBJECTIVE_COLOURS])
-        return np.array(list(itertools.islice(hues, len(preferences))))
-    return preference_colours(np.array(preferences))
+            for index, panel in enumerate(panels)
+        ]
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")  # what comes last leaves the sizes as they are
+        for finish in filter(None, last):
+            finish()
+        picture = io.BytesIO()
+        figure.savefig(picture, format=kind, dpi=DOTS_PER_INCH, metadata=METADATA[kind])
+    return picture.getvalue()
 
 
 def selection_panels(
@@ -162,7 +149,7 @@ def _draw_selection(
     ideal = selection.high[list(pair)]
     axes.plot(*ideal, "P", ms=9, color=INK, mec="white", mew=0.8, label="ideal point", zorder=5)
     _finish(axes, objectives, pair, "Rows selected for each preference")
-    _draw_key(axes, objectives, pair)
+    draw_key(axes, [short_name(name) for name in objectives], pair)
 
 
 def _rays(preferences: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
@@ -175,10 +162,13 @@ def _rays(preferences: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndar
 
 def _draw_models(
     evaluation: Mapping[str, Any], rewards: np.ndarray, pair: tuple[int, int], axes: Axes
-) -> None:
+) -> Callable[[], None]:
     objectives, fronts = evaluation["objectives"], evaluation["fronts"]
     _draw_cloud(axes, rewards[:, pair], "scored rows")
-    spans = []
+    spans: list[np.ndarray] = []
+    named: list[np.ndarray] = []
+    others: list[np.ndarray] = []
+    texts: list[str] = []
     keyed = False
     for index, (family, front) in enumerate(fronts.items()):
         last = index == len(fronts) - 1
@@ -202,10 +192,11 @@ def _draw_models(
         axes.plot(
             [], [], marker="o", ls=line, color=SOFT_INK, mfc=face, mec=INK, label=title(family)
         )
-        numbers = [str(number) for number in range(1, 1 + len(points))]
         if last or not with_preferences:
-            labels = [model["label"] for model in front["models"]]
-            _annotate(axes, points, numbers if with_preferences else labels)
+            named.append(points)
+            texts += [model_text(model) for model in front["models"]]
+        else:
+            others.append(points)
     base, bars = points_with_bars([evaluation["base"]], pair)
     spans += [base - bars[0], base + bars[1]]
     axes.errorbar(
@@ -213,9 +204,21 @@ def _draw_models(
     )
     axes.plot(*base.T, "*", ms=15, color=INK, mec="white", mew=0.9, label="base model", zorder=6)
     _zoom(axes, np.concatenate(spans))
-    _finish(axes, objectives, pair, "Mean rewards on held-out prompts")
+    _finish(axes, objectives, pair, f"Mean rewards, bars: {intervals_text(evaluation)}")
     if keyed:
-        _draw_key(axes, objectives, pair)
+        draw_key(axes, [short_name(name) for name in objectives], pair)
+    return partial(label_points, axes, np.concatenate([*named, *others, base]), texts)
+
+
+def model_text(model: Mapping[str, Any]) -> str:
+    """What stands beside the point of a model: its preference, or its label."""
+    preference = model["preference"]
+    return model["label"] if preference is None else preference_text(preference)
+
+
+def intervals_text(measured: Mapping[str, Any]) -> str:
+    """What bars are, of what `evaluate_fronts` or `compare_fronts` returned."""
+    return f"{measured['bootstrap']['confidence']:.0%} intervals"
 
 
 def points_with_bars(
@@ -228,25 +231,9 @@ def points_with_bars(
     return means, np.maximum([means - low, high - means], 0)
 
 
-def _annotate(axes: Axes, points: np.ndarray, texts: Sequence[str]) -> None:
-    """Writes beside each model its number in the tables of the report, or its label."""
-    from matplotlib.patheffects import withStroke
-
-    for text, point in zip(texts, points, strict=True):
-        axes.annotate(
-            text,
-            point,
-            (7, 6),
-            textcoords="offset points",
-            fontsize=8.5,
-            zorder=7,
-            path_effects=[withStroke(linewidth=2.5, foreground="white")],
-        )
-
-
 def _draw_cloud(axes: Axes, points: np.ndarray, label: str) -> None:
     step = -(-len(points) // MAX_CLOUD_POINTS)
-    axes.plot(*points[::step].T, "o", ms=2.6, color=CLOUD, mew=0, zorder=1)
+    axes.plot(*points[::step].T, "o", ms=2.6, color=CLOUD, mew=0, zorder=1, rasterized=True)
     axes.plot([], [], "o", ms=4.6, color=CLOUD, mew=0, label=label)
 
 
@@ -268,29 +255,6 @@ def _finish(axes: Axes, objectives: Sequence[str], pair: tuple[int, int], headin
     legend.set_in_layout(False)  # it may reach over the colour scale
     axes.grid(True, color="#eceff3", lw=0.7)
     axes.set_axisbelow(True)
-
-
-def _draw_key(axes: Axes, objectives: Sequence[str], pair: tuple[int, int]) -> None:
-    """What the colours of preferences mean."""
-    if len(objectives) == 2:
-        _draw_colour_scale(axes, f"weight of {short_name(objectives[pair[0]])}")
-    else:
-        for spine, index in zip(("bottom", "left"), pair, strict=True):
-            colour = OBJECTIVE_COLOURS[index % len(OBJECTIVE_COLOURS)]
-            axes.spines[spine].set(color=colour, linewidth=3)
-
-
-def _draw_colour_scale(axes: Axes, label: str) -> None:
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import ListedColormap
-
-    weights = np.linspace(0, 1, 256)
-    ramp = ListedColormap(preference_colours(np.stack([weights, 1 - weights], axis=1)))
-    bar = axes.figure.colorbar(ScalarMappable(cmap=ramp), ax=axes, shrink=0.6, aspect=26, pad=0.02)
-    bar.set_label(label, fontsize=8.5)
-    bar.set_ticks([0, 0.25, 0.5, 0.75, 1])
-    bar.ax.tick_params(labelsize=8, length=2)
-    bar.outline.set_visible(False)
 
 
 def short_name(objective: str) -> str:

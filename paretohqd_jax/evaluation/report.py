@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
-import base64
 import importlib.resources
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from paretohqd_jax.evaluation.answers import Sample, slider
 from paretohqd_jax.evaluation.collapse import CAUSES
+from paretohqd_jax.evaluation.colours import model_colours
 from paretohqd_jax.evaluation.curves import loss_panels
 from paretohqd_jax.evaluation.exploitation import FALL, SCORERS, exploitation_warnings
-from paretohqd_jax.evaluation.plots import (
-    draw,
-    model_colours,
-    model_panels,
-    selection_panels,
-    title,
-)
+from paretohqd_jax.evaluation.numbers import number, percent
+from paretohqd_jax.evaluation.plots import title
+from paretohqd_jax.evaluation.report_figures import SelectedRows, image, report_figures
 from paretohqd_jax.evaluation.summaries import truncation_warnings
 from paretohqd_jax.files import atomic_path
 from paretohqd_jax.models.sources import PACKAGES
-from paretohqd_jax.pareto import Selection
-
-if TYPE_CHECKING:
-    from paretohqd_jax.evaluation.plots import Panel
 
 
 @dataclass(frozen=True)
@@ -48,21 +40,6 @@ class Effort:
     seconds: Mapping[str, float]
     num_devices: int
     devices: str
-
-
-@dataclass(frozen=True)
-class SelectedRows:
-    """Rows that models were trained on.
-
-    Attributes:
-      preferences: `[num_preferences, num_objectives]`.
-      rewards: `[num_rows, num_objectives]` of the rows that were selected from.
-      selection: from `paretohqd_jax.pareto.select` on `rewards`.
-    """
-
-    preferences: np.ndarray
-    rewards: np.ndarray
-    selection: Selection
 
 
 @dataclass(frozen=True)
@@ -113,7 +90,7 @@ def write_report(
         causes=[*CAUSES, "total"],
         frames=evaluation["frames"],
         tiles=_tiles(evaluation),
-        figures=_figures(evaluation, cloud, selected),
+        figures=report_figures(evaluation, cloud, selected),
         families=[
             front | {"name": name, "title": title(name)}
             for name, front in evaluation["fronts"].items()
@@ -196,54 +173,12 @@ def _steerability_tile(objectives: Sequence[str], front: Mapping[str, Any]) -> d
     }
 
 
-def _figures(
-    evaluation: Mapping[str, Any], cloud: np.ndarray, selected: SelectedRows | None
-) -> list[dict[str, Any]]:
-    """What was selected, where it was, and what models do: PNGs in base64, and a caption."""
-    reached = (
-        "Mean rewards on held-out prompts, one point per model, numbered as in the tables. "
-        f"Bars are {percent(evaluation['bootstrap']['confidence'], 0)} intervals. The scored rows "
-        "lie behind."
-    )
-    pictures = [(model_panels(evaluation, cloud), reached)]
-    if selected is not None:
-        pictures.insert(0, _selection_figure(evaluation["objectives"], selected))
-    return [
-        {"images": [_image(panel) for panel in panels], "caption": text}
-        for panels, text in pictures
-    ]
-
-
-def _selection_figure(objectives: Sequence[str], selected: SelectedRows) -> tuple[list[Panel], str]:
-    num_pool = int((np.asarray(selected.selection.ranks) >= 0).sum())
-    k = np.shape(selected.selection.row_ids)[1]
-    if len(objectives) == 2:
-        colour = f"Colour is the weight of {objectives[0]}."
-    else:
-        colour = "Colour mixes one hue per objective by weight; the axes bear the hues."
-    caption = (
-        f"Of {len(selected.rewards):,} scored rows, {num_pool:,} in the first non-dominated layers "
-        f"form the Pareto pool. Each preference trains on {k} of them: those nearest to its ray "
-        f"from the ideal point, unless another rule was set. A row taken by several shows as rings."
-        f" {colour}"
-    )
-    panels = selection_panels(
-        objectives, selected.preferences, selected.rewards, selected.selection
-    )
-    return panels, caption
-
-
-def _image(panel: Panel) -> str:
-    """A PNG in base64."""
-    return base64.b64encode(draw([panel])).decode()
-
-
 def _effort(effort: Effort) -> dict[str, Any]:
     """Training curves, and each step's seconds, share of all and device-hours."""
     total = sum(effort.seconds.values())
     steps = {**effort.seconds, "all steps": total}
     return {
-        "images": [_image(panel) for panel in loss_panels(effort.losses, effort.colours)],
+        "images": [image(panel) for panel in loss_panels(effort.losses, effort.colours)],
         "steps": [
             {
                 "name": name,
@@ -260,7 +195,7 @@ def _effort(effort: Effort) -> dict[str, Any]:
 def _models(evaluation: Mapping[str, Any]) -> dict[str, Any]:
     """The rows of the tables: models by label, with their summary in each family that has one.
 
-    Those of the last family come first and are numbered as in the figure.
+    Those of the last family come first.
     """
     families = [front["models"] for front in evaluation["fronts"].values()]
     summaries = [evaluation["base"], *(model for family in families for model in family)]
@@ -276,10 +211,9 @@ def _models(evaluation: Mapping[str, Any]) -> dict[str, Any]:
     rows: dict[str, dict[str, Any]] = {}
     for family in reversed(families):
         colours = model_colours([model["preference"] for model in family])
-        for number, (model, colour) in enumerate(zip(family, colours, strict=True), start=1):
+        for model, colour in zip(family, colours, strict=True):
             if model["label"] not in rows:
                 rows[model["label"]] = {
-                    "number": number if family is families[-1] else "",
                     "label": model["label"],
                     "preference": model["preference"],
                     "colour": "#{:02x}{:02x}{:02x}".format(*(255 * colour).round().astype(int)),
@@ -294,17 +228,6 @@ def _models(evaluation: Mapping[str, Any]) -> dict[str, Any]:
         "with_preferences": all(row["preference"] for row in rows.values()),
         "base": with_cells(evaluation["base"]),
     }
-
-
-def number(value: float, digits: int = 2) -> str:
-    """With a real minus sign, and no minus before zero."""
-    text = f"{value:.{digits}f}"
-    return text.replace("-", "\u2212") if float(text) else text.replace("-", "")
-
-
-def percent(share: float, digits: int = 1) -> str:
-    """A share, or a change of one, as a percentage."""
-    return f"{number(100 * share, digits)}\u202f%"
 
 
 def _environment() -> Any:

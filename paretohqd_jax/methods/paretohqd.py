@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from paretohqd_jax.config.paretohqd import STAGE2_SHARE
 from paretohqd_jax.pareto import representatives
 from paretohqd_jax.pipeline import Run
 from paretohqd_jax.policies import one_adapter_each, preference_labels
@@ -46,7 +47,7 @@ def align(config: ConfigDict, run: Run) -> Path:
     rescored = score_responses(task, "rescore", "generated.parquet", generated)
 
     # Stage 2: the same adapters go on with k/2 of the generated rows, selected the same way.
-    renewed = select_rows(task, "select2", "stage2", rescored, share=0.5)
+    renewed = select_rows(task, "select2", "stage2", rescored, share=STAGE2_SHARE)
     stage2 = fine_tune(
         task, "stage2", labels, rescored, renewed, config.train.stage2_steps, start=stage1
     )

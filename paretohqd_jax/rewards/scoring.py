@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
-import jax.numpy as jnp
 import numpy as np
 
 from paretohqd_jax.config import split_model
 from paretohqd_jax.data.conversations import transcript
 from paretohqd_jax.distributed import check_preemption, is_main_process, on_main_process
-from paretohqd_jax.errors import InputError
+from paretohqd_jax.errors import InputError, did_you_mean
 from paretohqd_jax.files import write_json
 from paretohqd_jax.progress import progress_bar
 from paretohqd_jax.rewards import functions
 from paretohqd_jax.rewards.engine import compute_rewards
 from paretohqd_jax.rewards.registry import REGISTRY, BaseModel, Entry, find_entry, packaged_names
 from paretohqd_jax.rewards.reward_model import RewardModel
-from paretohqd_jax.user_functions import find_function
+from paretohqd_jax.rewards.shards import Shard, checked_rewards, in_words, shard_name
+from paretohqd_jax.user_functions import call, find_function
 
 logger = logging.getLogger(__name__)
 BATCHES_PER_SHARD = 4
@@ -67,9 +66,10 @@ def resolve_scorer(name: str, base: BaseModel | None = None) -> Scorer | Entry:
     """`find_scorer` of what must be one; also raises InputError for `likelihood` of no model."""
     found = find_scorer(name, base)
     if found is None:
-        known = ", ".join([*SCORERS, *REGISTRY, *packaged_names()])
+        known = [*SCORERS, *REGISTRY, *packaged_names()]
         raise InputError(
-            f"unknown reward model {name!r}; use one of {known}, NAME@DIRECTORY for "
+            f"unknown reward model {name!r}; {did_you_mean(name, known)}use one of "
+            f"{', '.join(known)}, NAME@DIRECTORY for "
             "another copy of one of these, a directory with a card, or a function of yours as "
             "package.module:function"
         )
@@ -178,7 +178,7 @@ def score(
             )
             for column, (name, scorer) in enumerate(zip(names, scorers, strict=True)):
                 place = f"{source}: objective {name!r}" if source else f"objective {name!r}"
-                path = directory and directory / _shard_name(contents[column], shard)
+                path = directory and directory / shard_name(contents[column], shard)
                 kept = _keep(scorer, shard, place, batch_size, path)
                 rewards[numbers, column] = kept["rewards"]
                 num_cut[column] += kept["num_cut"]
@@ -190,14 +190,6 @@ def score(
                 description, count, len(rows), name,
             )  # fmt: skip
     return rewards[pair_of_row]
-
-
-class Shard(NamedTuple):
-    """Rows that are scored and kept together."""
-
-    prompts: list[str]
-    responses: list[str]
-    row_ids: list[int]
 
 
 def _keep(
@@ -226,8 +218,9 @@ def _score_shard(
 ) -> dict[str, Any]:
     """The rewards of a shard's rows and how many of its texts were cut, fit for JSON."""
     if not isinstance(scorer, RewardModel):
-        values = scorer([transcript(prompt) for prompt in shard.prompts], shard.responses)
-        return {"rewards": _checked(values, place, shard).tolist(), "num_cut": 0}
+        prompts = [transcript(prompt) for prompt in shard.prompts]
+        values = call(scorer, in_words(place, shard), prompts, shard.responses)
+        return {"rewards": checked_rewards(values, place, shard).tolist(), "num_cut": 0}
     tokens, num_cut = scorer.encode(shard.prompts, shard.responses)
     for row, ids in zip(shard.row_ids, tokens, strict=True):
         if not ids:
@@ -240,7 +233,7 @@ def _score_shard(
                 f"{scorer.vocab_size}; give the checkpoint its own tokenizer"
             )
     values = compute_rewards(scorer, tokens, batch_size)
-    return {"rewards": _checked(values, place, shard).tolist(), "num_cut": num_cut}
+    return {"rewards": checked_rewards(values, place, shard).tolist(), "num_cut": num_cut}
 
 
 def _distinct_pairs(
@@ -256,54 +249,3 @@ def _distinct_pairs(
             first_rows.append(row)
         pair_of_row[row] = number_of_pair[pair]
     return first_rows, pair_of_row
-
-
-def _shard_name(scorer: list[str], shard: Shard) -> str:
-    content = [*scorer, shard.prompts, shard.responses]
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32] + ".json"
-
-
-def _checked(values: object, place: str, shard: Shard) -> np.ndarray:
-    """What a scorer returned, as float32 `[num_rows]`, or an InputError that says what is wrong."""
-    start = f"{place}: the scorer returned"
-    rows, responses = shard.row_ids, shard.responses
-    try:
-        array = np.asarray(values)
-    except ValueError as error:  # lists of different lengths
-        raise InputError(f"{start} no array ({error}); one number per response is due") from error
-    if array.shape != (len(rows),):
-        raise InputError(
-            f"{start} shape {array.shape} for {len(rows)} rows; it must return one number per "
-            f"response, shape ({len(rows)},)"
-        )
-    if not (jnp.issubdtype(array.dtype, jnp.floating) or np.issubdtype(array.dtype, np.integer)):
-        raise InputError(
-            f"{start} {array.dtype} values, such as {array[0]!r} for row {rows[0]} "
-            f"({_beginning(responses[0])}); it must return numbers"
-        )
-    with np.errstate(over="ignore"):
-        rewards = array.astype(np.float32)
-    if np.issubdtype(array.dtype, np.integer):
-        pairs = zip(array.tolist(), rewards.tolist(), strict=True)
-        rounded = [row for row, (value, reward) in enumerate(pairs) if value != reward]
-        if rounded:
-            first = rounded[0]
-            raise InputError(
-                f"{start} {array[first]} for row {rows[first]} ({_beginning(responses[first])}), "
-                f"an integer that float32 does not hold ({len(rounded)} such rows in this batch); "
-                "subtract what all have in common, or return floats, which are rounded"
-            )
-    bad = np.flatnonzero(~np.isfinite(rewards))
-    if bad.size:
-        first = bad[0]
-        raise InputError(
-            f"{start} {array[first]} for row {rows[first]} ({_beginning(responses[first])}), "
-            f"not a finite float32 number ({bad.size} such rows in this batch); "
-            "mend the scorer or remove these rows"
-        )
-    return rewards
-
-
-def _beginning(response: str, num_characters: int = 40) -> str:
-    short = response[:num_characters]
-    return repr(short) + ("..." if len(response) > num_characters else "")

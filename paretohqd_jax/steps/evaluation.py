@@ -19,10 +19,11 @@ from paretohqd_jax.data.conversations import transcript
 from paretohqd_jax.data.reward_columns import rewards_matrix
 from paretohqd_jax.data.rows import read_table
 from paretohqd_jax.evaluation.answers import Answer, Sample
+from paretohqd_jax.evaluation.colours import model_colours
 from paretohqd_jax.evaluation.exploitation import SCORERS, exploitation_warnings
 from paretohqd_jax.evaluation.front import evaluate_fronts
 from paretohqd_jax.evaluation.plots import (
-    model_colours,
+    SUFFIXES,
     model_panels,
     plot_panels,
     selection_panels,
@@ -79,7 +80,7 @@ def report(
     points: Output,
     selections: Sequence[Output] = (),
 ) -> Output:
-    """Draws `front.png` and writes `report.html`; both tell of the selections, if there are any."""
+    """Draws `front.png`, `.pdf` and `.svg`, and writes `report.html`, of the selections, too."""
     work = partial(
         report_run, seconds=task.run.seconds, log_directory=task.run.workdir / "logs"
     )  # fmt: skip
@@ -209,7 +210,8 @@ def report_run(
         panels = selection_panels(objectives, shown.preferences, rewards, result)
     panels += model_panels(evaluation, cloud)
     path.mkdir(parents=True, exist_ok=True)
-    plot_panels(path / "front.png", panels, len(objectives))
+    for suffix in SUFFIXES:
+        plot_panels(path / f"front{suffix}", panels, len(objectives))
     write_report(
         path / "report.html", evaluation, cloud,
         _samples(run, read_table(judged.path), objectives), facts, shown,
@@ -287,4 +289,4 @@ def facts_of(task: Task) -> dict[str, str]:
             facts[name] = ", ".join(options)
         elif name != "method":
             facts[name] = str(group)
-    return facts
+    return facts | task.run.made_by

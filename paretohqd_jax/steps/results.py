@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from paretohqd_jax.config.options import flat
 from paretohqd_jax.data.rows import check_columns, read_table
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.evaluation.frames import Box, Frame
 from paretohqd_jax.evaluation.responses import ModelResponses
-from paretohqd_jax.manifest import Manifest, flat, is_current, read_manifest, steps_behind
+from paretohqd_jax.manifest import Manifest, is_current, read_manifest, steps_behind
 from paretohqd_jax.policies import FILE, Policy, read_policies
 from paretohqd_jax.steps.evaluation import answers_of, fronts_of
 

@@ -14,18 +14,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jax.sharding import Mesh
 
-from paretohqd_jax.config import objective_names
-from paretohqd_jax.data.batches import token_counts
+from paretohqd_jax.config import check_supply, objective_names
 from paretohqd_jax.data.rows import read_table, write_table
 from paretohqd_jax.data.scores import parse_scores
-from paretohqd_jax.data.sources import load_rows, split_by_prompt
+from paretohqd_jax.data.sources import load_rows
 from paretohqd_jax.distributed import is_main_process, on_main_process
-from paretohqd_jax.errors import InputError
 from paretohqd_jax.evaluation.collapse import collapse_causes
 from paretohqd_jax.pipeline import Output, source_digest
 from paretohqd_jax.rewards.scoring import score
 from paretohqd_jax.steps.base_model import BaseModel, step_seed
 from paretohqd_jax.steps.gates import run_gates
+from paretohqd_jax.steps.rows import fitting_rows, num_training, with_split
 from paretohqd_jax.steps.selection import is_candidate
 from paretohqd_jax.steps.task import (
     Task,
@@ -42,7 +41,10 @@ logger = logging.getLogger(__name__)
 
 
 def score_rows(task: Task) -> Output:
-    """Scores every response of the data with the reward models, and holds out the test prompts."""
+    """Scores every response of the data with the reward models, and holds out the test prompts.
+
+    Before the rows are scored it is known whether they are enough for the steps that follow.
+    """
     config, base = task.config, task.base
     names = ("source", "format", "columns", "split", "revision", "scores")
     options = reward_options(config)
@@ -51,6 +53,7 @@ def score_rows(task: Task) -> Output:
         partial(
             score_data, base=base, batch_size=config.rewards.batch_size,
             max_new_tokens=longest_response(config),
+            check_supply=partial(check_supply, config),
         ),
         data={name: config.data[name] for name in names},
         num_test_prompts=config.data.num_test_prompts, min_tokens=config.data.min_tokens,
@@ -102,23 +105,24 @@ def score_data(
     batch_size: int,
     max_new_tokens: int,
     gate_columns: Sequence[str] = (),
+    check_supply: Callable[[int, int], None] | None = None,
 ) -> None:
     """Loads the rows, leaves out those of unfit length, holds out test prompts, scores the rest.
 
     `data` are the arguments of `load_rows`. Objectives whose scores it brings along keep these; the
     `models` give the others, and the scores that gates ask for; `gate_columns` are further ones
-    that the rows bring along for gates.
+    that the rows bring along for gates; `check_supply` is told how many training rows and prompts
+    there are.
     """
     rows = scratch / "rows.parquet"
 
     def prepare() -> None:
         loaded = load_rows(**data, gate_columns=gate_columns)
-        table = _fitting_rows(loaded, base, data["source"], min_tokens, max_tokens, max_new_tokens)
-        prompts = table["prompt"].to_pylist()
-        # The same prompts under every seed of a run, so that runs of several seeds can be compared.
-        held_out = split_by_prompt(prompts, num_test_prompts, step_seed(0, "split"))
-        split = pa.array(np.where(held_out, "test", "train"))
-        write_table(rows, table.append_column("split", split))
+        table = fitting_rows(loaded, base, data["source"], min_tokens, max_tokens, max_new_tokens)
+        table = with_split(table, num_test_prompts)
+        if check_supply is not None:
+            check_supply(*num_training(table))
+        write_table(rows, table)
 
     on_main_process(prepare)  # a user's function may be behind the data
     table = read_table(rows)
@@ -170,54 +174,6 @@ def score_reference(
     )  # fmt: skip
     if is_main_process():
         write_table(path, with_rewards(table, rewards, objective_names(models)))
-
-
-def _fitting_rows(
-    table: pa.Table,
-    base: BaseModel,
-    source: str,
-    min_tokens: int,
-    max_tokens: int,
-    max_new_tokens: int,
-) -> pa.Table:
-    """The rows of `min_tokens` to `max_tokens`; an InputError names a prompt that is too long."""
-    base.eos_token_ids  # a tokenizer without one is an error before any work  # noqa: B018
-    texts, responses = _formatted_prompts(base, table, source), table["response"].to_pylist()
-    prompt_counts, response_counts = token_counts(base.tokenizer, texts, responses)
-    context = base.config.max_position_embeddings
-    if prompt_counts.max() + max_new_tokens > context:
-        longest = int(prompt_counts.argmax())
-        raise InputError(
-            f"{source}: row {table['source_row'][longest]}: the prompt has "
-            f"{prompt_counts[longest]} tokens, and with a response "
-            f"of {max_new_tokens} is longer than the model's context of {context}; shorten or "
-            "remove it, or lower max_new_tokens in config.generate and config.evaluate"
-        )
-    counts = prompt_counts + response_counts
-    fits = (counts >= min_tokens) & (counts <= min(max_tokens, context))
-    logger.info(
-        "%s: %d rows of %d to %d tokens, %d others left out",
-        source, fits.sum(), min_tokens, max_tokens, (~fits).sum(),
-    )  # fmt: skip
-    if not fits.any():
-        raise InputError(
-            f"{source}: no row has {min_tokens} to {max_tokens} tokens; "
-            "change config.data.min_tokens or config.data.max_tokens"
-        )
-    return table.filter(pa.array(fits))
-
-
-def _formatted_prompts(base: BaseModel, table: pa.Table, source: str) -> list[str]:
-    """As `BaseModel.format`; an InputError names the row whose conversation will not do."""
-    texts = []
-    for prompt, row in zip(
-        table["prompt"].to_pylist(), table["source_row"].to_pylist(), strict=True
-    ):
-        try:
-            texts += base.format([prompt])
-        except InputError as error:
-            raise InputError(f"{source}: row {row}: {error}") from error
-    return texts
 
 
 def with_rewards(table: pa.Table, rewards: np.ndarray, objectives: Sequence[str]) -> pa.Table:

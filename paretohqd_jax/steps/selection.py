@@ -333,7 +333,9 @@ def _warn(facts: dict[str, Any], min_pool_size: int) -> None:
         facts["pool_size"], facts["num_layers"], facts["unique_rows"], facts["unique_prompts"],
     )  # fmt: skip
     if facts["pool_size"] < min_pool_size:
-        logger.warning("all rows are pooled: fewer than min_pool_size=%d", min_pool_size)
+        logger.warning(
+            "all rows are pooled: fewer than config.select.min_pool_size=%d", min_pool_size
+        )
     if max(facts["range_ratio"]) > RANGE_RATIO_WARNING:
         logger.warning(
             "the data's reward range is %.1f times the pool's: low outliers may tilt the "

@@ -38,7 +38,7 @@ from paretohqd_jax.steps.task import checkpoints
 from paretohqd_jax.studies.measures import measure_selection, summarise_draws
 from paretohqd_jax.studies.tables import Study, csv_table, markdown, plot_study
 from paretohqd_jax.training.mesh import make_mesh
-from paretohqd_jax.user_functions import find_function
+from paretohqd_jax.user_functions import call, find_function
 
 STEPS = ("score", "measure", "report")
 TABLE = "table.md"
@@ -177,7 +177,7 @@ def some_prompts(
 def made_up_rows(random: np.random.Generator, function: str, num_objectives: int) -> Rows:
     """What a user's function returns, each row under a prompt of its own."""
     option = f"config.populations {function!r}"
-    rewards = np.asarray(find_function(function, option)(random))
+    rewards = np.asarray(call(find_function(function, option), option, random))
     if rewards.dtype.kind != "f" or rewards.ndim != 2 or rewards.shape[1] != num_objectives:
         raise InputError(
             f"{option}: returned {rewards.dtype} of shape {rewards.shape}; it must return floats "

@@ -13,8 +13,9 @@ import numpy as np
 import pyarrow as pa
 
 from paretohqd_jax.evaluation.bootstrap import CONFIDENCE
+from paretohqd_jax.evaluation.colours import OBJECTIVE_COLOURS
 from paretohqd_jax.evaluation.frames import Z_SCORE_REFERENCE
-from paretohqd_jax.evaluation.plots import OBJECTIVE_COLOURS, draw, short_name
+from paretohqd_jax.evaluation.plots import draw, short_name
 from paretohqd_jax.files import atomic_path
 
 if TYPE_CHECKING:

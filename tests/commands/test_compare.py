@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import shutil
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from PIL import Image
 from paretohqd_jax.commands import run
 from paretohqd_jax.data.rows import read_table, write_table
 from paretohqd_jax.errors import InputError
-from paretohqd_jax.evaluation.comparison_tables import comparison_tables
+from paretohqd_jax.evaluation.comparison_tables import comparison_text
 from paretohqd_jax.files import write_json
 from paretohqd_jax.manifest import LAYOUT
 from paretohqd_jax.pipeline import Output
@@ -129,13 +130,40 @@ def test_runs_are_on_one_normalisation_with_intervals_and_gains(capsys):
     assert " | 2.000 | TPU v9 |" in printed  # half an hour on four devices
     assert "ours: the token limit cut 0% of the answers, of the base model's 100%" in printed
     assert Image.open("comparison/comparison.png").size[0] > 500
+    assert Path("comparison/comparison.pdf").read_bytes().startswith(b"%PDF")
+    assert "svg" in Path("comparison/comparison.svg").read_text()[:300]
+
+
+def test_mean_rewards_by_preference_and_what_made_them():
+    result = compare("plain", "ours=seed0,seed1")
+    text = Path("comparison/comparison.md").read_text()
+    for name in ("plain", "ours"):
+        for model in result["fronts"][name]["models"]:
+            (low, _), (high, _), mean = *model["interval"], model["mean_rewards"][0]
+            weights = " / ".join(f"{weight:.2f}" for weight in model["preference"])
+            assert f"| {name}, {weights} | {mean:.3f} [{low:.3f}, {high:.3f}] | " in text
+    assert "\n| base model | 0." in text or "\n| base model | -0." in text
+    assert "command: paretohqd compare plain ours=seed0,seed1 --out comparison" in text
+    made_by = result["made_by"]
+    assert made_by["paretohqd_jax"].startswith("0.") and made_by["date"][:2] == "20"
+
+
+def test_tables_in_latex():
+    shutil.copytree("plain", "a_b")
+    compare("a_b", "50%=seed0")
+    text = Path("comparison/comparison.tex").read_text()
+    assert text.count(r"\toprule") == text.count(r"\bottomrule") == 3
+    assert r"measure & a\_b & 50\% \\" in text and r"50\%, 0.50 / 0.50 & " in text
+    assert r"Kendall's $\tau$ & " in text and r"95\% intervals" in text
+    rows = [line for line in text.splitlines() if " & " in line and not line.startswith("%")]
+    assert all(re.fullmatch(r"(\\[&%$#_{}]|\\tau|[^\\%#_])*\\\\", row) for row in rows)
 
 
 def test_estimated_hypervolumes_are_marked():
     result = compare("plain", "ours=seed0")
-    assert "±" not in comparison_tables(result, {})
+    assert "±" not in comparison_text(result, {}, {})
     result["fronts"]["ours"]["hypervolume_error"]["min-max"] = 0.012
-    table = comparison_tables(result, {})
+    table = comparison_text(result, {}, {})
     assert table.count(" ± 0.012 [") == 1 and "--exact makes it exact" in table
 
 

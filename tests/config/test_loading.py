@@ -120,3 +120,20 @@ def test_functions_of_configs_are_found_without_a_checkout(monkeypatch):
     assert find_function("configs.toy:vowels", "option")([], ["aeb"]) == pytest.approx(2 / 3)
     with pytest.raises(InputError, match="cannot import configs.nothing"):
         find_function("configs.nothing:vowels", "option")
+
+
+@pytest.mark.parametrize(
+    ("value", "models"),
+    [("a,b", ("a", "b")), ("('a','b')", ("a", "b")), ("['a', 'b']", ("a", "b")), ("a", ("a",)),
+     ("'a'", ("a",)), ("x=m:f,brief", ("x=m:f", "brief")), ("", ())],
+)  # fmt: skip
+def test_several_values_may_be_written_with_commas_alone(value, models):
+    for words in ([f"--config.rewards.models={value}"], ["--config.rewards.models", value]):
+        if value or len(words) == 1:
+            config, *_ = parse_flags(["paretohqd", "--config=toy", "--workdir=run", *words])
+            assert config.rewards.models == models
+
+
+def test_gates_keep_their_signs():
+    words = ["--config=toy", "--workdir=run", "--config.select.gates=words>=6,brief<0"]
+    assert parse_flags(["paretohqd", *words])[0].select.gates == ("words>=6", "brief<0")

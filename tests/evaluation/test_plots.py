@@ -1,15 +1,19 @@
 from __future__ import annotations
 
 import io
+import itertools
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from PIL import Image
 
 from paretohqd_jax.evaluation import plots
+from paretohqd_jax.evaluation.colours import model_colours, objective_hues, preference_colours
+from paretohqd_jax.evaluation.point_labels import label_points
 
 
 def panels_of(run):
@@ -20,7 +24,9 @@ def panels_of(run):
 def lines(panel):
     """What a panel draws: `[(xy data [num_points, 2], line)]`."""
     axes = Figure().add_subplot()
-    panel(axes)
+    if finish := panel(axes):
+        axes.figure.draw_without_rendering()
+        finish()
     return axes, [(line.get_xydata(), line) for line in axes.get_lines()]
 
 
@@ -77,9 +83,9 @@ def test_models_without_preferences_bear_their_labels(run):
     front = run.evaluation["fronts"]["stage2"] | {"models": named}
     evaluation = run.evaluation | {"fronts": {"thresholds": front}}
     axes, drawn = lines(plots.model_panels(evaluation, run.rewards)[0])
-    assert [text.get_text() for text in axes.texts] == ["b=0", "b=1", "b=2"]
+    assert sorted(text.get_text() for text in axes.texts) == ["b=0", "b=1", "b=2"]
     assert not has(drawn, [model["mean_rewards"] for model in named])  # no curve through them
-    colours = plots.model_colours([None, (0.5, 0.5), None])
+    colours = model_colours([None, (0.5, 0.5), None])
     assert len(np.unique(colours, axis=0)) == 3
 
 
@@ -135,6 +141,46 @@ def test_png_is_whole_and_the_same_bytes_every_time(run, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "b.png"]
 
 
+@pytest.mark.parametrize("suffix", [".pdf", ".svg"])
+def test_vector_pictures_are_the_same_bytes_every_time(run, tmp_path, suffix):
+    for name in ("a", "b"):
+        plots.plot_panels(tmp_path / f"{name}{suffix}", panels_of(run)[1], 2)
+    first, second = ((tmp_path / f"{name}{suffix}").read_bytes() for name in ("a", "b"))
+    assert first == second and first.startswith((b"%PDF", b"<?xml"))
+
+
+def test_points_bear_their_preferences_and_bars_are_explained(run):
+    axes, _ = lines(panels_of(run)[1][0])
+    assert {text.get_text() for text in axes.texts} == {"0/1", "0.5/0.5", "1/0"}
+    assert axes.get_title() == "Mean rewards, bars: 95% intervals"
+
+
+def test_labels_overlap_neither_each_other_nor_points():
+    axes = Figure().add_subplot()
+    points = np.random.default_rng(0).normal(0, 0.05, (30, 2))
+    points[0] = 2, 2
+    axes.plot(*points.T, "o")
+    axes.figure.draw_without_rendering()
+    label_points(axes, points, [f"label {number}" for number in range(30)])
+    boxes = [Text.get_window_extent(text) for text in axes.texts]  # without its line
+    assert 1 < len(boxes) < 30  # most are in one heap
+    assert "label 0" in {text.get_text() for text in axes.texts}
+    for one, other in itertools.combinations(boxes, 2):
+        assert not one.overlaps(other)
+    for box in boxes:
+        assert not any(box.contains(*point) for point in axes.transData.transform(points))
+
+
+def test_three_objectives_have_a_key_of_their_colours(run_of_three_objectives):
+    for panel in sum(panels_of(run_of_three_objectives), []):
+        axes, _ = lines(panel)
+        [key] = axes.child_axes
+        assert [text.get_text() for text in key.texts] == ["helpful", "harmless", "humour"]
+        colours = key.images[0].get_array()
+        np.testing.assert_allclose(colours[0, 0, :3], objective_hues(3)[0])
+        assert colours[-1, 0, 3] == 0  # no preference lies there
+
+
 def test_selection_alone_and_a_name_with_dollars(run, tmp_path):
     names = ["$\\nosuchcommand$", "$x"]
     panels = plots.selection_panels(names, run.preferences, run.rewards, run.selection)
@@ -153,7 +199,7 @@ def test_long_names_of_objectives_fit_on_the_axes(run):
 @pytest.mark.parametrize("num_objectives", [2, 3, 7])
 def test_colours_are_distinct_and_valid(num_objectives):
     corners = np.eye(num_objectives)
-    colours = plots.preference_colours(np.concatenate([corners, [corners.mean(axis=0)]]))
+    colours = preference_colours(np.concatenate([corners, [corners.mean(axis=0)]]))
     assert colours.shape == (num_objectives + 1, 3)
     assert colours.min() >= 0 and colours.max() <= 1
     if num_objectives <= 6:
@@ -162,7 +208,7 @@ def test_colours_are_distinct_and_valid(num_objectives):
 
 def test_two_objectives_have_a_ramp_of_rising_lightness():
     weights = np.linspace(0, 1, 11)
-    colours = plots.preference_colours(np.stack([weights, 1 - weights], axis=1))
+    colours = preference_colours(np.stack([weights, 1 - weights], axis=1))
     lightness = colours @ [0.2126, 0.7152, 0.0722]
     assert (np.diff(lightness) > 0.02).all()
 

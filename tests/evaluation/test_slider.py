@@ -120,6 +120,17 @@ def test_a_phone_shows_it_without_scrolling_sideways(page, tmp_path):
         phone.close()
 
 
+def test_tables_fit_a_small_laptop(run_of_three_objectives, tmp_path):
+    run, path = run_of_three_objectives, tmp_path / "report.html"
+    write_report(path, run.evaluation, run.rewards, [], {})
+    laptop = Chromium(tmp_path / "profile", path, width=1100)
+    wider = "[...document.querySelectorAll('.scroll')].map(e => e.scrollWidth - e.clientWidth)"
+    try:
+        assert max(laptop.evaluate(wider)) <= 0
+    finally:
+        laptop.close()
+
+
 def test_print_shows_the_answers_and_not_the_slider(browser):
     browser.send("Emulation.setEmulatedMedia", media="print")
     style = "getComputedStyle(document.querySelector('%s')).display"

@@ -101,7 +101,7 @@ def test_paretohqd_selects_by_the_scores_of_the_data_and_the_rule(source, tmp_pa
         ("sft", "select.k=5", "no such option or key: select; `paretohqd options sft` lists all"),
         ("paretohqd", "data.scores=kind=liked", "config.data.scores='kind=liked' is not valid"),
         ("paretohqd", "data.scores=brief=loved", "rows.parquet: no column 'loved'"),
-        ("sft", "draw.k=9999", "rows to draw from, fewer than 9999: of"),
+        ("sft", "draw.k=9999", "fewer than config.draw.k=9999; give more rows"),
     ],
 )
 def test_what_does_not_fit_is_named(source, tmp_path, capsys, method, option, message):

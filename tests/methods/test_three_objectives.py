@@ -70,7 +70,9 @@ def test_the_likelihood_that_a_gate_asked_for_is_measured_of_every_model(workdir
     rows = read_table(workdir / "evaluation" / "scores.parquet").to_pylist()
     for family, front in evaluation["fronts"].items():
         for model in front["models"]:
-            own = [row for row in rows if (row["family"], row["policy"]) == (family, model["label"])]
+            own = [
+                row for row in rows if (row["family"], row["policy"]) == (family, model["label"])
+            ]
             mean = np.mean([row["likelihood"] for row in own])
             assert model["unrewarded"]["likelihood"]["mean"] == pytest.approx(mean)
     report = (workdir / "report" / "report.html").read_text()

@@ -1,0 +1,77 @@
+"""What a user's own function raises is one line that says where."""
+
+from __future__ import annotations
+
+import pytest
+
+from paretohqd_jax.data.sources import load_rows
+from paretohqd_jax.errors import InputError
+from paretohqd_jax.main import console
+from paretohqd_jax.rewards.scoring import score
+
+MODULE = """\
+import json
+
+def rows():
+    return [{"prompt": "p", "response": json.loads("{")}]
+
+def scorer(prompts, responses):
+    return [helper(response) for response in responses]
+
+def helper(response):
+    return {}["no such
+key"]
+
+def numbers():
+    return [{"prompt": "p", "response": 5}, {"prompt": "p", "response": 6}]
+""".replace("such\nkey", "such\\nkey")
+
+
+@pytest.fixture(autouse=True)
+def module(tmp_path, monkeypatch):
+    (tmp_path / "raising_functions.py").write_text(MODULE)
+    (tmp_path / "raising_import.py").write_text("x = 1\ny = x / 0\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+
+
+def test_a_data_function_that_raises_is_named_with_its_line():
+    message = (
+        r"^data.source='raising_functions:rows': JSONDecodeError: Expecting .* \(/.*"
+        r"raising_functions.py, line 4\); --debug shows the traceback$"
+    )
+    with pytest.raises(InputError, match=message):
+        load_rows("raising_functions:rows")
+
+
+def test_a_scorer_that_raises_is_named_with_its_batch_and_the_last_line_of_its_file():
+    message = (
+        r"^rows.csv: objective 'raising_functions:scorer': a batch of 2 rows, the first of which "
+        r"is row 8 \('b'\): KeyError: 'no such\\nkey' \(/.*raising_functions.py, line 10\)"
+    )
+    with pytest.raises(InputError, match=message):
+        score(["p", "p"], ["long", "b"], ["raising_functions:scorer"], source="rows.csv",
+              row_ids=[7, 8])  # fmt: skip
+
+
+def test_an_import_that_raises():
+    message = r"cannot import raising_import: ZeroDivisionError: .*raising_import.py, line 2\)"
+    with pytest.raises(InputError, match=message):
+        load_rows("raising_import:rows")
+
+
+def test_a_text_that_is_none_names_its_row():
+    message = "^raising_functions:numbers: row 0: response is 5: column 'response' holds int64"
+    with pytest.raises(InputError, match=message):
+        load_rows("raising_functions:numbers")
+
+
+def test_debug_shows_the_traceback(tmp_path, capsys):
+    (tmp_path / "rows.csv").write_text("prompt,response\np,r\n")
+    command = ["paretohqd", "score", "rows.csv", "--models=raising_functions:scorer", "--out=a.csv"]
+    for words, shown in ((command, False), ([*command, "--debug"], True)):
+        with pytest.raises(SystemExit):
+            console(words)
+        error = capsys.readouterr().err
+        assert ("Traceback" in error and "in helper" in error) == shown
+        assert "KeyError: 'no such" in error.splitlines()[-1]
