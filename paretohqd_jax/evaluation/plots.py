@@ -178,6 +178,7 @@ def _draw_models(
 ) -> None:
     objectives, fronts = evaluation["objectives"], evaluation["fronts"]
     _draw_cloud(axes, rewards[:, pair], "scored rows")
+    draw_truth(axes, evaluation)
     spans = []
     keyed = False
     for index, (family, front) in enumerate(fronts.items()):
@@ -216,6 +217,13 @@ def _draw_models(
     _finish(axes, objectives, pair, "Mean rewards on held-out prompts")
     if keyed:
         _draw_key(axes, objectives, pair)
+
+
+def draw_truth(axes: Axes, evaluation: Mapping[str, Any]) -> None:
+    """The true front of two objectives, where it is known."""
+    if evaluation.get("truth", {}).get("curve"):
+        curve = np.array(evaluation["truth"]["curve"])
+        axes.plot(*curve.T, color=INK, lw=1.0, ls=":", label="true front", zorder=2)
 
 
 def points_with_bars(

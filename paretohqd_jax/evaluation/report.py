@@ -110,6 +110,7 @@ def write_report(
         confidence=percent(evaluation["bootstrap"]["confidence"], 0),
         causes=[*CAUSES, "total"],
         frames=evaluation["frames"],
+        truth=evaluation.get("truth"),
         tiles=_tiles(evaluation),
         figures=_figures(evaluation, cloud, selected),
         families=[

@@ -28,6 +28,7 @@ from paretohqd_jax.evaluation.plots import (
 from paretohqd_jax.evaluation.report import Effort, GatedRows, SelectedRows, write_report
 from paretohqd_jax.evaluation.responses import ModelResponses
 from paretohqd_jax.evaluation.summaries import truncation_warnings
+from paretohqd_jax.evaluation.truth import find_truth
 from paretohqd_jax.files import write_json
 from paretohqd_jax.pipeline import Output, versions
 from paretohqd_jax.policies import Policies, Policy, read_policies
@@ -49,6 +50,7 @@ def evaluate(task: Task, policies: Output, reference: Output, judged: Output) ->
     return task.run.step(
         "evaluate", "evaluation/points.json", measure_policies, policies, reference, judged,
         objectives=task.objectives, engine=task.config.generate.engine,
+        truth=task.config.evaluate.truth,
     )  # fmt: skip
 
 
@@ -80,6 +82,7 @@ def measure_policies(
     *,
     objectives: Sequence[str],
     engine: str,
+    truth: str = "",
 ) -> None:
     """Leaves what `evaluate_fronts` returns, with the engine that decoded and versions as `run`."""
     table = read_table(reference.path)
@@ -87,7 +90,8 @@ def measure_policies(
         read_policies(policies.path), read_table(judged.path), objectives, judged.path
     )
     training_rewards = rewards_matrix(table, objectives, reference.path)[is_candidate(table)]
-    result = evaluate_fronts(objectives, fronts, base, training_rewards)
+    known = find_truth(truth, len(objectives)) if truth else None
+    result = evaluate_fronts(objectives, fronts, base, training_rewards, known)
     write_json(path, result | {"run": {"engine": engine, "versions": versions()}})
     for warning in truncation_warnings(result["base"], result["fronts"]):
         logger.warning("%s", warning)
