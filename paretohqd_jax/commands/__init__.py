@@ -18,7 +18,7 @@ from paretohqd_jax.commands.arguments import Parser
 PATHS = ("file", "prompts", "instructions", "workdir", "out", "plot", "json")  # ~ is the home
 COMMANDS = (
     "convert", "score", "select", "rank", "hypervolume", "inspect", "compare", "sample", "measure",
-    "chat", "merge", "options", "configs",
+    "chat", "merge", "study", "options", "configs",
 )  # fmt: skip
 
 

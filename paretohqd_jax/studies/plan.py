@@ -125,6 +125,8 @@ def load_study(source: str) -> Study:
     for runs in study.runs:
         if not NAME.fullmatch(runs.name):
             raise InputError(f"runs {runs.name!r}: a name has letters, digits and . _ + - alone")
+        if not runs.seeds:
+            raise InputError(f"runs {runs.name!r}: no seeds; give one or more")
         _check_different(runs.seeds, f"seeds of the runs {runs.name!r} are")
     for table in study.tables:
         rows = [row.name for row in table.rows]

@@ -85,7 +85,7 @@ def points_of(name: str, seed: int, config: dict[str, Any], workdir: Path) -> di
         families |= {BASE_FAMILY: [_stored(results.base)]}
         families[family] = [_stored(model) for model in results.front]
     steps = read_manifest(workdir)
-    kept = ("cost", "seconds", "num_devices", "device")
+    kept = ("seconds", "num_devices", "device")
     return {
         "run": name,
         "seed": seed,
@@ -95,7 +95,10 @@ def points_of(name: str, seed: int, config: dict[str, Any], workdir: Path) -> di
         "box": results.box.to_dict(),
         "prompts": hashlib.sha256(json.dumps(results.prompts).encode()).hexdigest()[:16],
         "families": families,
-        "cost": {step: {fact: record[fact] for fact in kept} for step, record in steps.items()},
+        "cost": {
+            step: {"cost": record.get("cost", {})} | {fact: record[fact] for fact in kept}
+            for step, record in steps.items()
+        },
         "versions": results.effort["versions"],
     }
 
