@@ -6,8 +6,8 @@
 After the colon stand the method, the front, "bulging", "flat", "hollow" or the exponent of the
 shares, and what of the task differs: M=2 objectives, noise=0 of the scored data (a standard
 deviation), rows=1200, seed=0 of the data; as in `:best_of_n,hollow,M=3,noise=0.1`.
-`paretohqd_jax/studies/controlled.py` says what the task is. The base model is trained in a minute,
-for all fronts and all noise, and then found again; configs/studies/controlled.py lets a study do it:
+`paretohqd_jax/studies/controlled.py` says what the task is. One base model, trained in a minute, is
+for all fronts and all noise; configs/studies/controlled.py lets the study train it. By hand:
 
     from pathlib import Path
     from paretohqd_jax.studies.controlled import write_base

@@ -2,9 +2,9 @@
 
     paretohqd study studies/controlled --workdir runs/controlled
 
-Tables by front and noise, of five seeds. After a colon stand the tables to make, as in
-`studies/controlled:bulging,hollow`, and the number of seeds, as in `:hollow,seeds=2`. docs/results.md
-has what came out.
+Tables by front, noise and number of objectives, of five seeds. After a colon stand the tables to
+make, as in `studies/controlled:bulging,hollow`, and the number of seeds, as in `:hollow,seeds=2`.
+docs/results.md has what came out.
 """
 
 from paretohqd_jax.errors import InputError

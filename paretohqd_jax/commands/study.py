@@ -43,7 +43,8 @@ def run(options: argparse.Namespace) -> None:
     number, of = options.part
     prepare_all(study, workdir)
     failed = run_all(planned[number - 1 :: of], workdir, options.jobs)
-    tell(study, [path for each in planned if (path := points_path(workdir, each)).is_file()], workdir)
+    paths = [points_path(workdir, each) for each in planned]
+    tell(study, [path for path in paths if path.is_file()], workdir)
     if failed:
         reasons = "; ".join(f"{label}: {reason}" for label, reason in failed.items())
         raise InputError(

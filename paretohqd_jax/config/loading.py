@@ -68,7 +68,8 @@ def load_config(source: str) -> ConfigDict:
     config = run_config(source, "get_config")
     if not isinstance(config, ConfigDict):
         raise InputError(
-            f"{source.partition(':')[0]}: get_config() must return a ConfigDict, best that of default_config()"
+            f"{find_config(source.partition(':')[0])}: get_config() must return a ConfigDict, best "
+            "that of default_config()"
         )
     return config.lock()
 

@@ -33,7 +33,7 @@ NUM_POINTS = 10_001  # of the front
 
 
 def exponent_of(front: str | float) -> float:
-    """The exponent p of a front by its name, or p itself; raises InputError for one of 0 or less."""
+    """The exponent p of a front by its name, or p itself; raises InputError for 0 or less."""
     if front in FRONTS:
         return FRONTS[front]
     try:

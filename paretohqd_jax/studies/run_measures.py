@@ -34,8 +34,8 @@ class RowRuns(NamedTuple):
 
 def yardsticks_of(runs: Sequence[StoredRun], rows: Sequence[RowRuns]) -> Yardsticks:
     """What all rows of a table are held against; frames and boxes are equal in all runs."""
-    fronts = [[model.answers for model in family] for row in rows for family in row.families.values()]
-    points = np.concatenate([mean_points([front]) for front in fronts])
+    families = [family for row in rows for family in row.families.values()]
+    points = np.concatenate([mean_points([[m.answers for m in family]]) for family in families])
     min_max = min_max_frame(points, "least and greatest mean rewards of all models of the table")
     return Yardsticks([runs[0].frame, min_max], runs[0].box, union_front(points))
 
@@ -85,12 +85,9 @@ def _of_points(
     for name, indicator in indicators.items():
         over_runs = np.mean([indicator(run) for run in scaled])
         found[name] = Measured(float(over_runs), _drawn(indicator, drawn_scaled))
-    shares = np.mean([dominated_share(run) for run in points])
-    dominated = (
-        (points[:, :, None] <= points[:, None]).all(-1) & (points[:, :, None] < points[:, None]).any(-1)
-    ).any(-1)
-    by_run = dominated.mean(axis=-1)[draws.seeds].mean(axis=1)
-    return found | {"dominated_share": Measured(float(shares), by_run)}
+    shares = [dominated_share(run) for run in points]
+    by_run = np.array(shares)[draws.seeds].mean(axis=1)
+    return found | {"dominated_share": Measured(float(np.mean(shares)), by_run)}
 
 
 def _drawn(indicator: Callable[..., Any], drawn: np.ndarray) -> np.ndarray:
@@ -150,4 +147,5 @@ def _by_preference(
 def _mean(values: np.ndarray, draws: Resamples) -> Measured:
     """Of values `[num_runs, ..., num_prompts]` over all there are."""
     drawn = draws.means(values[..., None])
-    return Measured(float(values.mean(dtype=np.float64)), drawn.reshape(len(drawn), -1).mean(axis=1))
+    means = drawn.reshape(len(drawn), -1).mean(axis=1)
+    return Measured(float(values.mean(dtype=np.float64)), means)

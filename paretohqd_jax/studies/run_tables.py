@@ -24,7 +24,7 @@ from paretohqd_jax.evaluation.plots import (
     short_name,
 )
 from paretohqd_jax.evaluation.summaries import model_summaries
-from paretohqd_jax.evaluation.truth import Measured, Truth, describe_truth, find_truth
+from paretohqd_jax.evaluation.truth import Measured, describe_truth, find_truth
 from paretohqd_jax.files import atomic_path, write_json
 from paretohqd_jax.studies.plan import Study, Table
 from paretohqd_jax.studies.run_measures import RowRuns, measures_of, yardsticks_of
@@ -50,7 +50,7 @@ rewards of models that sample form a convex set, and only hypervolume per prompt
 single answers. *Of the truth*: the share of what the true front has, 1 at best; *distance*: of
 single answers to it, 0 at best. Cost is of one run, the mean over seeds: optimiser steps of all
 adapters, tokens of the responses that are trained on, tokens generated to be trained on, and
-seconds of all steps.
+seconds of all steps; that of the whole run also where a row is an earlier family of it.
 """
 
 

@@ -154,9 +154,7 @@ def _finish(one: Active, workdir: Path) -> str:
             lines = (directory / "log.txt").read_text(errors="replace").split("\n")
             last = next((line for line in reversed(lines) if line.strip()), "it said nothing")
             return f"status {status}: {last.strip()}"
-        write_json(
-            points_path(workdir, run), points_of(run.name, run.seed, run.config, directory)
-        )
+        write_json(points_path(workdir, run), points_of(run.name, run.seed, run.config, directory))
         return ""
     except InputError as error:
         return str(error)

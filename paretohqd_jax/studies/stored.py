@@ -149,7 +149,6 @@ def _model(values: dict[str, Any], num_objectives: int) -> StoredModel:
     preference = values["preference"]
     policy = Policy(values["label"], preference and tuple(preference))
     causes = [("", *CAUSES)[cause] for cause in values["causes"]]
-    answers = ModelResponses(
-        policy, rewards, causes, [], values["num_tokens"], [bool(cut) for cut in values["truncated"]]
-    )
+    cut = [bool(flag) for flag in values["truncated"]]
+    answers = ModelResponses(policy, rewards, causes, [], values["num_tokens"], cut)
     return StoredModel(answers, values["distinct"])
