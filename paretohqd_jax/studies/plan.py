@@ -156,8 +156,11 @@ def plan(study: Study, workdir: Path) -> list[PlannedRun]:
     """
     planned = {}
     for runs in study.runs:
+        first = _planned(study, runs, workdir)
         for seed in runs.seeds:
-            planned[runs.name, seed] = _planned(study, runs, seed, workdir)
+            arguments = [*first.arguments, f"--config.seed={seed}"]
+            config = first.config | {"seed": seed}
+            planned[runs.name, seed] = PlannedRun(runs.name, seed, arguments, config)
     for table in study.tables:
         _check_objectives(table, {name: run for (name, _), run in planned.items()})
     rounds = max((len(runs.seeds) for runs in study.runs), default=0)
@@ -169,9 +172,10 @@ def plan(study: Study, workdir: Path) -> list[PlannedRun]:
     ]
 
 
-def _planned(study: Study, runs: Runs, seed: int, workdir: Path) -> PlannedRun:
+def _planned(study: Study, runs: Runs, workdir: Path) -> PlannedRun:
+    """The run of no seed of its own."""
     changes = []
-    for change in [*runs.overrides, f"seed={seed}"]:
+    for change in runs.overrides:
         for name in study.prepare:
             change = change.replace(f"{{{name}}}", str(prepared_path(workdir, name)))
         changes.append(f"--config.{change}")
@@ -182,7 +186,7 @@ def _planned(study: Study, runs: Runs, seed: int, workdir: Path) -> PlannedRun:
         raise InputError(f"runs {runs.name!r}: {error}") from error
     if unknown:
         raise InputError(f"runs {runs.name!r}: {unknown[0]!r} is no option")
-    return PlannedRun(runs.name, seed, [f"--config={runs.config}", *changes], config.to_dict())
+    return PlannedRun(runs.name, 0, [f"--config={runs.config}", *changes], config.to_dict())
 
 
 def prepared_path(workdir: Path, name: str) -> Path:

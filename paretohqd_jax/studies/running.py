@@ -26,6 +26,7 @@ from paretohqd_jax.user_functions import find_function
 
 SECONDS_BETWEEN_LOOKS = 0.2  # at the processes of runs
 SECONDS_TO_WAIT = 5.0  # between looks at the runs of others
+PROGRAM = (sys.executable, "-m", "paretohqd_jax.main")
 ALONE = ("--coordinator=localhost:1", "--num_processes=1", "--process_id=0")
 PREPARE = "import sys; from paretohqd_jax.studies.running import prepare; prepare(*sys.argv[1:])"
 
@@ -111,13 +112,14 @@ def run_all(runs: Sequence[PlannedRun], workdir: Path, num_jobs: int) -> dict[st
                     logger.info("%s: started", run.label)
                     active.append(_start(run, workdir, lock))
             left = waiting
-            for one in [one for one in active if one.process.poll() is not None]:
+            ended = [one for one in active if one.process.poll() is not None]
+            for one in ended:
                 active.remove(one)
                 reason = _finish(one, workdir)
                 if reason:
                     failed[one.run.label] = reason
                 progress.tell(one, reason)
-            if left and not active:
+            if left and not active and not ended:
                 labels = [run.label for run in left]
                 if labels != told:
                     logger.info("waiting for runs of other processes: %s", ", ".join(labels))
@@ -135,9 +137,7 @@ def run_all(runs: Sequence[PlannedRun], workdir: Path, num_jobs: int) -> dict[st
 def _start(run: PlannedRun, workdir: Path, lock: IO[str]) -> Active:
     directory = workdir / "runs" / run.label
     directory.mkdir(parents=True, exist_ok=True)
-    command = [
-        sys.executable, "-m", "paretohqd_jax.main", *run.arguments, f"--workdir={directory}", *ALONE
-    ]  # fmt: skip
+    command = [*PROGRAM, *run.arguments, f"--workdir={directory}", *ALONE]
     with open(directory / "log.txt", "w") as log:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
