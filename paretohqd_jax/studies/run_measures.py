@@ -24,6 +24,16 @@ from paretohqd_jax.pareto import generational_distance, igd_plus, spacing, spars
 from paretohqd_jax.policies import preferences_of
 from paretohqd_jax.studies.stored import StoredModel, StoredRun
 
+# Of many fronts `[num_fronts, num_models, num_objectives]` and a union front, in float32.
+INDICATORS: dict[str, Callable[[Any, Any], Any]] = {
+    "igd_plus": jax.jit(jax.vmap(partial(igd_plus, validate=False), (0, None))),
+    "generational_distance": jax.jit(
+        jax.vmap(partial(generational_distance, validate=False), (0, None))
+    ),
+    "spacing": jax.jit(jax.vmap(lambda front, union: spacing(front, validate=False), (0, None))),
+    "sparsity": jax.jit(jax.vmap(lambda front, union: sparsity(front, validate=False), (0, None))),
+}
+
 
 class RowRuns(NamedTuple):
     """A row of a table: its family of each run, and the base models; both by seed."""
@@ -73,27 +83,14 @@ def _of_points(
     min_max = yardsticks.frames[-1]
     union = min_max.normalised(yardsticks.union_front)
     scaled, drawn_scaled = min_max.normalised(points), min_max.normalised(drawn)
-    indicators: dict[str, Callable[..., Any]] = {
-        "igd_plus": partial(igd_plus, front=union, validate=False),
-        "generational_distance": partial(generational_distance, front=union, validate=False),
-    }
-    if points.shape[1] > 1:
-        indicators |= {
-            "spacing": partial(spacing, validate=False),
-            "sparsity": partial(sparsity, validate=False),
-        }
-    for name, indicator in indicators.items():
-        over_runs = np.mean([indicator(run) for run in scaled])
-        found[name] = Measured(float(over_runs), _drawn(indicator, drawn_scaled))
+    for name, indicator in INDICATORS.items():
+        over_runs = indicator(scaled, union).mean()
+        of_draws = indicator(drawn_scaled.reshape(-1, *scaled.shape[1:]), union)
+        by_draw = np.asarray(of_draws).reshape(drawn.shape[:2]).mean(axis=1)
+        found[name] = Measured(float(over_runs), by_draw)
     shares = [dominated_share(run) for run in points]
     by_run = np.array(shares)[draws.seeds].mean(axis=1)
     return found | {"dominated_share": Measured(float(np.mean(shares)), by_run)}
-
-
-def _drawn(indicator: Callable[..., Any], drawn: np.ndarray) -> np.ndarray:
-    """The mean over runs of an indicator, for each of many draws `[num_draws, num_runs, N, M]`."""
-    values = jax.jit(jax.vmap(indicator))(drawn.reshape(-1, *drawn.shape[2:]).astype(np.float32))
-    return np.asarray(values).reshape(drawn.shape[:2]).mean(axis=1)
 
 
 def _of_answers(
