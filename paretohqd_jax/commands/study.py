@@ -8,6 +8,8 @@ import signal
 from pathlib import Path
 from typing import NoReturn
 
+import jax
+
 from paretohqd_jax.commands.arguments import positive_integer
 from paretohqd_jax.data.rows import check_writable
 from paretohqd_jax.distributed import Preempted
@@ -34,6 +36,7 @@ def run(options: argparse.Namespace) -> None:
 
     The same command goes on where it was cut off; several processes may work on one study.
     """
+    jax.config.update("jax_platforms", "cpu")  # the devices are for the runs
     study, workdir = load_study(options.study), Path(options.workdir)
     check_writable(workdir / "table.json", (".json",))
     if options.points:
@@ -60,7 +63,8 @@ def tell(study: Study, paths: list[Path], workdir: Path) -> None:
 
     if not paths:
         raise InputError("no run is done, so there is nothing to make tables of")
-    written = write_tables(study, [read_points(path) for path in paths], workdir)
+    runs = [run for path in paths for run in read_points(path)]
+    written = write_tables(study, runs, workdir)
     print(f"{workdir}: {', '.join(written)}")
 
 

@@ -93,7 +93,8 @@ class PlannedRun:
       name: of its `Runs`.
       seed: of it.
       arguments: of the command line.
-      config: all of its options.
+      config: all of its options, with what the study has prepared in braces, so that the study's
+        directory may move.
     """
 
     name: str
@@ -186,7 +187,18 @@ def _planned(study: Study, runs: Runs, workdir: Path) -> PlannedRun:
         raise InputError(f"runs {runs.name!r}: {error}") from error
     if unknown:
         raise InputError(f"runs {runs.name!r}: {unknown[0]!r} is no option")
-    return PlannedRun(runs.name, 0, [f"--config={runs.config}", *changes], config.to_dict())
+    arguments = [f"--config={runs.config}", *changes]
+    places = {str(prepared_path(workdir, name)): f"{{{name}}}" for name in study.prepare}
+    return PlannedRun(runs.name, 0, arguments, _with_names(config.to_dict(), places))
+
+
+def _with_names(value: Any, places: Mapping[str, str]) -> Any:
+    """The value with names for places, in groups and lists as JSON has them."""
+    if isinstance(value, dict):
+        return {name: _with_names(part, places) for name, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_with_names(part, places) for part in value]
+    return places.get(value, value) if isinstance(value, str) else value
 
 
 def prepared_path(workdir: Path, name: str) -> Path:

@@ -51,14 +51,7 @@ def points_path(workdir: Path, run: PlannedRun) -> Path:
 def is_done(workdir: Path, run: PlannedRun) -> bool:
     """Whether the points of a run are there, and of the same options."""
     path = points_path(workdir, run)
-    return path.is_file() and read_points(path).config == _as_read(run.config)
-
-
-def _as_read(value: object) -> object:
-    """As JSON gives it back: tuples are lists."""
-    if isinstance(value, dict):
-        return {name: _as_read(part) for name, part in value.items()}
-    return [_as_read(part) for part in value] if isinstance(value, (list, tuple)) else value
+    return path.is_file() and read_points(path)[0].config == run.config
 
 
 def prepare_all(study: Study, workdir: Path) -> None:

@@ -115,8 +115,8 @@ def _stored(model: ModelResponses) -> dict[str, Any]:
     }
 
 
-def read_points(path: Path) -> StoredRun:
-    """A run from its file, .json or .json.gz.
+def read_points(path: Path) -> list[StoredRun]:
+    """The run in a file, .json or .json.gz, or the runs of a list of such points.
 
     Raises:
       InputError: the file cannot be read, or is not what `points_of` returned.
@@ -125,20 +125,26 @@ def read_points(path: Path) -> StoredRun:
         opened = gzip.open if path.suffix == ".gz" else open
         with opened(path, "rt") as file:
             points = json.load(file)
-        return StoredRun(
-            points["run"], int(points["seed"]), dict(points["config"]), list(points["objectives"]),
-            Frame.from_dict(points["frame"]), Box.from_dict(points["box"]), points["prompts"],
-            {
-                name: [_model(values, len(points["objectives"])) for values in family]
-                for name, family in points["families"].items()
-            },
-            dict(points["cost"]),
-        )  # fmt: skip
+        if points == []:
+            raise ValueError("an empty list")
+        return [_run(each) for each in (points if isinstance(points, list) else [points])]
     except (OSError, EOFError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise InputError(
             f"{path}: holds no points of a run ({type(error).__name__}: {error}); remove the file "
             "and run the study again"
         ) from error
+
+
+def _run(points: dict[str, Any]) -> StoredRun:
+    return StoredRun(
+        points["run"], int(points["seed"]), dict(points["config"]), list(points["objectives"]),
+        Frame.from_dict(points["frame"]), Box.from_dict(points["box"]), points["prompts"],
+        {
+            name: [_model(values, len(points["objectives"])) for values in family]
+            for name, family in points["families"].items()
+        },
+        dict(points["cost"]),
+    )  # fmt: skip
 
 
 def _model(values: dict[str, Any], num_objectives: int) -> StoredModel:
