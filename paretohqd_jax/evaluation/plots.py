@@ -269,10 +269,11 @@ def _finish(axes: Axes, objectives: Sequence[str], pair: tuple[int, int], headin
     x, y = (short_name(objectives[index]) for index in pair)
     axes.set_xlabel(f"{x} (reward) \u2192 better")
     axes.set_ylabel(f"{y} (reward) \u2192 better")
-    axes.set_title(heading)
     legend = axes.legend(
         loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=4, columnspacing=1.2, handlelength=1.6
     )
+    num_rows = -(-len(legend.get_texts()) // 4)  # of the legend, below the title
+    axes.set_title(heading, pad=STYLE["axes.titlepad"] + 16 * (num_rows - 1))
     legend.set_in_layout(False)  # it may reach over the colour scale
     axes.grid(True, color="#eceff3", lw=0.7)
     axes.set_axisbelow(True)
