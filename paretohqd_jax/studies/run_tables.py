@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,7 @@ import pyarrow as pa
 
 from paretohqd_jax.data.rows import write_table
 from paretohqd_jax.errors import InputError
-from paretohqd_jax.evaluation.bootstrap import CONFIDENCE, interval, resample
+from paretohqd_jax.evaluation.bootstrap import CONFIDENCE
 from paretohqd_jax.evaluation.plots import (
     OBJECTIVE_COLOURS,
     draw,
@@ -23,12 +22,10 @@ from paretohqd_jax.evaluation.plots import (
     points_with_bars,
     short_name,
 )
-from paretohqd_jax.evaluation.summaries import model_summaries
-from paretohqd_jax.evaluation.truth import Measured, describe_truth, find_truth
 from paretohqd_jax.files import atomic_path, write_json
-from paretohqd_jax.studies.plan import Study, Table
-from paretohqd_jax.studies.run_measures import RowRuns, measures_of, yardsticks_of
-from paretohqd_jax.studies.stored import BASE_FAMILY, StoredRun
+from paretohqd_jax.studies.measured_tables import COSTS, MeasuredTable, measure_table
+from paretohqd_jax.studies.plan import Study
+from paretohqd_jax.studies.stored import StoredRun
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,7 +38,6 @@ SHOWN = {
     "achievement": "achievement", "achievement_ratio": "of the truth", "distance": "distance",
     "collapsed": "collapsed", "truncated": "truncated",
 }  # fmt: skip
-COSTS = ("optimizer_steps", "tokens_trained", "tokens_generated")
 NOTE = f"""\
 Each measure is the mean over runs of several seeds; in brackets are {100 * CONFIDENCE:.0f} %
 intervals by the bootstrap over prompts and seeds. Differences are paired: of the same seeds, on the
@@ -54,28 +50,6 @@ seconds of all steps; that of the whole run also where a row is an earlier famil
 """
 
 
-@dataclass(frozen=True)
-class Measures:
-    """What came out for one table.
-
-    Attributes:
-      name: of the table.
-      objectives: `[num_objectives]` names.
-      against: the row that differences are to.
-      truth: of the task, described, or None.
-      rows: by name, `num_runs`, `measures` and `differences` (each a value and its interval by
-        name), `models` and `cost`.
-      missing: rows that no run of is there.
-    """
-
-    name: str
-    objectives: list[str]
-    against: str
-    truth: dict[str, Any] | None
-    rows: dict[str, dict[str, Any]]
-    missing: list[str]
-
-
 def write_tables(study: Study, runs: Sequence[StoredRun], workdir: Path) -> list[str]:
     """Writes table.md, table.csv, table.json and fronts.png; returns their names.
 
@@ -85,7 +59,7 @@ def write_tables(study: Study, runs: Sequence[StoredRun], workdir: Path) -> list
     for (name, seed), count in Counter((run.name, run.seed) for run in runs).items():
         if count > 1:
             raise InputError(f"the points of the run {name!r} of seed {seed} are given twice")
-    tables = [_measure(table, runs) for table in study.tables]
+    tables = [measure_table(table, runs) for table in study.tables]
     tables = [table for table in tables if table.rows]
     if not tables:
         raise InputError("these are the points of none of the study's runs")
@@ -98,117 +72,7 @@ def write_tables(study: Study, runs: Sequence[StoredRun], workdir: Path) -> list
     return ["table.md", "table.csv", "table.json", "fronts.png"]
 
 
-def _measure(table: Table, runs: Sequence[StoredRun]) -> Measures:
-    names = {row.runs for row in table.rows}
-    used = sorted((run for run in runs if run.name in names), key=lambda run: run.seed)
-    against = table.against or table.rows[0].name
-    if not used:
-        return Measures(table.name, [], against, None, {}, [row.name for row in table.rows])
-    _check_alike(table, used)
-    rows = {}
-    for row in table.rows:
-        ours = [run for run in used if run.name == row.runs]
-        if ours:
-            rows[row.name] = RowRuns(
-                {run.seed: run.family(row.family) for run in ours},
-                {run.seed: run.family(BASE_FAMILY)[0] for run in ours},
-            )
-    known = used[0].config["evaluate"].get("truth")
-    truth = find_truth(known, len(used[0].objectives)) if known else None
-    yardsticks = yardsticks_of(used, list(rows.values()))
-
-    def measures(name: str, seeds: Sequence[int]) -> dict[str, Measured]:
-        return measures_of(rows[name], seeds, yardsticks, truth)
-
-    told = {}
-    cost = {row.name: _cost([run for run in used if run.name == row.runs]) for row in table.rows}
-    for name, row in rows.items():
-        seeds = list(row.families)
-        found = measures(name, seeds)
-        told[name] = {
-            "num_runs": len(seeds),
-            "seeds": seeds,
-            "measures": {key: _summary(each) for key, each in found.items()},
-            "differences": _differences(name, against, rows, measures, found),
-            "models": model_summaries_of(row, seeds, yardsticks.box),
-            "cost": cost[name],
-        }
-    missing = [row.name for row in table.rows if row.name not in rows]
-    described = truth and describe_truth(truth)
-    return Measures(table.name, used[0].objectives, against, described, told, missing)
-
-
-def _check_alike(table: Table, runs: Sequence[StoredRun]) -> None:
-    """Raises InputError for runs of other objectives, training rows or prompts than the first."""
-    first = runs[0]
-    for run in runs[1:]:
-        for what, ours, theirs in (
-            ("objectives are", first.objectives, run.objectives),
-            ("held-out prompts are", first.prompts, run.prompts),
-            ("frame of training rows is", first.frame.to_dict(), run.frame.to_dict()),
-            ("box of training rows is", first.box.to_dict(), run.box.to_dict()),
-        ):
-            if ours != theirs:
-                raise InputError(
-                    f"table {table.name!r}: the {what} {theirs} in the run {run.name!r} of seed "
-                    f"{run.seed}, and {ours} in {first.name!r} of seed {first.seed}; only what is "
-                    "measured alike goes into one table"
-                )
-
-
-def _differences(
-    name: str, against: str, rows: Mapping[str, RowRuns], measures: Any, found: dict[str, Measured]
-) -> dict[str, Any]:
-    """To another row, over the seeds that both have."""
-    if name == against or against not in rows:
-        return {}
-    seeds = [seed for seed in rows[name].families if seed in rows[against].families]
-    if not seeds:
-        return {}
-    ours = found if seeds == list(rows[name].families) else measures(name, seeds)
-    theirs = measures(against, seeds)
-    return {
-        key: _summary(
-            Measured(ours[key].value - theirs[key].value, ours[key].drawn - theirs[key].drawn)
-        )
-        for key in ours
-        if key in theirs
-    }
-
-
-def _summary(measured: Measured) -> dict[str, Any]:
-    return {"value": measured.value, "interval": interval(measured.drawn)}
-
-
-def model_summaries_of(row: RowRuns, seeds: Sequence[int], box: Any) -> list[dict[str, Any]]:
-    """Mean rewards, achievement and win rates of each model, with intervals."""
-    runs = [[model.answers for model in row.families[seed]] for seed in seeds]
-    bases = [row.bases[seed].answers for seed in seeds]
-    draws = resample(len(runs[0][0].rewards), len(runs))
-    kept = ("label", "preference", "mean_rewards", "interval", "achievement",
-            "achievement_interval", "win_rate", "win_rate_interval", "num_tokens", "truncated",
-            "collapse")  # fmt: skip
-    summaries = model_summaries(runs, bases, box, draws)
-    return [{name: summary[name] for name in kept} for summary in summaries]
-
-
-def _cost(runs: Sequence[StoredRun]) -> dict[str, Any]:
-    """Of one run, the mean over seeds; seconds by step."""
-    if not runs:
-        return {}
-    steps = [record for run in runs for record in run.cost.values()]
-    counts = {
-        count: sum(record["cost"].get(count, 0) for record in steps) / len(runs) for count in COSTS
-    }
-    seconds: dict[str, float] = {}
-    for run in runs:
-        for step, record in run.cost.items():
-            seconds[step] = seconds.get(step, 0) + record["seconds"] / len(runs)
-    devices = sorted({f"{record['num_devices']} × {record['device']}" for record in steps})
-    return counts | {"seconds": seconds, "devices": devices}
-
-
-def _csv_rows(table: Measures) -> Iterator[dict[str, Any]]:
+def _csv_rows(table: MeasuredTable) -> Iterator[dict[str, Any]]:
     """One number and its interval per row; differences are measures of their own."""
     for name, row in table.rows.items():
         for kind in ("measures", "differences"):
@@ -227,12 +91,12 @@ def _csv_rows(table: Measures) -> Iterator[dict[str, Any]]:
                 }
 
 
-def markdown(tables: Sequence[Measures]) -> str:
+def markdown(tables: Sequence[MeasuredTable]) -> str:
     """For each table what was measured, the differences, and what it cost."""
     return "\n".join([NOTE, *(line for table in tables for line in _markdown_lines(table))])
 
 
-def _markdown_lines(table: Measures) -> Iterator[str]:
+def _markdown_lines(table: MeasuredTable) -> Iterator[str]:
     shown = {
         name: title
         for name, title in SHOWN.items()
@@ -289,7 +153,7 @@ def _cell(value: Mapping[str, Any] | None, sign: str = "") -> str:
     return f"{mean} [{low}, {high}]"
 
 
-def _plot(path: Path, tables: Sequence[Measures]) -> None:
+def _plot(path: Path, tables: Sequence[MeasuredTable]) -> None:
     """A PNG: for each table and pair of objectives, mean rewards of the rows, and the truth."""
     panels = [
         partial(_draw_table, table, pair)
@@ -300,7 +164,7 @@ def _plot(path: Path, tables: Sequence[Measures]) -> None:
         temporary.write_bytes(draw(panels, min(len(panels), 3)))
 
 
-def _draw_table(table: Measures, pair: tuple[int, int], axes: Axes) -> None:
+def _draw_table(table: MeasuredTable, pair: tuple[int, int], axes: Axes) -> None:
     draw_truth(axes, {"truth": table.truth or {}})
     for number, (name, row) in enumerate(table.rows.items()):
         points, bars = points_with_bars(row["models"], pair)

@@ -17,6 +17,7 @@ from paretohqd_jax.commands import run as run_command
 from paretohqd_jax.commands.study import _part
 from paretohqd_jax.data.rows import read_table
 from paretohqd_jax.errors import InputError
+from paretohqd_jax.evaluation.frames import Frame
 from paretohqd_jax.studies import running
 from paretohqd_jax.studies.plan import Row, Runs, Study, Table, load_study, plan
 from paretohqd_jax.studies.run_tables import write_tables
@@ -264,7 +265,8 @@ def test_damaged_points_are_named(stored, damage):
 def test_only_what_is_measured_alike_is_compared(stored, tmp_path):
     [run] = read_points(stored)
     table = Table("t", [Row("a", "plain")])
-    for what, value in (("objectives", ["x", "brief"]), ("prompts", "other")):
+    moved = Frame.from_dict(run.frame.to_dict() | {"offset": [0.0, 5.0]})
+    for what, value in (("objectives", ["x", "brief"]), ("prompts", "other"), ("frame", moved)):
         other = dataclasses.replace(run, seed=1, **{what: value})
         with pytest.raises(InputError, match="table 't': the .* in the run 'plain' of seed 1"):
             write_tables(Study([], [table]), [run, other], tmp_path)
