@@ -135,7 +135,7 @@ class Run:
         self,
         name: str,
         path: str,
-        function: Callable[..., None],
+        function: Callable[..., dict[str, int] | None],
         *inputs: Output,
         also: dict[str, Any] | None = None,
         all_processes: bool = False,
@@ -148,7 +148,7 @@ class Run:
           path: of the file or directory it leaves, relative to the run directory.
           function: does the work and leaves its result at the path it is given. That path and the
             scratch directory, for shards, are kept while the step is resumed with the same
-            fingerprint.
+            fingerprint. It may return what it cost, counts by name, for the manifest.
           *inputs: outputs of earlier steps.
           also: further JSON-able facts the result depends on, not passed on: those of arguments
             bound to `function` beforehand.
@@ -177,11 +177,11 @@ class Run:
             made, scratch = self._partial(name, output)
             on_main_process(lambda: _prepare(scratch, output))
             if all_processes:
-                function(made, scratch, *inputs, **options)
+                cost = function(made, scratch, *inputs, **options)
                 barrier()
             else:
-                on_main_process(lambda: function(made, scratch, *inputs, **options))
-            on_main_process(lambda: self._finish(name, made, output, depends_on, start))
+                cost = on_main_process(lambda: function(made, scratch, *inputs, **options))
+            on_main_process(lambda: self._finish(name, made, output, depends_on, start, cost))
         self._passed.append(name)
         if self.only_stage == name:
             raise StageDone(name)
@@ -212,7 +212,13 @@ class Run:
         return partial / output.path.name, partial / "scratch"
 
     def _finish(
-        self, name: str, made: Path, output: Output, inputs: list[str], start: float
+        self,
+        name: str,
+        made: Path,
+        output: Output,
+        inputs: list[str],
+        start: float,
+        cost: dict[str, int] | None,
     ) -> None:
         """Moves the result of a step into place and records it."""
         output.path.parent.mkdir(parents=True, exist_ok=True)
@@ -225,6 +231,7 @@ class Run:
             "inputs": inputs,
             "options": output.options,
             "seconds": round(seconds, 3),
+            "cost": cost or {},
             "num_devices": jax.device_count(),
             "device": jax.devices()[0].device_kind,
             "versions": versions(),

@@ -1,7 +1,9 @@
-"""The user's own functions, named as `package.module:function`."""
+"""The user's own functions, named as `package.module:function`, with arguments or without."""
 
 from __future__ import annotations
 
+import ast
+import functools
 import importlib
 import os
 import traceback
@@ -15,12 +17,16 @@ from paretohqd_jax.errors import InputError
 def find_function(name: str, option: str) -> Callable[..., Any]:
     """Imports the function that `name` stands for; `option` says in messages what named it.
 
+    Of "package.module:function(3,'fast')" it is the function with these as its first arguments.
+
     Raises:
       InputError: the name is not of that form, or there is no such module or function.
     """
-    module_name, colon, function_name = name.partition(":")
+    module_name, colon, call = name.partition(":")
+    function_name, bracket, written = call.partition("(")
     if not (module_name and colon and function_name):
         raise InputError(f"{option}: name a function of yours as package.module:function")
+    arguments = _arguments(bracket + written, option)
     try:
         module = _import(module_name)
     # TypeError: a relative name such as ".module".
@@ -34,7 +40,22 @@ def find_function(name: str, option: str) -> Callable[..., Any]:
     function = getattr(module, function_name, None)
     if not callable(function):
         raise InputError(f"{option}: {module_name} has no function {function_name!r}")
-    return function
+    return functools.partial(function, *arguments) if arguments else function
+
+
+def _arguments(text: str, option: str) -> tuple[Any, ...]:
+    """The literals in brackets, or none where there is nothing."""
+    if not text:
+        return ()
+    try:
+        arguments = ast.literal_eval(f"({text[1:-1]},)" if text[1:-1].strip() else "()")
+    except (ValueError, SyntaxError) as error:
+        raise InputError(
+            f"{option}: {text!r} are no arguments; give numbers and quoted texts in brackets"
+        ) from error
+    if text[-1] != ")":
+        raise InputError(f"{option}: {text!r} lacks the closing bracket")
+    return arguments
 
 
 def call(function: Callable[..., Any], place: str, *arguments: Any) -> Any:

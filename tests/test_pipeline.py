@@ -33,10 +33,11 @@ class Method:
             raise RuntimeError("killed")
         path.write_text(f"{value} {[given.path.read_text() for given in inputs]}")
 
-    def _fill_directory(self, path: Path, scratch: Path, value) -> None:
+    def _fill_directory(self, path: Path, scratch: Path, value) -> dict[str, int]:
         self.ran.append("c")
         path.mkdir()
         (path / f"{value}").touch()
+        return {"tokens_generated": 7}
 
     def again(self, **options) -> list[str]:
         self.ran = []
@@ -113,6 +114,7 @@ def test_the_manifest_tells_what_was_done(method):
     manifest = json.loads((method.workdir / "manifest.json").read_text())
     assert manifest["steps"]["b"]["options"] == {"value": {"deep": 3}}
     assert manifest["steps"]["b"]["seconds"] >= 0
+    assert [manifest["steps"][step]["cost"] for step in "bc"] == [{}, {"tokens_generated": 7}]
     assert "jax" in manifest["steps"]["b"]["versions"]
     assert json.loads((method.workdir / "config.json").read_text()) == {"a": 1, "b": 3, "c": 1}
 

@@ -21,7 +21,7 @@ PATHS = (  # in which ~ is the home
 )  # fmt: skip
 COMMANDS = (
     "convert", "score", "select", "rank", "hypervolume", "inspect", "compare", "sample", "measure",
-    "chat", "merge", "options", "configs",
+    "chat", "merge", "study", "options", "configs",
 )  # fmt: skip
 
 

@@ -28,7 +28,7 @@ def shipped_configs() -> dict[str, str]:
     return {
         path.relative_to(SHIPPED).with_suffix("").as_posix(): _first_line(module)
         for path, module in modules.items()
-        if any(isinstance(part, ast.FunctionDef) and part.name == "get_config"
+        if any(isinstance(part, ast.FunctionDef) and part.name in ("get_config", "get_study")
                for part in module.body)
     }  # fmt: skip
 
@@ -37,8 +37,10 @@ def _first_line(module: ast.Module) -> str:
     return (ast.get_docstring(module) or "").partition("\n")[0]
 
 
-def find_config(name: str) -> Path:
+def find_config(name: str, flag: str = "--config=") -> Path:
     """The file of a config: a path that ends in .py, or a name among `shipped_configs`.
+
+    `flag` stands before the name in messages.
 
     Raises:
       InputError: there is none.
@@ -51,7 +53,7 @@ def find_config(name: str) -> Path:
     wanted = name.removesuffix(".py").removeprefix("configs/")
     meant = did_you_mean(wanted, shipped_configs())
     kind = "no such file" if name.endswith(".py") else "no config of this name"
-    raise InputError(f"--config={name}: {kind}; {meant}`paretohqd configs` lists what there is")
+    raise InputError(f"{flag}{name}: {kind}; {meant}`paretohqd configs` lists what there is")
 
 
 def load_config(source: str) -> ConfigDict:
@@ -63,24 +65,30 @@ def load_config(source: str) -> ConfigDict:
     Raises:
       InputError: there is no such config, or its program fails; the message is one line.
     """
+    config = run_config(source, "get_config")
+    if not isinstance(config, ConfigDict):
+        raise InputError(
+            f"{find_config(source.partition(':')[0])}: get_config() must return a ConfigDict, best "
+            "that of default_config()"
+        )
+    return config.lock()
+
+
+def run_config(source: str, function: str, flag: str = "--config=") -> Any:
+    """What a function of a config's program returns; arguments and errors as of `load_config`."""
     name, colon, argument = source.partition(":")
-    path = find_config(name)
+    path = find_config(name, flag)
     spec = importlib.util.spec_from_file_location("_config", path)
     module = sys.modules["_config"] = importlib.util.module_from_spec(spec)
     arguments = (argument,) if colon else ()
     try:
         spec.loader.exec_module(module)
-        inspect.signature(module.get_config).bind(*arguments)
-        config = module.get_config(*arguments)
+        inspect.signature(getattr(module, function)).bind(*arguments)
+        return getattr(module, function)(*arguments)
     except InputError:
         raise
     except Exception as error:  # it is the user's code and may raise anything
         raise InputError(f"{path}: {_mistake(error)}") from error
-    if not isinstance(config, ConfigDict):
-        raise InputError(
-            f"{path}: get_config() must return a ConfigDict, best that of default_config()"
-        )
-    return config.lock()
 
 
 def override(config: ConfigDict, argv: Sequence[str]) -> list[str]:

@@ -236,7 +236,16 @@ GENERATE = {
     ),
     **sampling(0.7, "of all models"),  # RiC's online stage
 }
-EVALUATE = sampling(1.0, "of all models")  # RiC's evaluation
+EVALUATE = {
+    **sampling(1.0, "of all models"),  # RiC's evaluation
+    "truth": Option(
+        "",
+        TEXT,
+        OURS,
+        'Of a task whose true front is known: "package.module:function" that returns it (see '
+        "evaluation.truth), for measures against it.",
+    ),
+}
 
 # What all methods that align a model read.
 ALIGNMENT = {

@@ -18,6 +18,7 @@ from paretohqd_jax.evaluation.exploitation import measured_scorers
 from paretohqd_jax.evaluation.frames import box_of, min_max_frame, z_score_frame
 from paretohqd_jax.evaluation.responses import ModelResponses, mean_points
 from paretohqd_jax.evaluation.summaries import Yardsticks, front_summary, model_summaries
+from paretohqd_jax.evaluation.truth import Truth, describe_truth, truth_summary
 from paretohqd_jax.pareto import non_dominated_mask
 
 
@@ -26,6 +27,7 @@ def evaluate_fronts(
     fronts: Mapping[str, Sequence[ModelResponses]],
     base: ModelResponses,
     training_rewards: np.ndarray,
+    truth: Truth | None = None,
 ) -> dict[str, Any]:
     """Everything that is measured of a run, in float64.
 
@@ -35,6 +37,7 @@ def evaluate_fronts(
       base: the model that all started from.
       training_rewards: `[num_rows, num_objectives]` of training rows, by the same reward models,
         for the z-score frame and the box of achievements.
+      truth: of the task, where it is known.
 
     Returns:
       A JSON-able dict with `objectives`, `num_prompts`, `collapse_detector`, `words` (what counts
@@ -42,7 +45,8 @@ def evaluate_fronts(
       achievements), `bootstrap`, `unrewarded` (names of the scores beside the rewards that all
       models have), `base` and `fronts`. The base model is described as each of the
       `models` of a front, see `model_summaries`, and has a `hypervolume` of its own; a front has
-      what `front_summary` says.
+      what `front_summary` says. With a truth there is `truth`, what `describe_truth` returns, and
+      in `base` and each front the `truth` of `truth_summary`.
     """
     training_rewards = np.asarray(training_rewards, dtype=np.float64)
     rows = f"{len(training_rewards)} training rows, scored by the reward models"
@@ -58,7 +62,7 @@ def evaluate_fronts(
     draws = resample(len(base.rewards))
     [base_summary] = model_summaries([[base]], [base], box, draws)
     base_point = mean_points([[base]])
-    return {
+    result = {
         "objectives": list(objectives),
         "num_prompts": len(base.rewards),
         "collapse_detector": DETECTOR,
@@ -74,6 +78,12 @@ def evaluate_fronts(
             for family, models in fronts.items()
         },
     }
+    if truth is not None:
+        result["truth"] = describe_truth(truth)
+        result["base"]["truth"] = truth_summary(truth, [[base]], box, draws)
+        for family, models in fronts.items():
+            result["fronts"][family]["truth"] = truth_summary(truth, [models], box, draws)
+    return result
 
 
 def union_front(points: np.ndarray) -> np.ndarray:

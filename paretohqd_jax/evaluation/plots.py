@@ -165,6 +165,7 @@ def _draw_models(
 ) -> Callable[[], None]:
     objectives, fronts = evaluation["objectives"], evaluation["fronts"]
     _draw_cloud(axes, rewards[:, pair], "scored rows")
+    draw_truth(axes, evaluation)
     spans: list[np.ndarray] = []
     named: list[np.ndarray] = []
     others: list[np.ndarray] = []
@@ -221,6 +222,13 @@ def intervals_text(measured: Mapping[str, Any]) -> str:
     return f"{measured['bootstrap']['confidence']:.0%} intervals"
 
 
+def draw_truth(axes: Axes, evaluation: Mapping[str, Any]) -> None:
+    """The true front of two objectives, where it is known."""
+    if evaluation.get("truth", {}).get("curve"):
+        curve = np.array(evaluation["truth"]["curve"])
+        axes.plot(*curve.T, color=INK, lw=1.0, ls=":", label="true front", zorder=2)
+
+
 def points_with_bars(
     models: Sequence[Mapping[str, Any]], pair: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -248,10 +256,11 @@ def _finish(axes: Axes, objectives: Sequence[str], pair: tuple[int, int], headin
     x, y = (short_name(objectives[index]) for index in pair)
     axes.set_xlabel(f"{x} (reward) \u2192 better")
     axes.set_ylabel(f"{y} (reward) \u2192 better")
-    axes.set_title(heading)
     legend = axes.legend(
         loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=4, columnspacing=1.2, handlelength=1.6
     )
+    num_rows = -(-len(legend.get_texts()) // 4)  # of the legend, below the title
+    axes.set_title(heading, pad=STYLE["axes.titlepad"] + 16 * (num_rows - 1))
     legend.set_in_layout(False)  # it may reach over the colour scale
     axes.grid(True, color="#eceff3", lw=0.7)
     axes.set_axisbelow(True)

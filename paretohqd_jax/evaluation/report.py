@@ -89,6 +89,7 @@ def write_report(
         confidence=percent(evaluation["bootstrap"]["confidence"], 0),
         causes=[*CAUSES, "total"],
         frames=evaluation["frames"],
+        truth=evaluation.get("truth"),
         tiles=_tiles(evaluation),
         figures=report_figures(evaluation, cloud, selected),
         families=[

@@ -71,7 +71,7 @@ def _mean_ranks(values: np.ndarray) -> np.ndarray:
     return (last_rank - (size - 1) / 2)[group]
 
 
-def kendall(preferences: np.ndarray, points: np.ndarray) -> list[float]:
+def kendall(preferences: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Kendall's rank correlation of weight and mean reward over the models, per objective.
 
     The share of pairs of models in which more weight brought more reward less that in which it
@@ -80,16 +80,18 @@ def kendall(preferences: np.ndarray, points: np.ndarray) -> list[float]:
 
     Args:
       preferences: `[num_models, num_objectives]`.
-      points: `[num_models, num_objectives]` mean rewards.
+      points: `[..., num_models, num_objectives]` mean rewards.
 
     Returns:
-      `[num_objectives]` in [-1, 1].
+      `[..., num_objectives]` in [-1, 1].
     """
-    from scipy.stats import kendalltau
-
     # Grids such as i/10, 1 - i/10 hold weights that are equal but for the last bit.
-    weights = np.round(preferences, 9)
-    taus = [
-        kendalltau(w, r).statistic for w, r in zip(weights.T, np.transpose(points), strict=True)
-    ]
-    return np.nan_to_num(taus, nan=0.0).tolist()
+    weights, rewards = _pair_signs(np.round(preferences, 9)), _pair_signs(np.asarray(points))
+    agreement = np.sum(weights * rewards, axis=(-3, -2))
+    norm = np.sqrt(np.sum(weights**2, axis=(-3, -2)) * np.sum(rewards**2, axis=(-3, -2)))
+    return agreement / np.where(norm > 0, norm, 1.0)
+
+
+def _pair_signs(values: np.ndarray) -> np.ndarray:
+    """Which of each two models has more, `[..., num_models, num_models, num_objectives]`."""
+    return np.sign(values[..., :, None, :] - values[..., None, :, :])

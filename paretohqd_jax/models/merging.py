@@ -132,10 +132,10 @@ def _write_description(directory: Path, source: str, dtype: str) -> None:
         "pad_token_id": tokenizer.pad_token_id,
     }
     write_json(directory / "generation_config.json", tokens)
-    write_json(directory / "config.json", _config_values(load_config(source, dtype)) | tokens)
+    write_json(directory / "config.json", config_values(load_config(source, dtype)) | tokens)
 
 
-def _config_values(config: LlamaConfig) -> dict[str, Any]:
+def config_values(config: LlamaConfig) -> dict[str, Any]:
     """The config.json of a model that came without one, from a GGUF file or made up.
 
     RoPE scaling, windows and biases but Qwen2's are in none of these.

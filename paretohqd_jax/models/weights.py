@@ -108,7 +108,7 @@ def open_tensors(source: str) -> tuple[dict[str, tuple[int, ...]], Reader]:
     """
     config = load_config(source)
     if source == RANDOM_TOY:
-        tensors = _tensors_of(*load_pretrained(source))
+        tensors = tensors_of(*load_pretrained(source))
         return _expected_shapes(config), lambda name, index: tensors[name][index]
     path = resolve_source(source)
     stored, read_stored = (shards if path.is_dir() else gguf).open_weights(path)
@@ -234,7 +234,7 @@ def _assemble(read: Reader, config: LlamaConfig, shardings: Any) -> dict[str, An
     return traverse_util.unflatten_dict(params)
 
 
-def _tensors_of(config: LlamaConfig, params: dict[str, Any]) -> dict[str, np.ndarray]:
+def tensors_of(config: LlamaConfig, params: dict[str, Any]) -> dict[str, np.ndarray]:
     """The parameter tree taken apart into Hugging Face's tensors, the inverse of `_assemble`."""
     tensors = {f"model.{name}.weight": params[name] for name in ("embed_tokens", "norm")}
     if not config.tie_word_embeddings:

@@ -31,6 +31,7 @@ from paretohqd_jax.evaluation.plots import (
 from paretohqd_jax.evaluation.report import Effort, GatedRows, SelectedRows, write_report
 from paretohqd_jax.evaluation.responses import ModelResponses
 from paretohqd_jax.evaluation.summaries import truncation_warnings
+from paretohqd_jax.evaluation.truth import find_truth
 from paretohqd_jax.files import write_json
 from paretohqd_jax.manifest import versions
 from paretohqd_jax.pipeline import Output
@@ -55,6 +56,7 @@ def evaluate(task: Task, policies: Output, reference: Output, judged: Output) ->
         "evaluate", "evaluation/points.json", measure_policies, policies, reference, judged,
         objectives=task.objectives, engine=task.config.generate.engine,
         unrewarded=unrewarded_columns(run_gates(task.config).scorers),
+        truth=task.config.evaluate.truth,
     )  # fmt: skip
 
 
@@ -100,6 +102,7 @@ def measure_policies(
     objectives: Sequence[str],
     engine: str,
     unrewarded: Mapping[str, str] | None = None,
+    truth: str = "",
 ) -> None:
     """Leaves what `evaluate_fronts` returns; `run` has the engine, versions and other columns."""
     table = read_table(reference.path)
@@ -107,7 +110,8 @@ def measure_policies(
         read_policies(policies.path), read_table(judged.path), objectives, judged.path, unrewarded
     )
     training_rewards = rewards_matrix(table, objectives, reference.path)[is_candidate(table)]
-    result = evaluate_fronts(objectives, fronts, base, training_rewards)
+    known = find_truth(truth, len(objectives)) if truth else None
+    result = evaluate_fronts(objectives, fronts, base, training_rewards, known)
     run = {"engine": engine, "versions": versions(), "unrewarded": unrewarded or {}}
     write_json(path, result | {"run": run})
     for warning in (

@@ -88,8 +88,11 @@ def answer_training_prompts(
     engine: str,
     sampling: Mapping[str, Any],
     seed: int,
-) -> None:
-    """Leaves the responses, no two alike to one prompt, with the `policy` of each by its label."""
+) -> dict[str, int]:
+    """Leaves the responses, no two alike to one prompt, with the `policy` of each by its label.
+
+    Returns what that cost, in tokens.
+    """
     prompts = prompts_of(scored, "train")
     if num_prompts > len(prompts):
         logger.info("generating for all %d training prompts", len(prompts))
@@ -104,6 +107,7 @@ def answer_training_prompts(
     responses = responses.append_column("policy", labels.take(responses["answerer"]))
     if is_main_process():
         write_table(path, drop_duplicates(responses.drop_columns(["answerer"])))
+    return {"tokens_generated": pc.sum(responses["num_tokens"]).as_py()}
 
 
 def answer_test_prompts(

@@ -109,7 +109,7 @@ def read_results(workdir: Path, family: str = "") -> Results:
         workdir=workdir,
         models=list(config["rewards"]["models"]),
         sampling={name: config["evaluate"][name] for name in sorted(config["evaluate"])
-                  if name != "batch_size"},
+                  if name not in ("batch_size", "truth")},
         objectives=objectives,
         base_model=policies.base["source"],
         prompts=prompts,

@@ -19,6 +19,7 @@ from ml_collections import ConfigDict
 
 from paretohqd_jax.config import check_config, objective_names, parse_preferences, split_model
 from paretohqd_jax.data.sources import check_source
+from paretohqd_jax.evaluation.truth import find_truth
 from paretohqd_jax.models.lora import LoraConfig
 from paretohqd_jax.pipeline import Run, source_digest
 from paretohqd_jax.rewards.registry import find_entry
@@ -93,6 +94,8 @@ def check_alignment(config: ConfigDict) -> None:
     check_source(config.data.source)
     if config.generate.engine == "external":
         check_engine(config.model.source, config.lora.rank)
+    if config.evaluate.truth:
+        find_truth(config.evaluate.truth, len(config.rewards.models))
     check_base_model(base)
     base.chat  # a chat template that will not do is an error before any work  # noqa: B018
     rows = {"batch": config.train.batch_size // config.train.num_microbatches}

@@ -77,8 +77,11 @@ def train_on_selected(
     adapter_names: Sequence[str],
     log_directory: Path,
     seed: int,
-) -> None:
-    """Fine-tunes one adapter per name on its selected rows (S3, S6 of docs/method.md)."""
+) -> dict[str, int]:
+    """Fine-tunes one adapter per name on its selected rows (S3, S6 of docs/method.md).
+
+    Returns what that cost: steps of all adapters, and the tokens of the responses in them.
+    """
     num_adapters = len(adapter_names)
     examples = selected_examples(base, scored, selection, num_adapters)
     length = examples.tokens.shape[-1]
@@ -98,6 +101,12 @@ def train_on_selected(
         log_directory=log_directory / path.name, meta=checkpoint_meta(base, adapter_names),
         description=f"{path.name} of {num_adapters} adapters",
     )  # fmt: skip
+    tokens_per_row = examples.response_mask.sum(axis=-1).mean()
+    num_adapter_steps = num_adapters * num_steps
+    return {
+        "optimizer_steps": num_adapter_steps,
+        "tokens_trained": round(float(num_adapter_steps * batch_size * tokens_per_row)),
+    }
 
 
 def checkpoint_meta(base: BaseModel, adapter_names: Sequence[str]) -> dict[str, Any]:

@@ -103,6 +103,7 @@ def nothing(words: list[str]) -> None:
 
 # How a command is tried, by how it begins.
 TRIED: dict[str, Callable[[list[str]], None]] = {
+    "paretohqd study ": parse_command,  # tests/studies/test_study.py
     "paretohqd measure ": parse_command,  # tests/methods/test_reward_model_method.py
     "paretohqd ": run_command,
     "python -m paretohqd_jax.main ": open_run,

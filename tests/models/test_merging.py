@@ -96,7 +96,7 @@ def test_only_adapted_tensors_change(tmp_path):
 @pytest.mark.parametrize("name", ["untied", "qwen2", "qwen3"])
 def test_configurations_of_models_that_came_without(name):
     config = load_config(str(GOLDEN / name))
-    assert parse_config(Path("config.json"), merging._config_values(config)) == config
+    assert parse_config(Path("config.json"), merging.config_values(config)) == config
 
 
 def test_the_tokenizer_comes_along(merged):
