@@ -15,8 +15,8 @@ import pyarrow as pa
 from paretohqd_jax.data.rows import write_table
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.evaluation.bootstrap import CONFIDENCE
+from paretohqd_jax.evaluation.colours import OBJECTIVE_COLOURS
 from paretohqd_jax.evaluation.plots import (
-    OBJECTIVE_COLOURS,
     draw,
     draw_truth,
     points_with_bars,
