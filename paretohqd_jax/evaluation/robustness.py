@@ -51,8 +51,8 @@ def measure_corruption(kind: str, differences: np.ndarray, num_skipped: int) -> 
     verdict = TOO_FEW
     if len(right):
         measured["preferred"] = float(right.mean())
-        shares = np.minimum(resample(len(right)).prompts @ right, 1)  # sums of 1 / n round
-        measured["interval"] = interval(shares)
+        shares = resample(len(right)).prompts @ right
+        measured["interval"] = interval(shares.round(9))  # a sum of 1 / n is 1 but for rounding
     if len(right) >= FEWEST_PAIRS:
         verdict = SOUND if measured["preferred"] >= least else UNCLEAR
         if measured["interval"][1] < least:
