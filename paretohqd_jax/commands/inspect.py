@@ -16,7 +16,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Prints what the objectives look like and warns of what would make a poor selection."""
-    from paretohqd_jax.evaluation.inspection import plot_rewards, reward_warnings, summary_lines
+    from paretohqd_jax.evaluation.inspection import (
+        plot_rewards,
+        prompt_lines,
+        reward_warnings,
+        summary_lines,
+    )
 
     if options.plot:
         check_writable(options.plot, (".png",))
@@ -24,6 +29,9 @@ def run(options: argparse.Namespace) -> None:
     check_magnitudes(rewards, objectives, options.file)
     print(f"{options.file}: {len(rewards)} rows")
     print(*summary_lines(rewards, objectives), sep="\n")
+    if "prompt" in table.column_names:
+        prompts = list(map(repr, table["prompt"].to_pylist()))  # it may be a list of messages
+        print(*prompt_lines(rewards, objectives, prompts), sep="\n")
     texts = None
     if {"prompt", "response"} <= set(table.column_names):
         rows = table.select(["prompt", "response"]).to_pylist()
