@@ -79,6 +79,8 @@ def main(argv: Sequence[str]) -> int:
         if distributed.is_main_process():
             print(pause)
         return distributed.PAUSED
+    finally:
+        run.close()
     if distributed.is_main_process():
         print(f"report: {report}")
     return 0
