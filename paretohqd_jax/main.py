@@ -177,6 +177,7 @@ def console(argv: Sequence[str] | None = None) -> None:
             print("\nCommands, each with --help:")
             print(*(f"  {name:12} {what}" for name, what in summaries().items()), sep="\n")
         elif argv[1] in COMMANDS:
+            distributed.stop_on_sigterm()
             run_command(argv[1:])
             sys.stdout.flush()
         elif not argv[1].startswith("-"):

@@ -75,3 +75,17 @@ def test_debug_shows_the_traceback(tmp_path, capsys):
         error = capsys.readouterr().err
         assert ("Traceback" in error and "in helper" in error) == shown
         assert "KeyError: 'no such" in error.splitlines()[-1]
+
+
+def test_sigterm_ends_a_command_with_143(tmp_path, capsys):
+    (tmp_path / "rows.csv").write_text("prompt,response\np,r\n")
+    (tmp_path / "stopping.py").write_text(
+        "import os, signal\n"
+        "def scorer(prompts, responses):\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+    )
+    with pytest.raises(SystemExit) as stop:
+        console(["paretohqd", "score", "rows.csv", "--models=stopping:scorer", "--out=a.csv"])
+    assert stop.value.code == 143
+    assert "stopped by SIGTERM; the same command resumes" in capsys.readouterr().err
+    assert not (tmp_path / "a.csv").exists()

@@ -28,7 +28,12 @@ def run(options: argparse.Namespace) -> None:
 
     Warns too of reward models among --models that prefer corrupted copies of the responses.
     """
-    from paretohqd_jax.evaluation.inspection import plot_rewards, reward_warnings, summary_lines
+    from paretohqd_jax.evaluation.inspection import (
+        plot_rewards,
+        prompt_lines,
+        reward_warnings,
+        summary_lines,
+    )
 
     if options.plot:
         check_writable(options.plot, (".png",))
@@ -38,6 +43,9 @@ def run(options: argparse.Namespace) -> None:
     answered = _checked_texts(table, models, options.file) if models else None
     print(f"{options.file}: {len(rewards)} rows")
     print(*summary_lines(rewards, objectives), sep="\n")
+    if "prompt" in table.column_names:
+        prompts = list(map(repr, table["prompt"].to_pylist()))  # it may be a list of messages
+        print(*prompt_lines(rewards, objectives, prompts), sep="\n")
     texts = None
     if {"prompt", "response"} <= set(table.column_names):
         rows = table.select(["prompt", "response"]).to_pylist()

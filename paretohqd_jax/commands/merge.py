@@ -26,6 +26,8 @@ def run(options: argparse.Namespace) -> None:
     Without --interpolate a preference that was not trained has the model of the nearest one.
     """
     from paretohqd_jax.models.merging import export_merged
+    from paretohqd_jax.policies import FILE, read_policies
+    from paretohqd_jax.steps.cards import model_card
     from paretohqd_jax.steps.serving import served_model
 
     out = Path(options.out)
@@ -43,4 +45,7 @@ def run(options: argparse.Namespace) -> None:
         )  # fmt: skip
     dtype = options.dtype or base.dtype
     export_merged(out, base.source, adapter, base.lora, dtype)
+    workdir = Path(options.workdir)
+    card = model_card(workdir, read_policies(workdir / FILE), policy, "transformers")
+    (out / "README.md").write_text(card, "utf-8")
     print(f"{out}: {base.source} with its adapter merged, in {dtype}")

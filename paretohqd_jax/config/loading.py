@@ -149,7 +149,7 @@ def _check_exists(option: str, options: dict[str, Any], config: ConfigDict) -> N
     for depth, part in enumerate(parts):
         if not isinstance(group, ConfigDict) or part not in group:
             inside = f" of config.{'.'.join(parts[:depth])}" if depth else ""
-            meant = did_you_mean(f"config.{option}", [f"config.{name}" for name in options])
+            meant = did_you_mean(option, options, "config.")
             raise InputError(
                 f"no such option or key: {part}{inside}; {meant}`paretohqd options "
                 f"{config.get('method', 'METHOD')}` lists all"

@@ -20,6 +20,7 @@ from paretohqd_jax.distributed.processes import (
     process_id,
     reached_preemption,
     shutdown,
+    stop_on_sigterm,
 )
 
 __all__ = [
@@ -40,4 +41,5 @@ __all__ = [
     "process_id",
     "reached_preemption",
     "shutdown",
+    "stop_on_sigterm",
 ]

@@ -121,6 +121,19 @@ def _on_sigterm(signal_number: int, frame: object) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # who sends a second one will not wait
 
 
+def stop_on_sigterm() -> None:
+    """Has SIGTERM raise `Preempted` at once, for commands of a single process.
+
+    Like Ctrl-C it leaves whole files alone.
+    """
+    signal.signal(signal.SIGTERM, _stop)
+
+
+def _stop(signal_number: int, frame: object) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    raise Preempted
+
+
 def is_main_process() -> bool:
     """Whether this is process 0, which alone logs, draws progress and writes files."""
     return _job.channel is None or _job.channel.process_id == 0
@@ -209,7 +222,7 @@ def shutdown() -> None:
     if _job.channel is not None:
         _job.channel.close()
         jax.distributed.shutdown()
-    elif signal.getsignal(signal.SIGTERM) is _on_sigterm:
+    elif signal.getsignal(signal.SIGTERM) in (_on_sigterm, _stop):
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
     _job.terminated = False
 

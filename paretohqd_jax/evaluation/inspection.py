@@ -52,6 +52,36 @@ def summary_lines(rewards: np.ndarray, objectives: Sequence[str]) -> list[str]:
     return lines
 
 
+def prompt_lines(
+    rewards: np.ndarray, objectives: Sequence[str], prompts: Sequence[str]
+) -> list[str]:
+    """How much of each objective's variance the prompts make, and what that does to a selection.
+
+    None where no prompt has two responses.
+    """
+    _, prompt_ids, counts = np.unique(prompts, return_inverse=True, return_counts=True)
+    if counts.max() == 1:
+        return []
+    shares = between_prompts(rewards, prompt_ids, counts)
+    named = (f"{name} {share:.0%}" for name, share in zip(objectives, shares, strict=True))
+    return [
+        f"variance between prompts: {', '.join(named)}",
+        "the larger that share, the more a selection picks prompts that any answer scores well on, "
+        "in place of the better ones among the answers to a prompt",
+    ]
+
+
+def between_prompts(rewards: np.ndarray, prompt_ids: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """The share of each objective's variance that is of the means of prompts, `[num_objectives]`.
+
+    By chance alone it is about the number of prompts over that of rows; 0 without any variance.
+    """
+    sums = np.stack([np.bincount(prompt_ids, column) for column in rewards.T], axis=1)
+    means = (sums / counts[:, None])[prompt_ids]
+    total = rewards.var(axis=0)
+    return np.where(total > 0, means.var(axis=0) / np.where(total > 0, total, 1), 0.0)
+
+
 def _correlations(rewards: np.ndarray) -> np.ndarray:
     """`[num_objectives, num_objectives]`; nan where an objective has no spread, as in one row."""
     if len(rewards) < 2:

@@ -11,6 +11,7 @@ from paretohqd_jax.models.peft import export_peft
 from paretohqd_jax.pipeline import Output
 from paretohqd_jax.policies import FILE, Policies, Policy, read_policies, write_policies
 from paretohqd_jax.steps.base_model import BaseModel
+from paretohqd_jax.steps.cards import model_card
 from paretohqd_jax.steps.evaluation import evaluate, report
 from paretohqd_jax.steps.generation import respond
 from paretohqd_jax.steps.scoring import reference_rows, score_responses
@@ -41,7 +42,7 @@ def leave(
     judged = score_responses(task, "judge", "evaluation/scores.parquet", answers)
     reference = reference_rows(task, scored)
     points = evaluate(task, policies, reference, judged)
-    export(task, policies)
+    export(task, policies, points)
     page = report(task, policies, scored, reference, judged, points, selections)
     return page.path / "report.html"
 
@@ -67,17 +68,25 @@ def name_policies(
     )  # fmt: skip
 
 
-def export(task: Task, policies: Output) -> Output:
-    """Writes the adapter of each policy of the last family in PEFT's format."""
+def export(task: Task, policies: Output, points: Output) -> Output:
+    """Writes the adapter of each policy of the last family in PEFT's format, with a card."""
     work = partial(export_adapters, base=task.base, workdir=task.run.workdir)
-    return task.run.step("export", "adapters", work, policies, also=task.network)
+    return task.run.step("export", "adapters", work, policies, points, also=task.network)
 
 
 def export_adapters(
-    path: Path, scratch: Path, policies: Output, *, base: BaseModel, workdir: Path
+    path: Path,
+    scratch: Path,
+    policies: Output,
+    points: Output,
+    *,
+    base: BaseModel,
+    workdir: Path,
 ) -> None:
     """Writes one folder for each policy, by its label."""
     run = read_policies(policies.path)
     adapters = adapters_of(run.served, run.stacks, workdir, base)
     for policy, (adapter, lora) in zip(run.served, adapters, strict=True):
         export_peft(path / policy.label, adapter, lora, base.config, base.source)
+        card = model_card(workdir, run, policy, "peft")
+        (path / policy.label / "README.md").write_text(card, "utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import json
 import logging
 from collections.abc import Callable, Sequence
@@ -225,6 +226,9 @@ def add_rewards(
     if is_main_process():
         causes = collapse_causes(table["response"].to_pylist(), table["periodic_tail"].to_numpy())
         collapsed = pa.array([str(cause) for cause in causes])
+        found = collections.Counter(filter(None, collapsed.to_pylist()))
+        told = ", ".join(f"{cause} {count}" for cause, count in sorted(found.items())) or "none"
+        logger.info("%d responses; collapsed, so never selected: %s", len(collapsed), told)
         scored = with_rewards(table, rewards, objective_names(models))
         write_table(path, scored.append_column("collapsed", collapsed))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from paretohqd_jax.training.step import (
     SFT,
     Objective,
     OptimizerConfig,
+    learning_rate_schedule,
     make_optimizer,
     make_train_step,
 )
@@ -91,11 +93,12 @@ def fine_tune(
             open_metrics(log_directory, first_step) as write_metrics,
             progress_bar(num_steps, description, "step", first_step) as bar,
         ):
+            pace = _pace(optimizer_config, num_adapters * batch_size, examples)
 
             def report(step: int, metrics: dict[str, jax.Array]) -> None:
                 values = {name: x[:num_adapters] for name, x in jax.device_get(metrics).items()}
                 _check_finite(values, step, manager.latest_step(), adapter_names)
-                write_metrics(step, _by_name(values, adapter_names))
+                write_metrics(step, _by_name(values, adapter_names) | pace(step))
                 bar.set_postfix(loss=f"{values['loss'].mean():.3f}", refresh=False)
                 bar.update()
 
@@ -117,6 +120,26 @@ def fine_tune(
                 if stop:  # leaving the block waits until it is saved
                     raise Preempted
         return placement.to_save(placed, state, keys)["adapters"]
+
+
+def _pace(
+    config: OptimizerConfig, rows_per_step: int, examples: PyTree
+) -> Callable[[int], dict[str, float]]:
+    """Learning rate of a step, and seconds and tokens (padding included) since the last one."""
+    schedule, length = learning_rate_schedule(config), jax.tree.leaves(examples)[0].shape[-1]
+    last = time.perf_counter()
+
+    def pace(step: int) -> dict[str, float]:
+        nonlocal last
+        now = time.perf_counter()
+        seconds, last = max(now - last, 1e-9), now
+        return {
+            "learning_rate": float(schedule(step)),
+            "seconds_per_step": seconds,
+            "tokens_per_second": rows_per_step * length / seconds,
+        }
+
+    return pace
 
 
 def _rows(examples: PyTree, seed: int, step: int, batch_size: int) -> np.ndarray:

@@ -201,16 +201,16 @@ def _cut(state: TrainState, keys: jax.Array, num_adapters: int) -> dict[str, PyT
 
 
 def resume(placement: Placement, saved: dict[str, PyTree]) -> tuple[TrainState, jax.Array]:
-    """State and dropout keys of a checkpoint, whose memory is given away."""
+    """State and dropout keys of a checkpoint, whose memory is given away where it is of use."""
+    slots = placement.num_slots
 
-    def filled_up(saved: dict[str, PyTree]) -> tuple[TrainState, jax.Array]:
-        stacks = lora.pad_adapters(
-            (saved["adapters"], saved["optimizer_state"]), placement.num_slots
-        )
-        return TrainState(saved["step"], *stacks), _padded_keys(saved["keys"], placement.num_slots)
+    def filled_up(stacks: PyTree, step: jax.Array, keys: jax.Array) -> tuple[TrainState, jax.Array]:
+        return TrainState(step, *lora.pad_adapters(stacks, slots)), _padded_keys(keys, slots)
 
-    shardings = (placement.step.state, placement.step.keys)
-    return jax.jit(filled_up, out_shardings=shardings, donate_argnums=0)(saved)
+    return jax.jit(
+        filled_up, out_shardings=(placement.step.state, placement.step.keys),
+        donate_argnums=0 if slots == placement.num_adapters else (),
+    )((saved["adapters"], saved["optimizer_state"]), saved["step"], saved["keys"])  # fmt: skip
 
 
 def _padded_keys(key_data: jax.Array, slots: int) -> jax.Array:

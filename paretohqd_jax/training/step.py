@@ -60,19 +60,23 @@ class StepShardings(NamedTuple):
     metrics: PyTree
 
 
-def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
-    """AdamW behind a global-norm clip; the rate rises over the warm-up and falls linearly to 0."""
+def learning_rate_schedule(config: OptimizerConfig) -> optax.Schedule:
+    """The rate at each step: it rises over the warm-up and falls linearly to 0."""
     decay_steps = config.num_steps - config.warmup_steps
-    schedule = optax.join_schedules(
+    return optax.join_schedules(
         [
             optax.linear_schedule(0.0, config.learning_rate, config.warmup_steps),
             optax.linear_schedule(config.learning_rate, 0.0, decay_steps),
         ],
         boundaries=[config.warmup_steps],
     )
+
+
+def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
+    """AdamW behind a global-norm clip."""
     return optax.chain(
         optax.clip_by_global_norm(config.max_grad_norm),
-        optax.adamw(schedule, weight_decay=config.weight_decay),
+        optax.adamw(learning_rate_schedule(config), weight_decay=config.weight_decay),
     )
 
 

@@ -5,7 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from paretohqd_jax.evaluation.inspection import plot_rewards, reward_warnings, summary_lines
+from paretohqd_jax.evaluation.inspection import (
+    plot_rewards,
+    prompt_lines,
+    reward_warnings,
+    summary_lines,
+)
 
 NUM_ROWS = 20_000
 
@@ -109,3 +114,10 @@ def test_the_summary_and_the_picture(tmp_path, random):
 def test_hardly_any_range_is_drawn(tmp_path, values):
     plot_rewards(tmp_path / "plot.png", np.array([values, [0, 1]]).T, ["a", "b"])
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_share_of_variance_between_prompts():
+    rewards = np.array([[0.0, 1.0], [0.0, 3.0], [4.0, 1.0], [4.0, 3.0]])
+    lines = prompt_lines(rewards, ["a", "b"], ["p", "p", "q", "q"])
+    assert lines[0] == "variance between prompts: a 100%, b 0%"
+    assert prompt_lines(rewards, ["a", "b"], list("pqrs")) == []

@@ -1,0 +1,69 @@
+"""Model cards in Hugging Face's format: what a model is, from what a run directory says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from paretohqd_jax.data.hub import is_hub_name
+from paretohqd_jax.policies import Policies, Policy
+
+MEASURES = Path("evaluation") / "points.json"
+
+
+def model_card(workdir: Path, run: Policies, policy: Policy, library: str) -> str:
+    """The README.md of a policy's adapter or merged model.
+
+    Args:
+      workdir: the run directory; where it has measures of the policy, they are told.
+      run: its policies.
+      policy: one of them, or a mixture.
+      library: that loads the files, "peft" or "transformers".
+    """
+    config = json.loads((workdir / "config.json").read_text())
+    method, base = config.get("method", ""), run.base["source"]
+    head: dict[str, Any] = {"library_name": library, "tags": ["paretohqd_jax", method]}
+    if is_hub_name(base):  # a path of this machine says nothing elsewhere
+        head["base_model"] = base
+    preference = "none"
+    if policy.preference is not None:
+        pairs = zip(run.objectives, policy.preference, strict=True)
+        preference = ", ".join(f"{name} {weight:.4g}" for name, weight in pairs)
+    facts = {
+        "base model": base,
+        "method": method,
+        "objectives": ", ".join(config.get("rewards", {}).get("models", run.objectives)),
+        "preference": preference,
+        "adapters": ", ".join(policy.adapters),
+        "prompt format": json.dumps(run.base["prompt_format"], ensure_ascii=False),
+        "data": config.get("data", {}).get("source", ""),
+    }
+    lines = ["---", *(f"{name}: {json.dumps(value)}" for name, value in head.items()), "---", ""]
+    lines += [f"# {policy.label}", "", *(f"* {name}: {value}" for name, value in facts.items())]
+    lines += ["", "## Measures", "", *_measures(workdir, policy), "", "## Licence", ""]
+    lines += [
+        "That of the base model holds for what is derived from it, and those of the data and the "
+        "reward models may bind too; this card grants none."
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _measures(workdir: Path, policy: Policy) -> list[str]:
+    """Mean rewards of the policy in the last family that has it, with their intervals."""
+    path = workdir / MEASURES
+    points: Mapping[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    for front in reversed(list(points.get("fronts", {}).values())):
+        for model in front["models"]:
+            if model["label"] == policy.label:
+                cells = zip(
+                    points["objectives"], model["mean_rewards"], *model["interval"], strict=True
+                )
+                return [
+                    f"Mean rewards on {points['num_prompts']} held-out prompts, 95 % intervals:",
+                    "",
+                    *(f"* {name}: {mean:.4g} [{low:.4g}, {high:.4g}]"
+                      for name, mean, low, high in cells),
+                ]  # fmt: skip
+    return ["None: this model was not measured itself."]
