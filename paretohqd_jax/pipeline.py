@@ -127,11 +127,6 @@ class Run:
             check_preemption()
             time.sleep(0.5)
 
-    def close(self) -> None:
-        """Lets another job work in the directory."""
-        if is_main_process():
-            self._lock.close()
-
     def seconds(self) -> dict[str, float]:
         """Wall seconds of each step that this run has passed, in order, when it was done."""
         return {name: self._manifest[name]["seconds"] for name in self._passed}
