@@ -27,7 +27,7 @@ docs: setup
 	$(BIN)/python -m pdoc --template-directory docs/api --docformat google --output-directory $(API) \
 		paretohqd_jax.pareto '!paretohqd_jax.pareto.' paretohqd_jax.config paretohqd_jax.data \
 		paretohqd_jax.rewards paretohqd_jax.evaluation paretohqd_jax.policies paretohqd_jax.steps \
-		paretohqd_jax.methods paretohqd_jax.sampling paretohqd_jax.training
+		paretohqd_jax.methods paretohqd_jax.studies paretohqd_jax.sampling paretohqd_jax.training
 	$(BIN)/python -m paretohqd_jax.main options --markdown > docs/options.md
 	@echo "API reference: $(API)/index.html"
 
