@@ -83,10 +83,15 @@ def report(
     selections: Sequence[Output] = (),
 ) -> Output:
     """Draws `front.png`, `.pdf` and `.svg`, and writes `report.html`, of the selections, too."""
+    run = task.run
     work = partial(
-        report_run, seconds=task.run.seconds, log_directory=task.run.workdir / "logs"
-    )  # fmt: skip
-    return task.run.step(
+        report_run,
+        # The same results by another command, on other devices, say, need no other report.
+        made_by=run.made_by,
+        seconds=run.seconds,
+        log_directory=run.workdir / "logs",
+    )
+    return run.step(
         "report", "report", work, policies, scored, reference, judged, points, *selections,
         objectives=task.objectives, facts=facts_of(task),
     )  # fmt: skip
@@ -194,13 +199,15 @@ def report_run(
     *selections: Output,
     objectives: Sequence[str],
     facts: dict[str, str],
+    made_by: dict[str, str],
     seconds: Callable[[], dict[str, float]],
     log_directory: Path,
 ) -> None:
     """Draws and writes the report.
 
     `reference` as of `evaluate`; the first of the `selections` was made from `scored`, and is drawn
-    if it was by preferences; `seconds` gives those of finished steps.
+    if it was by preferences; `made_by` is told with the `facts`; `seconds` gives those of finished
+    steps.
     """
     run = read_policies(policies.path)
     evaluation = json.loads(points.path.read_text())
@@ -218,7 +225,7 @@ def report_run(
         plot_panels(path / f"front{suffix}", panels, len(objectives))
     write_report(
         path / "report.html", evaluation, cloud,
-        _samples(run, read_table(judged.path), objectives), facts, shown,
+        _samples(run, read_table(judged.path), objectives), facts | made_by, shown,
         _effort(run, seconds(), log_directory), _gated(selections),
     )  # fmt: skip
 
@@ -293,4 +300,4 @@ def facts_of(task: Task) -> dict[str, str]:
             facts[name] = ", ".join(options)
         elif name != "method":
             facts[name] = str(group)
-    return facts | task.run.made_by
+    return facts

@@ -153,7 +153,7 @@ def test_a_changed_option_reruns_exactly_what_depends_on_it(workdir, capsys):
     )
     assert steps_run(*unchanged) == ["report"]
     changed = "--config.evaluate.temperature=0.9"
-    assert steps_run(changed) == ["respond", "judge", "evaluate", "report"]
+    assert steps_run(changed) == ["respond", "judge", "evaluate", "export", "report"]
     assert steps_run(changed, "--stage=select1") == []
     with pytest.raises(SystemExit):  # parts of a batch draw their own dropout
         run_toy(workdir, changed, "--config.train.num_microbatches=2", "--stage=generate")
