@@ -36,8 +36,9 @@ from paretohqd_jax.files import write_json
 from paretohqd_jax.manifest import versions
 from paretohqd_jax.pipeline import Output
 from paretohqd_jax.policies import Policies, Policy, read_policies
+from paretohqd_jax.steps.candidates import is_candidate
 from paretohqd_jax.steps.gates import run_gates
-from paretohqd_jax.steps.selection import is_candidate, selection_of
+from paretohqd_jax.steps.selection import selection_of
 from paretohqd_jax.steps.task import Task
 from paretohqd_jax.training.metrics import read_metrics
 

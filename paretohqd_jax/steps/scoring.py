@@ -24,9 +24,9 @@ from paretohqd_jax.evaluation.collapse import collapse_causes
 from paretohqd_jax.pipeline import Output, source_digest
 from paretohqd_jax.rewards.scoring import score
 from paretohqd_jax.steps.base_model import BaseModel, step_seed
+from paretohqd_jax.steps.candidates import is_candidate
 from paretohqd_jax.steps.gates import run_gates
 from paretohqd_jax.steps.rows import fitting_rows, num_training, with_split
-from paretohqd_jax.steps.selection import is_candidate
 from paretohqd_jax.steps.task import (
     Task,
     checkpoints,

@@ -6,13 +6,12 @@ import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from paretohqd_jax.data.gates import count_failures, failures, in_words, parse_gates
 from paretohqd_jax.data.reward_columns import check_ranges, rewards_matrix
 from paretohqd_jax.data.rows import SELECTION_COLUMNS, read_table, write_table
 from paretohqd_jax.errors import InputError
@@ -20,25 +19,22 @@ from paretohqd_jax.pareto import Selection, select
 from paretohqd_jax.pareto.selection import default_pool_size
 from paretohqd_jax.pipeline import Output
 from paretohqd_jax.steps.base_model import step_seed
-from paretohqd_jax.steps.gates import run_gates
+from paretohqd_jax.steps.candidates import (
+    Candidates,
+    candidates_of,
+    gate_facts,
+    gates_of,
+    is_candidate,
+    left_out,
+    log_gates,
+    remedy,
+)
 from paretohqd_jax.steps.task import Task
 
 RANGE_RATIO_WARNING = 3.0  # beyond it one low outlier tilts every direction
 LAYER_WARNING = 0.1  # of the rows: a first layer of more holds poor ones
 
 logger = logging.getLogger(__name__)
-
-
-class Candidates(NamedTuple):
-    """Rows that may be trained on.
-
-    row_ids int64 `[num_candidates]`, rows of the table; gates, what `count_failures` returns of the
-    rows that are neither held out nor collapsed; num_rows, how many these are.
-    """
-
-    row_ids: np.ndarray
-    gates: dict[str, dict[str, int]]
-    num_rows: int
 
 
 def select_rows(task: Task, name: str, stage: str, scored: Output, share: float = 1.0) -> Output:
@@ -83,8 +79,8 @@ def write_selection(
         min_pool_size=min_pool_size, gates=gates, **how,
     )  # fmt: skip
     columns = selection_columns(result, candidates.row_ids)
-    facts = _gate_facts(candidates) | _selection_facts(table, rewards, columns["row_id"], result)
-    _log_gates(gates, candidates)
+    facts = gate_facts(candidates) | _selection_facts(table, rewards, columns["row_id"], result)
+    log_gates(gates, candidates)
     default = default_pool_size(how["rule"], k, len(preferences), len(rewards))
     _warn(facts, min_pool_size or default)
     if advice := pool_advice(result, how["rule"], min_pool_size or default):
@@ -135,7 +131,7 @@ def selection_of(
     if num_candidates < k:
         raise InputError(
             f"{source}: {num_candidates} rows to select from, fewer than k={k}: of "
-            f"{table.num_rows} rows {_told(candidates, table)}; {_remedy(candidates)}lower "
+            f"{table.num_rows} rows {left_out(candidates, table)}; {remedy(candidates)}lower "
             "config.select.k, or raise config.generate.num_prompts or the number of training steps"
         )
     rewards = rewards_matrix(table, objectives, source)[candidates.row_ids]
@@ -235,75 +231,15 @@ def write_drawn_rows(
     if rows.size < wanted:
         raise InputError(
             f"{scored.path}: {rows.size} rows to draw from, fewer than {wanted}: of "
-            f"{table.num_rows} rows {_told(candidates, table)}; {_remedy(candidates)}lower "
+            f"{table.num_rows} rows {left_out(candidates, table)}; {remedy(candidates)}lower "
             "config.draw.k or config.data.num_test_prompts"
         )
     if rule == "random":
         rows = np.random.default_rng(seed).permutation(rows)[:k]
-    _log_gates(gates, candidates)
+    log_gates(gates, candidates)
     logger.info("%d rows to train on", rows.size)
-    facts = _gate_facts(candidates)
+    facts = gate_facts(candidates)
     write_table(path, pa.table({"row_id": rows}, metadata={"selection": json.dumps(facts)}))
-
-
-def gates_of(task: Task) -> list[str]:
-    """The gates of a run as texts, each by its column."""
-    return [str(gate) for gate in run_gates(task.config).gates]
-
-
-def candidates_of(table: pa.Table, source: str | Path, gates: Sequence[str]) -> Candidates:
-    """The rows that may be trained on and pass all gates.
-
-    A gate for a column of the data's own says nothing of generated rows, which have none.
-
-    Raises:
-      InputError: a gate's column holds something other than finite numbers.
-    """
-    fit = is_candidate(table)
-    known = [gate for gate in parse_gates(gates) if gate.name in table.column_names]
-    failed = failures(table, known, source)
-    row_ids = np.flatnonzero(fit & ~failed.any(axis=0))
-    return Candidates(row_ids, count_failures(known, failed[:, fit]), int(fit.sum()))
-
-
-def _log_gates(gates: Sequence[str], candidates: Candidates) -> None:
-    for gate in gates:
-        if gate not in candidates.gates:
-            logger.info("gate %s: these rows have no such column, so all pass", gate)
-            continue
-        count = candidates.gates[gate]
-        logger.info(
-            "gate %s: %d of %d rows fail it, %d of them no other gate",
-            gate, count["failed"], candidates.num_rows, count["failed_alone"],
-        )  # fmt: skip
-
-
-def _told(candidates: Candidates, table: pa.Table) -> str:
-    """Where the rows of a table are that are no candidates."""
-    unfit = f"{table.num_rows - candidates.num_rows} are held out or have collapsed"
-    if not candidates.gates:
-        return unfit
-    return f"{unfit}, and of the others the gate {in_words(candidates.gates)}"
-
-
-def _remedy(candidates: Candidates) -> str:
-    """What to do first where too few rows are left."""
-    took = any(count["failed"] for count in candidates.gates.values())
-    return "loosen the gates, " if took else ""
-
-
-def _gate_facts(candidates: Candidates) -> dict[str, Any]:
-    return {"gates": candidates.gates, "num_before_gates": candidates.num_rows}
-
-
-def is_candidate(table: pa.Table) -> np.ndarray:
-    """Rows that may be trained on: not held out, not collapsed; bool `[num_rows]`."""
-    keep = np.ones(table.num_rows, bool)
-    if "split" in table.column_names:
-        keep &= pc.equal(table["split"], "train").to_numpy()
-    if "collapsed" in table.column_names:
-        keep &= pc.equal(table["collapsed"], "").to_numpy()
-    return keep
 
 
 def _selection_facts(
