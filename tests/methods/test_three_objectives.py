@@ -17,7 +17,7 @@ from paretohqd_jax.pareto import hypervolume, select
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 OBJECTIVES = ("brief", "configs.toy:vowels", "configs.toy:variety")
-GATES = ("likelihood>=-15", "configs.toy:vowels>0.05")
+GATES = ("likelihood>=-15", "configs.toy:vowels>0.2")
 PREFERENCES = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [0.2, 0.3, 0.5]])
 
 
@@ -44,7 +44,7 @@ def test_the_selected_rows_are_the_nearest_to_rays_in_three_dimensions(workdir):
         keep = np.array(table[column].to_pylist()) == value
         fit = keep.sum()
         keep &= table["likelihood"].to_numpy() >= -15
-        keep &= table["configs.toy:vowels"].to_numpy() > 0.05
+        keep &= table["configs.toy:vowels"].to_numpy() > 0.2
         assert 0 < keep.sum() < fit
         rewards = rewards_matrix(table, OBJECTIVES, scored)[keep]
         expected = select(rewards, PREFERENCES, k, min(k * len(PREFERENCES), len(rewards)))
