@@ -60,10 +60,11 @@ def compare_fronts(
       but the first has `gain` by frame name, how much its hypervolume is above the first one's,
       with `gain_interval`.
     """
-    answered = [one.runs for one in contenders.values()]
-    answered += [[[base] for base in answers] for answers in bases.values()]
-    compared = np.concatenate([mean_points(runs) for runs in answered])
-    models = f"the {len(compared)} models compared here ({', '.join([*contenders, *bases])})"
+    answered = {name: one.runs for name, one in contenders.items()}
+    for name, answers in bases.items():
+        answered.setdefault(name, [[base] for base in answers])  # with --base it is there already
+    compared = np.concatenate([mean_points(runs) for runs in answered.values()])
+    models = f"the {len(compared)} models compared here ({', '.join(answered)})"
     frames = [z_score, min_max_frame(compared, f"least and greatest mean rewards of {models}")]
     yardsticks = Yardsticks(frames, box, union_front(compared))
     first = next(iter(contenders.values()))

@@ -127,6 +127,7 @@ def test_gains_above_the_base_model(capsys):
     assert base["num_runs"] == 3 and len(base["models"]) == 1  # pooled over the runs of all
     [pooled] = result["bases"].values()
     assert base["models"][0]["mean_rewards"] == pooled["mean_rewards"]
+    assert "7 models compared here (base model, plain, ours)" in result["frames"][1]["source"]
     gain = ours["hypervolume"]["z-score"] - base["hypervolume"]["z-score"]
     assert ours["gain"]["z-score"] == pytest.approx(gain) and gain > 1
     header, _, alone, _, several = (
