@@ -12,7 +12,6 @@ from ml_collections import ConfigDict
 
 from paretohqd_jax.config import check_supply
 from paretohqd_jax.data.batches import token_counts
-from paretohqd_jax.data.sources import load_rows
 from paretohqd_jax.manifest import read_manifest
 from paretohqd_jax.pipeline import Output, Run
 from paretohqd_jax.steps.base_model import BaseModel
@@ -25,7 +24,7 @@ from paretohqd_jax.steps.costs import (
     training_cost,
 )
 from paretohqd_jax.steps.gates import run_gates
-from paretohqd_jax.steps.rows import fitting_rows, num_training, with_split
+from paretohqd_jax.steps.rows import data_options, num_training, split_rows
 from paretohqd_jax.steps.task import base_model, longest_response
 from paretohqd_jax.training.memory import device_bytes
 
@@ -147,18 +146,14 @@ def _sizes(options: dict[str, Any]) -> Iterator[str]:
 
 
 def _measure_data(config: ConfigDict, base: BaseModel) -> Measures:
-    data = config.data
-    names = ("source", "format", "columns", "split", "revision", "scores")
-    table = load_rows(
-        **{name: data[name] for name in names}, gate_columns=run_gates(config).columns
-    )
-    table = fitting_rows(
-        table, base, data.source, data.min_tokens, data.max_tokens, longest_response(config)
-    )
+    table = split_rows(
+        data_options(config), run_gates(config).columns, base, config.data.min_tokens,
+        config.data.max_tokens, longest_response(config), config.data.num_test_prompts,
+    )  # fmt: skip
     prompts, responses = token_counts(
         base.tokenizer, base.format(table["prompt"].to_pylist()), table["response"].to_pylist()
     )
-    training = num_training(with_split(table, data.num_test_prompts))
+    training = num_training(table)
     check_supply(config, *training)
     return Measures(*training, int((prompts + responses).max()), int(prompts.max()))
 
@@ -168,7 +163,7 @@ def _cost(
 ) -> Cost | None:
     """Of a step that trains or decodes here; None of others."""
     if "adapter_names" in step.options:
-        written = any(before.name == "rescore" for before in _before(step, plan))
+        written = any("sampling" in before.options for before in _before(step, plan))
         length = data.row_length
         if written:  # it trains on responses that models of the run gave
             length = data.prompt_length + config.generate.max_new_tokens

@@ -3,17 +3,40 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from ml_collections import ConfigDict
 
 from paretohqd_jax.data.batches import token_counts
-from paretohqd_jax.data.sources import split_by_prompt
+from paretohqd_jax.data.sources import load_rows, split_by_prompt
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.steps.base_model import BaseModel, step_seed
 
 logger = logging.getLogger(__name__)
+
+
+def data_options(config: ConfigDict) -> dict[str, str]:
+    """The arguments of `load_rows` that options give."""
+    names = ("source", "format", "columns", "split", "revision", "scores")
+    return {name: config.data[name] for name in names}
+
+
+def split_rows(
+    data: Mapping[str, str],
+    gate_columns: Sequence[str],
+    base: BaseModel,
+    min_tokens: int,
+    max_tokens: int,
+    max_new_tokens: int,
+    num_test_prompts: int,
+) -> pa.Table:
+    """The rows of `data_options` without those of unfit length, with their split."""
+    loaded = load_rows(**data, gate_columns=gate_columns)
+    table = fitting_rows(loaded, base, data["source"], min_tokens, max_tokens, max_new_tokens)
+    return with_split(table, num_test_prompts)
 
 
 def with_split(table: pa.Table, num_test_prompts: int) -> pa.Table:

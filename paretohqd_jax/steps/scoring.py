@@ -18,7 +18,6 @@ from jax.sharding import Mesh
 from paretohqd_jax.config import check_supply, objective_names
 from paretohqd_jax.data.rows import read_table, write_table
 from paretohqd_jax.data.scores import parse_scores
-from paretohqd_jax.data.sources import load_rows
 from paretohqd_jax.distributed import is_main_process, on_main_process
 from paretohqd_jax.evaluation.collapse import collapse_causes
 from paretohqd_jax.pipeline import Output, source_digest
@@ -26,7 +25,7 @@ from paretohqd_jax.rewards.scoring import score
 from paretohqd_jax.steps.base_model import BaseModel, step_seed
 from paretohqd_jax.steps.candidates import is_candidate
 from paretohqd_jax.steps.gates import run_gates
-from paretohqd_jax.steps.rows import fitting_rows, num_training, with_split
+from paretohqd_jax.steps.rows import data_options, num_training, split_rows
 from paretohqd_jax.steps.task import (
     Task,
     checkpoints,
@@ -47,7 +46,6 @@ def score_rows(task: Task) -> Output:
     Before the rows are scored it is known whether they are enough for the steps that follow.
     """
     config, base = task.config, task.base
-    names = ("source", "format", "columns", "split", "revision", "scores")
     options = reward_options(config)
     return task.run.step(
         "score", "scores.parquet",
@@ -56,7 +54,7 @@ def score_rows(task: Task) -> Output:
             max_new_tokens=longest_response(config),
             check_supply=partial(check_supply, config),
         ),
-        data={name: config.data[name] for name in names},
+        data=data_options(config),
         num_test_prompts=config.data.num_test_prompts, min_tokens=config.data.min_tokens,
         max_tokens=config.data.max_tokens, gate_columns=run_gates(config).columns, **options,
         also=prompt_options(base) | {"data_digest": source_digest(config.data.source)}
@@ -118,9 +116,9 @@ def score_data(
     rows = scratch / "rows.parquet"
 
     def prepare() -> None:
-        loaded = load_rows(**data, gate_columns=gate_columns)
-        table = fitting_rows(loaded, base, data["source"], min_tokens, max_tokens, max_new_tokens)
-        table = with_split(table, num_test_prompts)
+        table = split_rows(
+            data, gate_columns, base, min_tokens, max_tokens, max_new_tokens, num_test_prompts
+        )
         if check_supply is not None:
             check_supply(*num_training(table))
         write_table(rows, table)
