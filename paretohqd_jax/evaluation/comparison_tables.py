@@ -76,10 +76,14 @@ def _called(model: Mapping[str, Any]) -> str:
 
 
 def _markdown(table: Table) -> list[str]:
-    """The lines of a table."""
-    head = list(next(iter(table.rows.values())))
-    cells = [[table.corner, *head], ["---"] + ["---:"] * len(head)]
-    cells += [[name, *row.values()] for name, row in table.rows.items()]
+    head = [table.corner, *next(iter(table.rows.values()))]
+    return markdown_table(head, {name: [*row.values()] for name, row in table.rows.items()})
+
+
+def markdown_table(head: Sequence[str], rows: Mapping[str, Sequence[str]]) -> list[str]:
+    """The lines of a table, whose `rows` are by the cell they begin with; numbers to the right."""
+    cells = [head, ["---"] + ["---:"] * (len(head) - 1)]
+    cells += [[name, *row] for name, row in rows.items()]
     return ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in cells]
 
 

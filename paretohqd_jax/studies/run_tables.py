@@ -2,35 +2,27 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pyarrow as pa
 
 from paretohqd_jax.data.rows import write_table
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.evaluation.bootstrap import CONFIDENCE
-from paretohqd_jax.evaluation.colours import OBJECTIVE_COLOURS
-from paretohqd_jax.evaluation.plots import (
-    draw,
-    draw_truth,
-    points_with_bars,
-    short_name,
-)
+from paretohqd_jax.evaluation.comparison_tables import markdown_table
+from paretohqd_jax.evaluation.plots import draw_truth, points_with_bars
 from paretohqd_jax.files import atomic_path, write_json
 from paretohqd_jax.studies.measured_tables import COSTS, MeasuredTable, measure_table
 from paretohqd_jax.studies.plan import Study
+from paretohqd_jax.studies.plots import draw_front, finish_fronts, plot_fronts
 from paretohqd_jax.studies.stored import StoredRun
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-MARKERS = "osD^vP<>Xp"
 # What table.md shows, with titles; table.csv and table.json have every measure.
 SHOWN = {
     "hypervolume (z-score)": "hypervolume", "hypervolume_ratio": "of the truth",
@@ -68,7 +60,7 @@ def write_tables(study: Study, runs: Sequence[StoredRun], workdir: Path) -> list
     write_table(workdir / "table.csv", pa.Table.from_pylist(csv))
     with atomic_path(workdir / "table.md") as temporary:
         temporary.write_text(markdown(tables))
-    _plot(workdir / "fronts.png", tables)
+    plot_fronts(workdir / "fronts.png", tables, _draw_table)
     return ["table.md", "table.csv", "table.json", "fronts.png"]
 
 
@@ -107,16 +99,17 @@ def _markdown_lines(table: MeasuredTable) -> Iterator[str]:
     if table.missing:
         yield f"No run is done of: {', '.join(table.missing)}."
         yield ""
-    yield from _table(
+    yield from markdown_table(
         ["", "runs", *shown.values()],
         {
             name: [str(row["num_runs"]), *(_cell(row["measures"].get(key)) for key in shown)]
             for name, row in table.rows.items()
         },
     )
+    yield ""
     yield f"Above {table.against}, over the seeds of both:"
     yield ""
-    yield from _table(
+    yield from markdown_table(
         ["", *shown.values()],
         {
             name: [_cell(row["differences"].get(key), "+") for key in shown]
@@ -124,7 +117,8 @@ def _markdown_lines(table: MeasuredTable) -> Iterator[str]:
             if row["differences"]
         },
     )
-    yield from _table(
+    yield ""
+    yield from markdown_table(
         ["cost of a run", *(count.replace("_", " ") for count in COSTS), "seconds", "devices"],
         {
             name: [
@@ -135,13 +129,6 @@ def _markdown_lines(table: MeasuredTable) -> Iterator[str]:
             for name, row in table.rows.items()
         },
     )
-
-
-def _table(head: Sequence[str], rows: Mapping[str, Sequence[str]]) -> Iterator[str]:
-    yield "| " + " | ".join(head) + " |"
-    yield "| --- |" + " ---: |" * (len(head) - 1)
-    for name, cells in rows.items():
-        yield "| " + " | ".join([name, *cells]) + " |"
     yield ""
 
 
@@ -153,36 +140,10 @@ def _cell(value: Mapping[str, Any] | None, sign: str = "") -> str:
     return f"{mean} [{low}, {high}]"
 
 
-def _plot(path: Path, tables: Sequence[MeasuredTable]) -> None:
-    """A PNG: for each table and pair of objectives, mean rewards of the rows, and the truth."""
-    panels = [
-        partial(_draw_table, table, pair)
-        for table in tables
-        for pair in itertools.combinations(range(len(table.objectives)), 2)
-    ]
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(draw(panels, min(len(panels), 3)))
-
-
 def _draw_table(table: MeasuredTable, pair: tuple[int, int], axes: Axes) -> None:
     draw_truth(axes, {"truth": table.truth or {}})
     for number, (name, row) in enumerate(table.rows.items()):
         points, bars = points_with_bars(row["models"], pair)
         preferences = [model["preference"] for model in row["models"]]
-        line = "none"
-        if len(table.objectives) == 2 and None not in preferences:  # they lie on one curve
-            line = "-"
-            order = np.argsort(np.array(preferences)[:, 0], kind="stable")
-            points, bars = points[order], bars[:, order]
-        axes.errorbar(
-            *points.T, xerr=bars[..., 0], yerr=bars[..., 1], ls=line, lw=1.2, elinewidth=0.7,
-            color=OBJECTIVE_COLOURS[number % len(OBJECTIVE_COLOURS)],
-            marker=MARKERS[number % len(MARKERS)], ms=5, mfc="white", label=name,
-        )  # fmt: skip
-    x, y = (short_name(table.objectives[index]) for index in pair)
-    axes.set_xlabel(f"{x} (reward) \u2192 better")
-    axes.set_ylabel(f"{y} (reward) \u2192 better")
-    axes.set_title(f"Mean rewards: {table.name}")
-    axes.legend(loc="upper left", bbox_to_anchor=(-0.02, -0.16), ncols=2)
-    axes.grid(True, color="#eceff3", lw=0.7)
-    axes.set_axisbelow(True)
+        draw_front(axes, number, name, points, bars, preferences)
+    finish_fronts(axes, table.objectives, pair, f"Mean rewards: {table.name}", num_columns=2)

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
 from paretohqd_jax.evaluation.bootstrap import CONFIDENCE
-from paretohqd_jax.evaluation.colours import OBJECTIVE_COLOURS
 from paretohqd_jax.evaluation.frames import Z_SCORE_REFERENCE
-from paretohqd_jax.evaluation.plots import draw, short_name
-from paretohqd_jax.files import atomic_path
+from paretohqd_jax.studies.plots import draw_front, finish_fronts, plot_fronts
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-MARKERS = "osD^vP"
 # Titles of the tables' columns, and what `measure_selection` calls them.
 SETS = {
     "pool": "pool_size", "layers": "num_layers", "different rows": "unique_rows",
@@ -128,31 +124,14 @@ def _number(value: float) -> str:
 
 def plot_study(path: str | os.PathLike[str], studies: Sequence[Study]) -> None:
     """Writes a PNG: for each population and pair of objectives, the front of each setting."""
-    panels = [
-        partial(_draw_study, study, pair)
-        for study in studies
-        for pair in itertools.combinations(range(len(study.objectives)), 2)
-    ]
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(draw(panels, min(len(panels), 3)))
+    plot_fronts(Path(path), studies, _draw_study)
 
 
 def _draw_study(study: Study, pair: tuple[int, int], axes: Axes) -> None:
-    order = np.argsort(study.preferences[:, 0], kind="stable")
-    line = "-" if len(study.objectives) == 2 else "none"  # only then do they lie on one curve
     for number, (name, measures) in enumerate(study.settings.items()):
-        points = np.array(measures["mean_rewards"]["mean"])[order][:, pair]
-        low, high = np.array(measures["mean_rewards"]["interval"])[:, order][..., pair]
+        points = np.array(measures["mean_rewards"]["mean"])[:, pair]
+        low, high = np.array(measures["mean_rewards"]["interval"])[..., pair]
         bars = np.maximum([points - low, high - points], 0)
-        axes.errorbar(
-            *points.T, xerr=bars[..., 0], yerr=bars[..., 1], ls=line, lw=1.3, elinewidth=0.8,
-            color=OBJECTIVE_COLOURS[number % len(OBJECTIVE_COLOURS)],
-            marker=MARKERS[number % len(MARKERS)], ms=5, mfc="white", label=name,
-        )  # fmt: skip
-    x, y = (short_name(study.objectives[index]) for index in pair)
-    axes.set_xlabel(f"{x} (reward) \u2192 better")
-    axes.set_ylabel(f"{y} (reward) \u2192 better")
-    axes.set_title(f"Mean rewards of the rows: {study.population}")
-    axes.legend(loc="upper left", bbox_to_anchor=(-0.02, -0.16))
-    axes.grid(True, color="#eceff3", lw=0.7)
-    axes.set_axisbelow(True)
+        draw_front(axes, number, name, points, bars, study.preferences.tolist())
+    title = f"Mean rewards of the rows: {study.population}"
+    finish_fronts(axes, study.objectives, pair, title)
