@@ -12,8 +12,9 @@ from paretohqd_jax.pipeline import Output
 from paretohqd_jax.policies import FILE, Policies, Policy, read_policies, write_policies
 from paretohqd_jax.steps.base_model import BaseModel
 from paretohqd_jax.steps.cards import model_card
-from paretohqd_jax.steps.evaluation import evaluate, report
+from paretohqd_jax.steps.evaluation import evaluate
 from paretohqd_jax.steps.generation import respond
+from paretohqd_jax.steps.report import report
 from paretohqd_jax.steps.scoring import reference_rows, score_responses
 from paretohqd_jax.steps.stacks import adapters_of
 from paretohqd_jax.steps.task import Task
