@@ -78,19 +78,8 @@ def defaults(options: Options) -> dict[str, Any]:
     }
 
 
-def flatten(options: Options, group: str = "") -> dict[str, Option]:
-    """The options by their whole names, such as "select.k"."""
-    flat = {}
-    for name, option in options.items():
-        if isinstance(option, Option):
-            flat[group + name] = option
-        else:
-            flat |= flatten(option, f"{group}{name}.")
-    return flat
-
-
-def flat(options: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested options by their names, such as `train.num_steps`."""
+def flat(options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested options, or their values, by their whole names, such as `train.num_steps`."""
     found = {}
     for name, value in options.items():
         nested = isinstance(value, dict)
@@ -105,7 +94,7 @@ def check_options(config: ConfigDict, options: Options) -> None:
       InputError: names the option, its value and what would be valid.
     """
     _check_names(config, options, "config")
-    for name, option in flatten(options).items():
+    for name, option in flat(options).items():
         require(config, name, is_valid(option, value_of(config, name)), option.valid.words)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from paretohqd_jax.config import shared
 from paretohqd_jax.config.methods import METHODS, options_of
-from paretohqd_jax.config.options import SOURCES, Option, flatten
+from paretohqd_jax.config.options import SOURCES, Option, flat
 
 WIDTH = 100
 INDENT = 34  # of what is valid, and of what the option is for
@@ -29,7 +29,7 @@ def options_text(method: str = "") -> str:
     Raises:
       InputError: there is no such method.
     """
-    parts = [(f"of {method}", flatten(options_of(method)))] if method else _parts()
+    parts = [(f"of {method}", flat(options_of(method)))] if method else _parts()
     lines = ["Options are changed by --config.GROUP.NAME=VALUE. Where their defaults come from:"]
     for source, words in SOURCES.items():
         lines += _beside(f"  [{source}]", words, 16)
@@ -57,10 +57,10 @@ def options_page() -> str:
 
 def _parts() -> Iterator[tuple[str, dict[str, Option]]]:
     """What methods share, then what each has of its own, by whole name; with a title."""
-    common = flatten(shared.ALIGNMENT)
+    common = flat(shared.ALIGNMENT)
     yield COMMON, common
     for method, module in METHODS.items():
-        options = flatten(module.OPTIONS)
+        options = flat(module.OPTIONS)
         own = {name: option for name, option in options.items() if common.get(name) != option}
         if len(own) + len(common) == len(options):
             yield f"of {method}, besides those", own

@@ -8,7 +8,7 @@ import pytest
 
 from paretohqd_jax.commands import run
 from paretohqd_jax.config import METHODS, check_config, default_config, options_of
-from paretohqd_jax.config.options import SOURCES, flatten, is_valid
+from paretohqd_jax.config.options import SOURCES, flat, is_valid
 from paretohqd_jax.config.table import WIDTH, options_page, options_text
 from paretohqd_jax.errors import InputError
 
@@ -18,7 +18,7 @@ LEFT_TO_THE_USER = {"settings"}  # what a study compares
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_default_is_valid_and_has_a_source(method):
-    for name, option in flatten(options_of(method)).items():
+    for name, option in flat(options_of(method)).items():
         assert is_valid(option, option.default) or name in LEFT_TO_THE_USER, name
         assert option.source in SOURCES, name
         assert option.help.endswith("."), name
@@ -60,7 +60,7 @@ def test_the_options_are_printed(method, capsys):
     printed = capsys.readouterr().out
     assert printed == options_text(method) + "\n"
     assert all(len(line) <= WIDTH for line in printed.splitlines())
-    for name, option in flatten(options_of(method)).items() if method else ():
+    for name, option in flat(options_of(method)).items() if method else ():
         assert f"  {name.rpartition('.')[2]} = {option.default!r}" in printed
 
 
