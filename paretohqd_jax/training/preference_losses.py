@@ -41,10 +41,10 @@ def dpo_margins(policy: PairLogProbs, reference: PairLogProbs, beta: float) -> j
 def modpo_margins(
     margins: jax.Array, other_margins: jax.Array, weight: jax.Array, other_weights: jax.Array
 ) -> jax.Array:
-    """The margins that MODPO asks of the rewards' k-th objective, float32 `[pairs]`.
+    """The margins that MODPO trains objective k's pairs with, float32 `[pairs]`.
 
     (z - sum_j w_j (m_j(chosen) - m_j(rejected))) / w_k: what the policy must prefer beyond what the
-    other objectives' rewards account for (Zhou et al., arXiv 2310.03708, equation 8).
+    other objectives' rewards account for (Zhou et al., arXiv 2310.03708, section 3).
 
     Args:
       margins: DPO margins z of the policy, `[pairs]`.
@@ -61,9 +61,10 @@ def pair_losses(
 ) -> jax.Array:
     """The loss of each margin, same shape.
 
-    `sigmoid`: -log sigma(z), or with smoothing e, -(1 - e) log sigma(z) - e log sigma(-z) (conservative
-    DPO, Mitchell 2023: e is the share of labels that are wrong). `hinge`: max(0, 1 - z) (SLiC, arXiv
-    2305.10425). `ipo`: (z / beta - 1 / (2 beta))^2 (Azar et al., arXiv 2310.12036, equation 17).
+    `sigmoid`: -log sigma(z), or with smoothing e, -(1 - e) log sigma(z) - e log sigma(-z)
+    (conservative DPO, Mitchell 2023: e is the share of labels that are wrong). `hinge`:
+    max(0, 1 - z) (SLiC, arXiv 2305.10425). `ipo`: (z / beta - 1 / (2 beta))^2 (Azar et al., arXiv
+    2310.12036, equation 17).
     """
     if loss == "sigmoid":
         right, wrong = jax.nn.log_sigmoid(margins), jax.nn.log_sigmoid(-margins)
@@ -114,7 +115,7 @@ def weighted_loss(losses: jax.Array, weights: jax.Array) -> jax.Array:
 def smooth_tchebycheff(losses: jax.Array, weights: jax.Array, temperature: float) -> jax.Array:
     """t log sum_m exp(w_m L_m / t), the smooth maximum of the weighted losses; a scalar.
 
-    Lin et al., arXiv 2402.19078, equation 6. A large temperature t tends to their weighted sum, a
+    Lin et al., arXiv 2402.19078. A large temperature t tends to their weighted sum, a
     small one to the worst of them. `losses` and `weights` are `[num_objectives]`.
     """
     return temperature * jax.nn.logsumexp(weights * losses / temperature)
