@@ -68,7 +68,7 @@ def main(argv: Sequence[str]) -> int:
         print(plan_text(config, method.align, Path(workdir)))
         return 0
     logger.info(distributed.describe())
-    if "date" in config.data:
+    if "date" in config.get("data", ()):
         began = distributed.on_main_process(lambda: first_day(Path(workdir)))
         config.data.date = config.data.date or began
     day = distributed.on_main_process(lambda: day_begun(Path(workdir)))

@@ -20,7 +20,7 @@ ORDER = [
     {"pipeline", "evaluation", "rewards", "sampling", "training"},
     {"manifest", "policies"},
     {"config"},
-    {"data", "models", "pareto"},
+    {"constraints", "data", "models", "pareto"},
 ]
 LEAVES = {"distributed", "errors", "files", "progress", "provenance", "user_functions"}
 
