@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -32,16 +32,10 @@ COMPARED = (
 )
 
 
-def start_run(workdir: Path, cache: Path) -> subprocess.Popen:
-    """Starts a toy run; compiled programs are shared, as they would be on a real machine."""
-    environment = os.environ | {
-        "JAX_PLATFORMS": "cpu",
-        "JAX_COMPILATION_CACHE_DIR": str(cache),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-    }
-    command = [sys.executable, "-m", "paretohqd_jax.main", "--config=configs/toy.py"]
+def start_run(workdir: Path, options: Sequence[str], environment: dict[str, str]):
+    """Starts a run, whose log is read."""
     return subprocess.Popen(
-        [*command, f"--workdir={workdir}"],
+        [sys.executable, "-m", "paretohqd_jax.main", *options, f"--workdir={workdir}"],
         cwd=ROOT, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
     )  # fmt: skip
 
@@ -73,16 +67,21 @@ def kill_at(process: subprocess.Popen, step: str, seconds: float) -> bool:
     return reached and running
 
 
-def kill_at_random_moments(directory: Path, num_kills: int, seed: int = 0) -> list[str]:
-    """Runs undisturbed and killed, compares, and returns where the kills hit.
+def kill_at_random_moments(
+    directory: Path,
+    num_kills: int,
+    whole: Path,
+    options: Sequence[str],
+    environment: dict[str, str],
+    seed: int = 0,
+) -> list[str]:
+    """Kills runs of the options that the run `whole` had, compares; returns where the kills hit.
 
     A run that was killed goes on in the same directory; one that ended before its moment came is
     followed by a new one, until `num_kills` have hit.
     """
-    cache, choose = directory / "cache", random.Random(seed)
-    finish(start_run(directory / "warm", cache))
-    finish(start_run(directory / "whole", cache))
-    steps, seconds = steps_to_kill(directory / "whole", choose)
+    choose = random.Random(seed)
+    steps, seconds = steps_to_kill(whole, choose)
     hits: list[str] = []
     round_number = 0
     while len(hits) < num_kills:
@@ -90,25 +89,39 @@ def kill_at_random_moments(directory: Path, num_kills: int, seed: int = 0) -> li
         drawn = itertools.islice(steps, num_kills - len(hits))
         for step in sorted(drawn, key=STEPS.index):
             moment = choose.uniform(0, seconds[step])
-            if kill_at(start_run(killed, cache), step, moment):
+            if kill_at(start_run(killed, options, environment), step, moment):
                 hits.append(f"{step} + {moment:.2f} s")
-        finish(start_run(killed, cache))
+        finish(start_run(killed, options, environment))
         for name in COMPARED:
-            same = (killed / name).read_bytes() == (directory / "whole" / name).read_bytes()
+            same = (killed / name).read_bytes() == (whole / name).read_bytes()
             assert same, f"{killed.name}: {name} differs"
         round_number += 1
     return hits
 
 
-@pytest.mark.parametrize("num_kills", [4, pytest.param(10, marks=pytest.mark.slow)])
-def test_a_killed_run_ends_with_the_same_bytes(tmp_path, num_kills):
-    hits = kill_at_random_moments(tmp_path, num_kills)
-    assert len(hits) == num_kills and len({hit.split()[0] for hit in hits}) >= 3, hits
+def kill_toy_runs(directory: Path, num_kills: int, seed: int = 0) -> list[str]:
+    """Does so with the toy; compiled programs are shared, as they would be on a real machine."""
+    environment = os.environ | {
+        "JAX_PLATFORMS": "cpu",
+        "JAX_COMPILATION_CACHE_DIR": str(directory / "cache"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
+    toy = ("--config=configs/toy.py",)
+    for name in ("warm", "whole"):
+        finish(start_run(directory / name, toy, environment))
+    return kill_at_random_moments(directory, num_kills, directory / "whole", toy, environment, seed)
+
+
+@pytest.mark.slow
+def test_a_run_killed_often_ends_with_the_same_bytes(tmp_path):
+    """tests/distributed/test_whole_runs.py kills a smaller run, less often."""
+    hits = kill_toy_runs(tmp_path, 10)
+    assert len(hits) == 10 and len({hit.split()[0] for hit in hits}) >= 3, hits
 
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as directory:
         count = int(sys.argv[1]) if len(sys.argv) > 1 else 10
-        for moment in kill_at_random_moments(Path(directory), count, seed=int(time.time())):
+        for moment in kill_toy_runs(Path(directory), count, seed=int(time.time())):
             print(moment)
         print(f"the same bytes after {count} kills: {', '.join(COMPARED)}")

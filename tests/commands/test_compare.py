@@ -13,6 +13,7 @@ import pytest
 from finished_runs import finished_run
 from PIL import Image
 
+from paretohqd_jax.commands import compare as compare_command
 from paretohqd_jax.commands import run
 from paretohqd_jax.data.rows import read_table, write_table
 from paretohqd_jax.errors import InputError
@@ -50,13 +51,17 @@ def in_runs(runs, monkeypatch):
     monkeypatch.chdir(runs)
 
 
-def compare(*arguments):
-    run(["compare", *arguments, "--out", "comparison"])
+def compare(*arguments, draws=False):
+    """What the command leaves; to draw takes it a second, so that few tests have it do so."""
+    with pytest.MonkeyPatch.context() as patch:
+        if not draws:
+            patch.setattr(compare_command, "plot_comparison", lambda *_: None)
+        run(["compare", *arguments, "--out", "comparison"])
     return json.loads(Path("comparison/comparison.json").read_text())
 
 
 def test_runs_are_on_one_normalisation_with_intervals_and_gains(capsys):
-    result = compare("plain", "ours=seed0,seed1")
+    result = compare("plain", "ours=seed0,seed1", draws=True)
     z_score, min_max = result["frames"]
     assert z_score["offset"] == [1.0, 1.0]  # of the training rows of the first run
     assert "of the 7 models compared here (plain, ours, base model)" in min_max["source"]
@@ -122,7 +127,7 @@ def test_a_run_gains_nothing_over_itself():
 
 
 def test_gains_above_the_base_model(capsys):
-    result = compare("plain", "ours=seed0,seed1", "--base")
+    result = compare("plain", "ours=seed0,seed1", "--base", draws=True)
     base, ours = result["fronts"]["base model"], result["fronts"]["ours"]
     assert base["num_runs"] == 3 and len(base["models"]) == 1  # pooled over the runs of all
     [pooled] = result["bases"].values()
@@ -268,6 +273,7 @@ def test_two_base_models_are_two_points_and_no_first_row(runs):
     policies = json.loads((runs / "seed0/policies.json").read_text())
     policies["base"]["source"] = "org/larger"
     write_json(runs / "other_base/policies.json", policies)
-    assert set(compare("plain", "other_base")["bases"]) == {"random:toy", "org/larger"}
+    bases = compare("plain", "other_base", draws=True)["bases"]
+    assert set(bases) == {"random:toy", "org/larger"}
     with pytest.raises(InputError, match="--base: the runs have different base models: random:toy"):
         compare("plain", "other_base", "--base")

@@ -2,42 +2,31 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import pathlib  # noqa: F401 (this and the next for the code of tests)
+import signal  # noqa: F401
 import socket
-import subprocess
 import sys
 import tempfile
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import jax
+
+from paretohqd_jax import distributed, main
+from paretohqd_jax.distributed import processes
 from paretohqd_jax.distributed.joining import join
+from paretohqd_jax.errors import InputError  # noqa: F401
 
 SECONDS = 60.0  # far more than threads that meet need
 ROOT = Path(__file__).parents[2]
 SECONDS_TO_RUN = 300  # far more than any needs, far fewer than a process waits here for its end
-# Runs the code in the place of a method, inside of the real command's handling of errors. The
-# processes join when all have imported what they need, so that no machine is too slow for that.
-PROGRAM = """
-import os, pathlib, signal, sys, time
-from paretohqd_jax import distributed, main
-from paretohqd_jax.distributed import processes
-from paretohqd_jax.errors import InputError
-
-processes.SECONDS_TO_END = 60.0
-
-def run(argv):
-    meeting, num_processes = pathlib.Path(os.environ["MEETING"]), int(os.environ["NUM_STARTED"])
-    (meeting / str(os.getpid())).touch()
-    while len(list(meeting.iterdir())) < num_processes:
-        time.sleep(0.01)
-    exec(sys.argv[2])
-    main.join_job(argv)
-    exec(sys.argv[1], globals() | {"me": distributed.process_id()})
-
-main.main = run
-main.console(["paretohqd", *sys.argv[3:]])
-"""
+# Processes are forked from one that has imported what takes seconds, and has touched no backend.
+FORKED = multiprocessing.get_context("forkserver")
+FORKED.set_forkserver_preload(["paretohqd_jax.main", "paretohqd_jax.training.checkpoints"])
 
 
 @dataclass
@@ -63,28 +52,58 @@ def run_together(
     The code `before` runs before they join.
     """
     port, started = free_port(), [p for p in range(num_processes) if p not in absent]
-    environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "2"}
-    with tempfile.TemporaryDirectory() as meeting:
-        environment |= {"MEETING": meeting, "NUM_STARTED": str(len(started))}
+    job = [f"--coordinator=localhost:{port}", f"--num_processes={num_processes}"]
+    with tempfile.TemporaryDirectory() as folder:
+        meeting = Path(folder) / "meeting"
+        meeting.mkdir()
+        outputs = [(Path(folder) / f"{process}.out", Path(folder) / f"{process}.err")
+                   for process in started]  # fmt: skip
         processes = [
-            subprocess.Popen(
-                [sys.executable, "-c", PROGRAM, code, before,
-                 f"--coordinator=localhost:{port}", f"--num_processes={num_processes}",
-                 f"--process_id={process}", *flags],
-                cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                text=True,
+            FORKED.Process(
+                target=_run_member,
+                args=(code, before, [*job, f"--process_id={process}", *flags], meeting,
+                      len(started), *files),
             )
-            for process in started
+            for process, files in zip(started, outputs, strict=True)
         ]  # fmt: skip
         try:
-            outputs = [process.communicate(timeout=SECONDS_TO_RUN) for process in processes]
+            for process in processes:
+                process.start()
+            deadline = time.monotonic() + SECONDS_TO_RUN
+            for process in processes:
+                process.join(max(deadline - time.monotonic(), 0))
+                assert process.exitcode is not None, "runs for too long"
         finally:
             for process in processes:
                 process.kill()
+        texts = [[path.read_text() for path in files] for files in outputs]
     return [
-        Ended(process.returncode, out, [line for line in err.splitlines() if line[:7] == "error: "])
-        for process, (out, err) in zip(processes, outputs, strict=True)
+        Ended(process.exitcode, out, [line for line in err.splitlines() if line[:7] == "error: "])
+        for process, (out, err) in zip(processes, texts, strict=True)
     ]
+
+
+def _run_member(code, before, flags, meeting, num_started, out, err) -> None:
+    """The code in the place of a method, inside of the real command's handling of errors.
+
+    The processes join when all are here, so that no machine is too slow for that.
+    """
+    for path, descriptor in ((out, 1), (err, 2)):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), descriptor)
+    sys.argv = ["paretohqd", *flags]
+    jax.config.update("jax_num_cpu_devices", 2)
+    processes.SECONDS_TO_END = 60.0
+
+    def run(argv):
+        (meeting / str(os.getpid())).touch()
+        while len(list(meeting.iterdir())) < num_started:
+            time.sleep(0.01)
+        exec(before, dict(globals()))
+        main.join_job(argv)
+        exec(code, globals() | {"me": distributed.process_id()})
+
+    main.main = run
+    main.console(sys.argv)
 
 
 def join_all(port: int, *members: tuple[int, int], timeout: float = SECONDS) -> list:

@@ -1,4 +1,4 @@
-"""Whole toy runs in one process and in two: the same numbers, also after SIGTERM and a kill.
+"""Whole toy runs in one process and in two: the same numbers, also after SIGTERM and kills.
 
 Those of eight devices in one process are compared in tests/methods/test_meshes.py.
 """
@@ -18,7 +18,7 @@ import jax
 import numpy as np
 import pytest
 from jobs import ROOT, free_port
-from test_resume import COMPARED
+from test_resume import COMPARED, kill_at_random_moments
 
 from paretohqd_jax.data.rows import read_table
 from paretohqd_jax.training.metrics import read_metrics
@@ -99,6 +99,12 @@ def assert_same_run(workdir: Path, other: Path) -> None:
 
 def test_two_processes_of_two_devices_train_and_select_as_one(two_processes, one_process):
     assert_same_run(two_processes, one_process)
+
+
+def test_a_killed_run_ends_with_the_same_bytes(directory, one_process):
+    """kill -9 at random moments of three steps; tests/test_resume.py kills more often."""
+    hits = kill_at_random_moments(directory, 3, one_process, OPTIONS, environment(1))
+    assert len({hit.split()[0] for hit in hits}) == 3, hits
 
 
 def start_two(workdir: Path) -> list[subprocess.Popen]:

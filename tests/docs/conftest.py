@@ -6,16 +6,13 @@ import gzip
 import json
 from pathlib import Path
 
-import jax
 import numpy as np
 import pyarrow as pa
 import pytest
 from pages import ROOT
+from toy_runs import run_toy
 
 from paretohqd_jax.data.rows import write_table
-from paretohqd_jax.main import console
-from paretohqd_jax.steps import task
-from paretohqd_jax.training.mesh import make_mesh
 
 
 @pytest.fixture(scope="session")
@@ -49,10 +46,7 @@ def files(tmp_path_factory) -> Path:
     (folder / "prompts.txt").write_text("Sing.\nSing more.\n")
     told = {"instruction": "Sing", "temperature": 1.0, "max_new_tokens": 60}
     (folder / "instructions.jsonl").write_text(json.dumps(told))
-    with pytest.MonkeyPatch.context() as patch:  # more devices compile for longer
-        one = make_mesh(devices=jax.devices()[:1])
-        patch.setattr(task, "make_mesh", lambda **_: one)
-        run_toys(folder / "run")
+    run_toys(folder / "run")
     return folder
 
 
@@ -64,6 +58,4 @@ def run_toys(workdir: Path) -> None:
         "data.num_test_prompts": 3, "generate.num_prompts": 12, "generate.max_new_tokens": 12,
         "evaluate.max_new_tokens": 12,
     }  # fmt: skip
-    flags = [f"--config.{name}={value}" for name, value in options.items()]
-    config = f"--config={ROOT / 'configs/toy.py'}"
-    console(["paretohqd", config, f"--workdir={workdir}", *flags])
+    run_toy(workdir, *(f"--config.{name}={value}" for name, value in options.items()))

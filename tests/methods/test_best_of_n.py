@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from toy_runs import run_toy
 
 from paretohqd_jax.config import METHODS as OPTIONS
 from paretohqd_jax.data.rows import read_table, write_table
-from paretohqd_jax.main import console
 from paretohqd_jax.methods import METHODS
 from paretohqd_jax.pipeline import Output
 from paretohqd_jax.policies import read_policies
@@ -25,8 +25,7 @@ SHORT = ("--config.train.num_steps=3", "--config.preferences=3", "--config.gener
 @pytest.fixture(scope="module")
 def workdir(tmp_path_factory):
     path = tmp_path_factory.mktemp("best_of_n")
-    config = f"--config={ROOT / 'configs/toy.py'}:best_of_n"
-    console(["paretohqd", config, f"--workdir={path}", *SHORT])
+    run_toy(path, *SHORT, method="best_of_n")
     return path
 
 

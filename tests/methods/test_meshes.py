@@ -5,31 +5,26 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 from test_whole_runs import metrics
+from toy_runs import CONFIG, one_device
 
 from paretohqd_jax.data.rows import read_table
 from paretohqd_jax.main import console
-from paretohqd_jax.steps import task
-from paretohqd_jax.training.mesh import make_mesh
 
-ROOT = Path(__file__).parents[2]
 SHORT = ("--config.train.stage1_steps=8", "--config.train.stage2_steps=4")
 EIGHT = ("--config.mesh.data=2", "--config.mesh.fsdp=2", "--config.mesh.tensor=2")
 
 
 def run_toy(workdir: Path, *options: str) -> None:
-    console(["paretohqd", f"--config={ROOT / 'configs/toy.py'}", f"--workdir={workdir}", *options])
+    console(["paretohqd", f"--config={CONFIG}", f"--workdir={workdir}", *options])
 
 
 @pytest.fixture(scope="module")
 def on_one_device(tmp_path_factory):
     path = tmp_path_factory.mktemp("one")
-    with pytest.MonkeyPatch.context() as patch:
-        one = make_mesh(devices=jax.devices()[:1])
-        patch.setattr(task, "make_mesh", lambda **_: one)
+    with one_device():
         run_toy(path, *SHORT)
     return path
 

@@ -10,15 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
+from toy_runs import run_toy
 
 from paretohqd_jax.data.rows import read_table
-from paretohqd_jax.main import console
 from paretohqd_jax.methods.paretohqd import STEPS
 from paretohqd_jax.pareto import preference_grid, representatives, select
 from paretohqd_jax.policies import preference_labels, read_policies
 from paretohqd_jax.training.checkpoints import load_adapters
 
-ROOT = Path(__file__).parents[2]
 OBJECTIVES = ("brief", "configs.toy:vowels")
 PREFERENCES = preference_grid(4)
 LABELS = preference_labels(PREFERENCES)
@@ -32,10 +31,6 @@ META = {
     },
     "adapters": LABELS,
 }  # fmt: skip
-
-
-def run_toy(workdir: Path, *options: str) -> None:
-    console(["paretohqd", f"--config={ROOT / 'configs/toy.py'}", f"--workdir={workdir}", *options])
 
 
 @pytest.fixture(scope="module")

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from toy_runs import run_toy
 
 from configs.toy import rows
 from paretohqd_jax.commands import run
 from paretohqd_jax.data.rows import read_table, write_table
-from paretohqd_jax.main import console
 from paretohqd_jax.pareto import preference_grid, select
 
-ROOT = Path(__file__).parents[2]
 OBJECTIVES = ["brief", "configs.toy:vowels"]
 SCORES = "--config.data.scores=brief=log_odds(liked)"
 
@@ -30,18 +28,15 @@ def source(tmp_path_factory):
     return path
 
 
-def run_toy(workdir, source, *options, method="paretohqd"):
-    console([
-        "paretohqd", f"--config={ROOT / 'configs/toy.py'}:{method}", f"--workdir={workdir}",
-        f"--config.data.source={source}", SCORES, *options,
-    ])  # fmt: skip
+def run_scored(workdir, source, *options, method="paretohqd"):
+    run_toy(workdir, f"--config.data.source={source}", SCORES, *options, method=method)
 
 
 @pytest.fixture(scope="module")
 def workdir(tmp_path_factory, source):
     path = tmp_path_factory.mktemp("sft")
     options = ("--config.train.num_steps=5", "--config.draw.gates=('words>=6','liked<=0.9')")
-    run_toy(path, source, *options, method="sft")
+    run_scored(path, source, *options, method="sft")
     return path
 
 
@@ -83,8 +78,8 @@ def test_a_run_of_one_model_can_be_compared(workdir, tmp_path, capsys):
 
 def test_paretohqd_selects_by_the_scores_of_the_data_and_the_rule(source, tmp_path):
     options = ("--config.select.rule=weighted_sum", "--config.preferences=3")
-    run_toy(tmp_path, source, *options, "--stage=score")
-    run_toy(tmp_path, source, *options, "--stage=select1")
+    run_scored(tmp_path, source, *options, "--stage=score")
+    run_scored(tmp_path, source, *options, "--stage=select1")
     scored = read_table(tmp_path / "scores.parquet")
     train = np.flatnonzero(np.array(scored["split"].to_pylist()) == "train")
     rewards = np.stack([scored[name].to_numpy() for name in OBJECTIVES], axis=1)[train]
@@ -106,5 +101,5 @@ def test_paretohqd_selects_by_the_scores_of_the_data_and_the_rule(source, tmp_pa
 )
 def test_what_does_not_fit_is_named(source, tmp_path, capsys, method, option, message):
     with pytest.raises(SystemExit):
-        run_toy(tmp_path, source, f"--config.{option}", method=method)
+        run_scored(tmp_path, source, f"--config.{option}", method=method)
     assert message in capsys.readouterr().err

@@ -99,7 +99,8 @@ def test_cached_decoding_equals_recomputing_beyond_the_window(golden, name):
     config, params = load_pretrained(str(GOLDEN / name))
     tokens, mask = padded_rows(golden, "right")
     tokens, mask, rows = tokens[:, :80], mask[:, :80], np.arange(len(tokens))
-    expected = np.asarray(jax.jit(Llama(config).apply)({"params": params}, tokens, mask)[0])
+    apply = jax.jit(Llama(config).apply)
+    expected = np.asarray(apply({"params": params}, tokens, mask)[0])
 
     @jax.jit
     def step(cache, now):
@@ -110,7 +111,7 @@ def test_cached_decoding_equals_recomputing_beyond_the_window(golden, name):
     starts = mask.sum(axis=1) - num_steps
     assert starts.min() == 11  # fewer than either window
     before = np.arange(80) < starts[:, None]
-    hidden, written = Llama(config).apply({"params": params}, tokens, before)
+    hidden, written = apply({"params": params}, tokens, before)
     np.testing.assert_allclose(hidden[before], expected[before], rtol=0, atol=5e-5)
     shape = (config.num_layers, len(rows), config.num_kv_heads, 83, config.head_dim)
     cache = begin_rows(empty_cache(shape, config.dtype), rows, written, starts)

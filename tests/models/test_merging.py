@@ -120,7 +120,7 @@ def test_a_failure_leaves_nothing_behind(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-# transformers and PEFT themselves, where they are installed with PyTorch.
+# transformers and PEFT themselves, where they are installed with PyTorch; above are their answers.
 
 
 def reference_logits(model, tokens):
@@ -130,6 +130,7 @@ def reference_logits(model, tokens):
         return model.eval()(torch.tensor(tokens.astype(int))[None]).logits[0].float().numpy()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MERGED)
 def test_transformers_gives_our_logits(merged, golden, name):
     torch = pytest.importorskip("torch")
@@ -142,6 +143,7 @@ def test_transformers_gives_our_logits(merged, golden, name):
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_peft_gives_our_logits(golden, tmp_path):
     pytest.importorskip("torch")
     peft = pytest.importorskip("peft")

@@ -63,7 +63,7 @@ def test_layers_of_random_example():
 @example(np.zeros((0, 3), np.float32))
 @example(np.zeros((1, 2)))
 @example(np.ones((17, 4)))
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(reward_matrices())
 def test_agrees_with_brute_force(rewards):
     ranks = non_dominated_rank(rewards)
@@ -82,7 +82,7 @@ def _front_without_numpy(rewards):
     return np.asarray(dominance._jitted_front(padded))[: len(rewards)]
 
 
-@settings(max_examples=100)
+@settings(max_examples=50)
 @given(st.integers(2, 4), st.integers(1, 8), st.integers(0, 2**32 - 1))
 def test_many_small_sets_agree_with_brute_force(num_objectives, num_values, seed):
     """Twenty sets at a time, shifted so that no row of one dominates a row of another."""

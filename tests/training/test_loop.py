@@ -56,7 +56,7 @@ class Killed(BaseException):
     pass
 
 
-@pytest.mark.parametrize("last_step", [1, 2, 4])
+@pytest.mark.parametrize("last_step", [1, pytest.param(2, marks=pytest.mark.slow), 4])
 def test_a_run_that_was_cut_off_ends_with_the_same_bytes(setting, tmp_path, monkeypatch, last_step):
     undisturbed = train(setting, tmp_path / "whole")
 

@@ -77,14 +77,19 @@ def total_bytes(lowered):
     ("config", "lora", "remat", "num_adapters", "num_microbatches", "shape"),
     [
         (WIDE, FEW, "none", 1, 1, (4, 128)),
-        (WIDE, FEW, "none", 1, 1, (2, 384)),
         (WIDE, FEW, "dots", 4, 2, (2, 160)),
-        (WIDE, FEW, "full", 1, 1, (4, 384)),
         (WIDE, MANY, "full", 4, 1, (2, 96)),
-        (WIDE, MANY, "dots", 4, 2, (2, 96)),
-        (VERBOSE, FEW, "none", 4, 2, (4, 64)),
         (VERBOSE, FEW, "dots", 1, 1, (4, 256)),
         (VERBOSE, MANY, "full", 4, 1, (8, 64)),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (
+                (WIDE, FEW, "none", 1, 1, (2, 384)),
+                (WIDE, FEW, "full", 1, 1, (4, 384)),
+                (WIDE, MANY, "dots", 4, 2, (2, 96)),
+                (VERBOSE, FEW, "none", 4, 2, (4, 64)),
+            )
+        ),
     ],
 )
 def test_training_takes_what_the_estimate_says(
