@@ -6,7 +6,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from paretohqd_jax.config import best_of_n, paretohqd, reward_model, selection_study, sft
+from paretohqd_jax.config import best_of_n, dpo, paretohqd, reward_model, selection_study, sft
 from paretohqd_jax.config.options import OURS, Option, Options, check_options, defaults, one_of
 from paretohqd_jax.errors import InputError, did_you_mean
 
@@ -16,6 +16,7 @@ METHODS = {
     "paretohqd": paretohqd,
     "sft": sft,
     "best_of_n": best_of_n,
+    "dpo": dpo,
     "reward_model": reward_model,
     "selection_study": selection_study,
 }

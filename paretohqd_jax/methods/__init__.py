@@ -9,5 +9,6 @@ METHODS = {
     "paretohqd": "paretohqd_jax.methods.paretohqd",
     "sft": "paretohqd_jax.methods.sft",
     "best_of_n": "paretohqd_jax.methods.best_of_n",
+    "dpo": "paretohqd_jax.methods.dpo",
     "reward_model": "paretohqd_jax.methods.reward_model",
 }
