@@ -48,7 +48,7 @@ WRITING = {
     "generate.top_p": 1.0,
 }
 # Methods that learn from preference pairs, here of two responses to a prompt by their rewards.
-ON_PAIRS = ("dpo",)
+ON_PAIRS = ("dpo", "dpo_soup", "mod", "dpo_lw", "modpo", "raco", "smooth_tchebycheff")
 # What each method has of its own.
 METHODS = {
     "paretohqd": {
@@ -60,7 +60,8 @@ METHODS = {
     },
     "sft": {"draw.k": 12, "train.num_steps": 50},
     "best_of_n": {"preferences": "4", "best_of_n.n": 4, "train.num_steps": 50, **WRITING},
-    **dict.fromkeys(ON_PAIRS, {"train.num_steps": 20}),
+    **{method: {"train.num_steps": 20, "preferences": "3"} for method in ON_PAIRS},
+    "dpo": {"train.num_steps": 20},
 }
 
 

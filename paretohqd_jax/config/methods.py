@@ -6,7 +6,20 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from paretohqd_jax.config import best_of_n, dpo, paretohqd, reward_model, selection_study, sft
+from paretohqd_jax.config import (
+    best_of_n,
+    dpo,
+    dpo_lw,
+    dpo_soup,
+    mod,
+    modpo,
+    paretohqd,
+    raco,
+    reward_model,
+    selection_study,
+    sft,
+    smooth_tchebycheff,
+)
 from paretohqd_jax.config.options import OURS, Option, Options, check_options, defaults, one_of
 from paretohqd_jax.errors import InputError, did_you_mean
 
@@ -17,6 +30,12 @@ METHODS = {
     "sft": sft,
     "best_of_n": best_of_n,
     "dpo": dpo,
+    "dpo_soup": dpo_soup,
+    "mod": mod,
+    "dpo_lw": dpo_lw,
+    "modpo": modpo,
+    "raco": raco,
+    "smooth_tchebycheff": smooth_tchebycheff,
     "reward_model": reward_model,
     "selection_study": selection_study,
 }

@@ -15,6 +15,7 @@ PAPER = "ParetoHqD"
 RIC = "RiC"
 MODPO = "MODPO"
 SIPO = "SIPO"
+RACO = "RACO"
 OURS = "ours"
 SOURCES = {
     PAPER: "the paper, arXiv 2504.16628",
@@ -22,6 +23,7 @@ SOURCES = {
     "follow where it is silent",
     MODPO: "the code of MODPO, arXiv 2310.03708",
     SIPO: "SIPO, arXiv 2502.14354",
+    RACO: "the code of RACO, arXiv 2602.02495",
     OURS: "chosen here",
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ml_collections import ConfigDict
 
 from paretohqd_jax.config import shared
+from paretohqd_jax.config.objectives import parse_preferences
 from paretohqd_jax.config.options import (
     ABOVE_ZERO,
     MODPO,
@@ -72,6 +73,15 @@ OPTIONS = {
         "learning_rate": changed(shared.TRAIN["learning_rate"], 5e-5),
     },
 }
+
+# Of those that leave a model for each preference, not for each objective.
+WITH_PREFERENCES = {**OPTIONS, "preferences": shared.PREFERENCES}
+
+
+def check_with_preferences(config: ConfigDict) -> None:
+    """As `check`, and the preferences."""
+    check(config)
+    parse_preferences(config.preferences, len(config.rewards.models))
 
 
 def check(config: ConfigDict) -> None:

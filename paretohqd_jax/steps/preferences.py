@@ -54,9 +54,43 @@ def fine_tune_on_pairs(
       combination: of the objectives' losses, as of `preference_objective`, with its options.
     """
     how = {"combination": combination, **task.config.dpo, **options}
+    return _train(task, name, labels, weights, how, pairs, reference)
+
+
+def fine_tune_beyond(
+    task: Task,
+    name: str,
+    weights: np.ndarray,
+    first: Sequence[int],
+    pairs: Output,
+    reference: Output,
+    margins: Output,
+) -> Output:
+    """Trains an adapter for each preference on the pairs of one objective, beyond the others.
+
+    Arguments are those of `fine_tune_on_pairs`, and besides:
+
+    Args:
+      first: `[num_adapters]`, the objective whose pairs are trained on; its weight is not 0.
+      margins: what each objective pays for a pair, which the others' weights make one of.
+    """
+    how = {"combination": "weighted", **task.config.dpo}
+    labels = preference_labels(weights)
+    return _train(task, name, labels, weights, how, pairs, reference, margins, first=list(first))
+
+
+def _train(
+    task: Task,
+    name: str,
+    labels: Sequence[str],
+    weights: np.ndarray,
+    objective: Mapping[str, Any],
+    *inputs: Output,
+    first: Sequence[int] = (),
+) -> Output:
     return training_step(
-        task, name, train_on_pairs, pairs, reference, adapter_names=list(labels),
-        weights=weights.tolist(), objectives=task.objectives, objective=how,
+        task, name, train_on_pairs, *inputs, adapter_names=list(labels), weights=weights.tolist(),
+        first=list(first), objectives=task.objectives, objective=objective,
         num_steps=task.config.train.num_steps, num_responses=NUM_RESPONSES,
     )  # fmt: skip
 
@@ -66,10 +100,12 @@ def train_on_pairs(
     scratch: Path,
     pairs: Output,
     reference: Output,
+    margins: Output | None = None,
     *,
     base: BaseModel,
     adapter_names: Sequence[str],
     weights: Sequence[Sequence[float]],
+    first: Sequence[int],
     objectives: Sequence[str],
     objective: Mapping[str, Any],
     batch_size: int,
@@ -79,28 +115,60 @@ def train_on_pairs(
 ) -> dict[str, int]:
     """Trains them; `how` are the other arguments of `train_stack`. Returns what that cost."""
     table, num_adapters = training_pairs(pairs), len(adapter_names)
-    examples = tokenized_pairs(base, table, str(pairs.path))
     labels = np.stack([table[name].to_numpy() for name in objectives], axis=1).astype(np.int8)
-    each = np.array(weights, np.float32)
-    num_pairs, length = len(labels), examples.tokens.shape[-1]
-
-    def for_all(array: np.ndarray) -> np.ndarray:
-        return np.broadcast_to(array, (num_adapters, *array.shape))  # without a copy
-
-    whole = Pairs(
-        *map(for_all, examples), for_all(np.load(reference.path)[0]), for_all(labels),
-        np.broadcast_to(each[:, None], (num_adapters, num_pairs, each.shape[1])),
-        for_all(np.zeros(num_pairs, np.float32)), for_all(np.ones(num_pairs, np.float32)),
+    examples = pairs_of_adapters(
+        tokenized_pairs(base, table, str(pairs.path)), np.load(reference.path)[0], labels,
+        np.array(weights, np.float32), np.load(margins.path) if margins else None, first,
     )  # fmt: skip
     num_gradients = len(objectives) if objective["combination"] in COMBINATIONS else 1
     check_training_memory(
-        base, num_adapters, batch_size, length, num_microbatches, num_responses, num_gradients
-    )
+        base, num_adapters, batch_size, examples.tokens.shape[-1], num_microbatches, num_responses,
+        num_gradients,
+    )  # fmt: skip
+    counted = (examples.labels != 0) & (examples.weights > 0)
     return train_stack(
-        path, whole, base=base, adapter_names=adapter_names, batch_size=batch_size,
+        path, examples, base=base, adapter_names=adapter_names, batch_size=batch_size,
         num_microbatches=num_microbatches, objective=preference_objective(**objective),
-        candidates=[np.flatnonzero(((labels != 0) & (own > 0)).any(axis=1)) for own in each],
-        **how,
+        candidates=[np.flatnonzero(own.any(axis=1)) for own in counted], **how,
+    )  # fmt: skip
+
+
+def pairs_of_adapters(
+    examples: Examples,
+    reference: np.ndarray,
+    labels: np.ndarray,
+    weights: np.ndarray,
+    margins: np.ndarray | None = None,
+    first: Sequence[int] = (),
+) -> Pairs:
+    """The pairs as each adapter is trained on them, `[num_adapters, num_pairs, ...]`.
+
+    What adapters share is there once.
+
+    Args:
+      examples: `[num_pairs, 2, length]`.
+      reference: `[num_pairs, 2]`.
+      labels: `[num_pairs, num_objectives]`.
+      weights: `[num_adapters, num_objectives]`.
+      margins: `[num_objectives, num_pairs]`, and `first` `[num_adapters]`, as of
+        `fine_tune_beyond`; without them all objectives count by their weights.
+    """
+    num_adapters, num_pairs = len(weights), len(labels)
+    counts, share = weights, np.ones(num_adapters, np.float32)
+    others = np.zeros((num_adapters, 1), np.float32)
+    if margins is not None:
+        counts = np.eye(weights.shape[1], dtype=np.float32)[list(first)]
+        share = (weights * counts).sum(axis=1)
+        others = (weights * (1 - counts)) @ margins
+
+    def for_all(array: np.ndarray) -> np.ndarray:
+        return np.broadcast_to(array, (num_adapters, *array.shape))
+
+    return Pairs(
+        *map(for_all, (*examples, reference, labels)),
+        np.broadcast_to(counts[:, None], (num_adapters, *labels.shape)),
+        np.broadcast_to(others, (num_adapters, num_pairs)),
+        np.broadcast_to(share[:, None], (num_adapters, num_pairs)),
     )  # fmt: skip
 
 

@@ -142,7 +142,8 @@ def train_stack(
         log_directory=log_directory / path.name, meta=checkpoint_meta(base, adapter_names),
         description=f"{path.name} of {num_adapters} adapters", **what,
     )  # fmt: skip
-    tokens_per_row = examples.response_mask.sum(axis=-1).mean()
+    within_row = tuple(range(2, examples.response_mask.ndim))
+    tokens_per_row = examples.response_mask.sum(axis=within_row).mean()
     num_adapter_steps = num_adapters * num_steps
     return {
         "optimizer_steps": num_adapter_steps,

@@ -20,6 +20,7 @@ from paretohqd_jax.training.preference_losses import (
     PairLogProbs,
     dpo_margins,
     labelled_losses,
+    modpo_margins,
     objective_losses,
     smooth_tchebycheff,
 )
@@ -62,7 +63,7 @@ def preference_objective(
             pair_log_probs(model, params, adapter, batch, dropout_key),
             PairLogProbs(*batch.reference.T), beta,
         )  # fmt: skip
-        margins = (margins - batch.others) / batch.share
+        margins = modpo_margins(margins, batch.others[:, None], batch.share, jnp.ones(1))
         of_pairs = labelled_losses(margins, batch.labels, beta, loss, label_smoothing)
         of_objectives = objective_losses(of_pairs, batch.labels)
         return of_objectives if combine else batch.weights[0] * of_objectives
