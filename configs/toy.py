@@ -47,6 +47,8 @@ WRITING = {
     "generate.temperature": 1.0,
     "generate.top_p": 1.0,
 }
+# Methods that learn from preference pairs, here of two responses to a prompt by their rewards.
+ON_PAIRS = ("dpo", "dpo_soup", "mod", "dpo_lw", "modpo", "raco", "smooth_tchebycheff")
 # What each method has of its own.
 METHODS = {
     "paretohqd": {
@@ -58,6 +60,8 @@ METHODS = {
     },
     "sft": {"draw.k": 12, "train.num_steps": 50},
     "best_of_n": {"preferences": "4", "best_of_n.n": 4, "train.num_steps": 50, **WRITING},
+    **{method: {"train.num_steps": 20, "preferences": "3"} for method in ON_PAIRS},
+    "dpo": {"train.num_steps": 20},
 }
 
 
@@ -78,7 +82,7 @@ def get_config(method="paretohqd"):
     config.lora.alpha = 8.0
     config.lora.targets = ("q_proj", "v_proj", "o_proj", "down_proj")
     config.train.batch_size = 4
-    config.train.learning_rate = 3e-2
+    config.train.learning_rate = 3e-3 if method in ON_PAIRS else 3e-2
     config.train.checkpoint_every = 5
     config.evaluate.max_new_tokens = 24
     config.evaluate.batch_size = 18

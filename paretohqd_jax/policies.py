@@ -120,6 +120,27 @@ def one_adapter_each(stack: str, preferences: np.ndarray) -> list[Policy]:
     ]
 
 
+def mixtures(
+    corners: Sequence[Policy], preferences: np.ndarray, combine: str = "update"
+) -> list[Policy]:
+    """A family in which each preference mixes models of one objective each by its weights.
+
+    Args:
+      corners: `[num_objectives]` policies of one adapter each, in the order of the objectives.
+      preferences: `[num_preferences, num_objectives]`.
+      combine: as of `Policy`. A model whose weight is 0 is left out; one alone answers as it is.
+    """
+    family = []
+    for label, preference in zip(preference_labels(preferences), preferences.tolist(), strict=True):
+        parts = [
+            (corner.adapters[0], w) for corner, w in zip(corners, preference, strict=True) if w
+        ]
+        adapters, weights = zip(*parts, strict=True)
+        how = combine if len(parts) > 1 else "update"
+        family.append(Policy(label, tuple(preference), adapters, weights, how))
+    return family
+
+
 def write_policies(path: Path, policies: Policies) -> None:
     """Writes them as JSON.
 

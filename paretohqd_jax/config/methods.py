@@ -8,10 +8,17 @@ from ml_collections import ConfigDict
 
 from paretohqd_jax.config import (
     best_of_n,
+dpo,
+    dpo_lw,
+    dpo_soup,
+    mod,
+    modpo,
     paretohqd,
+    raco,
     reward_model,
     selection_study,
     sft,
+    smooth_tchebycheff,
     structure_study,
 )
 from paretohqd_jax.config.options import OURS, Option, Options, check_options, defaults, one_of
@@ -23,6 +30,13 @@ METHODS = {
     "paretohqd": paretohqd,
     "sft": sft,
     "best_of_n": best_of_n,
+    "dpo": dpo,
+    "dpo_soup": dpo_soup,
+    "mod": mod,
+    "dpo_lw": dpo_lw,
+    "modpo": modpo,
+    "raco": raco,
+    "smooth_tchebycheff": smooth_tchebycheff,
     "reward_model": reward_model,
     "selection_study": selection_study,
     "structure_study": structure_study,

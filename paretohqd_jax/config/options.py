@@ -13,11 +13,17 @@ from paretohqd_jax.errors import InputError, did_you_mean
 
 PAPER = "ParetoHqD"
 RIC = "RiC"
+MODPO = "MODPO"
+SIPO = "SIPO"
+RACO = "RACO"
 OURS = "ours"
 SOURCES = {
     PAPER: "the paper, arXiv 2504.16628",
     RIC: "the code of Rewards-in-Context, arXiv 2402.10207, whose settings the paper's experiments "
     "follow where it is silent",
+    MODPO: "the code of MODPO, arXiv 2310.03708",
+    SIPO: "SIPO, arXiv 2502.14354",
+    RACO: "the code of RACO, arXiv 2602.02495",
     OURS: "chosen here",
 }
 

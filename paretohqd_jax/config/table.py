@@ -6,13 +6,14 @@ import itertools
 import textwrap
 from collections.abc import Iterator
 
-from paretohqd_jax.config import shared
+from paretohqd_jax.config import preference, shared
 from paretohqd_jax.config.methods import METHODS, options_of
 from paretohqd_jax.config.options import SOURCES, Option, flat
 
 WIDTH = 100
 INDENT = 34  # of what is valid, and of what the option is for
 COMMON = "read by all methods that align a model"
+ON_PAIRS = "read by all methods that learn from pairs, besides those"
 HEAD = """\
 # Options
 
@@ -57,15 +58,23 @@ def options_page() -> str:
 
 def _parts() -> Iterator[tuple[str, dict[str, Option]]]:
     """What methods share, then what each has of its own, by whole name; with a title."""
-    common = flat(shared.ALIGNMENT)
+    common, on_pairs = flat(shared.ALIGNMENT), flat(preference.OPTIONS)
     yield COMMON, common
+    yield ON_PAIRS, _without(on_pairs, common)
     for method, module in METHODS.items():
         options = flat(module.OPTIONS)
-        own = {name: option for name, option in options.items() if common.get(name) != option}
-        if len(own) + len(common) == len(options):
-            yield f"of {method}, besides those", own
+        if options.keys() >= on_pairs.keys():
+            own, besides = _without(options, on_pairs), "those of methods that learn from pairs"
+        elif options.keys() >= common.keys():
+            own, besides = _without(options, common), "those of all methods that align a model"
         else:
-            yield f"of {method}", options
+            own, besides = options, ""
+        if own:
+            yield f"of {method}" + (f", besides {besides}" if besides else ""), own
+
+
+def _without(options: dict[str, Option], others: dict[str, Option]) -> dict[str, Option]:
+    return {name: option for name, option in options.items() if others.get(name) != option}
 
 
 def _groups(options: dict[str, Option]) -> Iterator[tuple[str, list[tuple[str, Option]]]]:

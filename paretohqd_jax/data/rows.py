@@ -33,8 +33,8 @@ SELECTION_COLUMNS = ("preference_id", "row_id", "rank", "distance")
 # Every column that the tables of a run or a command may have beside the objectives: no objective
 # can have such a name.
 OUR_COLUMNS = frozenset(
-    (*TEXTS, *SELECTION_COLUMNS, "source_row", "split", "prompt_id", "adapter", "family", "policy",
-     "num_tokens", "truncated", "periodic_tail", "collapsed")
+    (*TEXTS, *SELECTION_COLUMNS, "source_row", "chosen_row", "rejected_row", "split", "prompt_id",
+     "adapter", "family", "policy", "num_tokens", "truncated", "periodic_tail", "collapsed")
 )  # fmt: skip
 HINTS = {  # what is usually wrong with a file that cannot be read
     ".jsonl": "; give one JSON object per line, in UTF-8",

@@ -66,6 +66,7 @@ def write_report(
     selected: SelectedRows | None = None,
     effort: Effort | None = None,
     gated: Sequence[GatedRows] = (),
+    pairs: Mapping[str, Any] | None = None,
 ) -> None:
     """Writes the report as HTML; the same input gives the same bytes.
 
@@ -78,6 +79,7 @@ def write_report(
       selected: the rows that models were trained on, where a selection chose them.
       effort: training curves and times, where they are known.
       gated: what gates took, by stage.
+      pairs: where models learnt from pairs, `num_pairs` and the counts of `objectives`.
     """
     page = _environment().get_template("report.html.jinja")
     html = page.render(
@@ -113,6 +115,7 @@ def write_report(
         facts=facts,
         effort=_effort(effort) if effort else None,
         gated=[(title(rows.stage), rows.num_rows, rows.gates) for rows in gated if rows.gates],
+        pairs=pairs,
     )
     with atomic_path(path) as temporary:
         temporary.write_text(html, encoding="utf-8")

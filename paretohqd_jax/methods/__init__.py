@@ -9,5 +9,12 @@ METHODS = {
     "paretohqd": "paretohqd_jax.methods.paretohqd",
     "sft": "paretohqd_jax.methods.sft",
     "best_of_n": "paretohqd_jax.methods.best_of_n",
+    "dpo": "paretohqd_jax.methods.dpo",
+    "dpo_soup": "paretohqd_jax.methods.dpo_soup",
+    "mod": "paretohqd_jax.methods.mod",
+    "dpo_lw": "paretohqd_jax.methods.dpo_lw",
+    "modpo": "paretohqd_jax.methods.modpo",
+    "raco": "paretohqd_jax.methods.raco",
+    "smooth_tchebycheff": "paretohqd_jax.methods.smooth_tchebycheff",
     "reward_model": "paretohqd_jax.methods.reward_model",
 }

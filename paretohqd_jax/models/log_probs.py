@@ -3,12 +3,57 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax.linen import with_logical_constraint as constrain
 
+from paretohqd_jax.models.llama import Llama, output_embedding
+
 CHUNK_SIZE = 32  # positions whose logits exist at a time
+
+
+def next_token_log_probs(
+    model: Llama,
+    variables: dict[str, Any],
+    tokens: jax.Array,
+    mask: jax.Array,
+    dropout_key: jax.Array | None = None,
+) -> jax.Array:
+    """The log-probability of each token after those before it, float32 `[B, T - 1]`.
+
+    Args:
+      model: the network.
+      variables: its `params`, and the adapter `lora` where it has one.
+      tokens: int32 `[B, T]`.
+      mask: bool `[B, T]`, True on real tokens.
+      dropout_key: turns the adapter's dropout on.
+    """
+    on = dropout_key is not None and model.lora is not None and model.lora.dropout > 0
+    hidden, _ = model.apply(
+        variables, tokens[:, :-1], mask[:, :-1],
+        deterministic=not on, rngs={"dropout": dropout_key} if on else {},
+    )  # fmt: skip
+    embedding = output_embedding(variables["params"], model.config)
+    return token_log_probs(hidden, embedding, tokens[:, 1:])
+
+
+def response_log_probs(
+    model: Llama,
+    variables: dict[str, Any],
+    tokens: jax.Array,
+    mask: jax.Array,
+    response_mask: jax.Array,
+    dropout_key: jax.Array | None = None,
+) -> jax.Array:
+    """The log-probability of each response after its prompt, summed in float32, `[B]`.
+
+    `response_mask` is bool `[B, T]`, True on the tokens of the response and its EOS; the other
+    arguments are those of `next_token_log_probs`.
+    """
+    log_probs = next_token_log_probs(model, variables, tokens, mask, dropout_key)
+    return jnp.sum(log_probs * response_mask[:, 1:].astype(jnp.float32), axis=1)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3,))

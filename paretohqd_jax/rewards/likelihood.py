@@ -12,8 +12,8 @@ import jax.numpy as jnp
 
 from paretohqd_jax.data.batches import token_ids
 from paretohqd_jax.data.chat import format_prompt
-from paretohqd_jax.models.llama import Llama, logical_axes, logical_sizes, output_embedding
-from paretohqd_jax.models.log_probs import token_log_probs
+from paretohqd_jax.models.llama import Llama, logical_axes, logical_sizes
+from paretohqd_jax.models.log_probs import response_log_probs
 from paretohqd_jax.models.sharding import check_cuts, shardings_of
 from paretohqd_jax.models.tokenizer import load_tokenizer
 from paretohqd_jax.models.weights import check_weights, load_config, load_pretrained
@@ -27,26 +27,34 @@ PLAIN = "{prompt}\n"  # the format "chat" of a model without a chat template
 
 
 @dataclasses.dataclass(frozen=True)
-class MeanLogProb:
-    """The mean log-probability of the tokens after `BOUNDARY`, as a RewardModel's `apply`.
+class ResponseLogProb:
+    """The log-probability of the tokens after `BOUNDARY`, their mean or sum, as RewardModel.apply.
 
     Equal to another of the same model, so that a model that is loaded again is not compiled again.
     """
 
     model: Llama
+    mean: bool
 
-    def __call__(self, params: Any, tokens: jax.Array, mask: jax.Array) -> jax.Array:
+    def __call__(self, variables: Any, tokens: jax.Array, mask: jax.Array) -> jax.Array:
         in_prompt = jnp.cumsum(tokens == BOUNDARY, axis=1) == 0
 
         def without_boundary(array: jax.Array) -> jax.Array:
             return jnp.where(in_prompt, array, jnp.pad(array[:, 1:], [(0, 0), (0, 1)]))
 
         tokens, mask = without_boundary(tokens), without_boundary(mask)
-        hidden, _ = self.model.apply({"params": params}, tokens, mask)
-        embedding = output_embedding(params, self.model.config)
-        log_probs = token_log_probs(hidden[:, :-1], embedding, tokens[:, 1:])
-        counted = (mask & ~in_prompt)[:, 1:].astype(jnp.float32)
-        return jnp.sum(log_probs * counted, axis=1) / jnp.maximum(jnp.sum(counted, axis=1), 1.0)
+        counted = mask & ~in_prompt
+        total = response_log_probs(self.model, variables, tokens, mask, counted)
+        if not self.mean:
+            return total
+        return total / jnp.maximum(jnp.sum(counted[:, 1:].astype(jnp.float32), axis=1), 1.0)
+
+
+def with_boundary(prompts: Sequence[list[int]], responses: Sequence[list[int]]) -> list[list[int]]:
+    """Token ids of each prompt and its response, with `BOUNDARY` between them."""
+    return [
+        [*prompt, BOUNDARY, *response] for prompt, response in zip(prompts, responses, strict=True)
+    ]
 
 
 def load_likelihood(entry: LanguageModel, dtype: str = "float32") -> RewardModel:
@@ -69,7 +77,8 @@ def load_likelihood(entry: LanguageModel, dtype: str = "float32") -> RewardModel
         prompt_format = PLAIN
     max_tokens = min(entry.max_tokens, config.max_position_embeddings)
     encode = functools.partial(_encode, tokenizer, prompt_format, max_tokens)
-    return RewardModel(encode, MeanLogProb(Llama(config)), params, config.vocab_size)
+    apply = ResponseLogProb(Llama(config), mean=True)
+    return RewardModel(encode, apply, {"params": params}, config.vocab_size)
 
 
 def check_language_model(entry: LanguageModel) -> None:
@@ -93,11 +102,11 @@ def _encode(
         return Encoded([], 0)
     texts = [format_prompt(tokenizer, prompt, prompt_format) for prompt in prompts]
     without_end = [True] * len(responses)
-    tokens, num_cut = [], 0
+    cut, num_cut = [], 0
     for prompt, response in zip(
         *token_ids(tokenizer, texts, responses, truncated=without_end), strict=True
     ):
         num_cut += len(prompt) + len(response) > max_tokens
         response = response[-(max_tokens - 1) :]
-        tokens.append([*prompt[len(response) - max_tokens :], BOUNDARY, *response])
-    return Encoded(tokens, num_cut)
+        cut.append((prompt[len(response) - max_tokens :], response))
+    return Encoded(with_boundary(*zip(*cut, strict=True)), num_cut)

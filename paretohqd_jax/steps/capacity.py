@@ -14,15 +14,22 @@ LESS_GATHERED = "raise config.mesh.tensor in place of config.mesh.fsdp"
 
 
 def check_training_memory(
-    base: BaseModel, num_adapters: int, batch_size: int, length: int, num_microbatches: int
+    base: BaseModel,
+    num_adapters: int,
+    batch_size: int,
+    length: int,
+    num_microbatches: int,
+    num_responses: int = 1,
+    num_gradients: int = 1,
 ) -> None:
     """Shows what training needs on each device; raises InputError if that is too much.
 
-    `length` is that of the rows in tokens, padding included.
+    `length` is that of the rows in tokens, padding included; `num_responses` of that length are in
+    a row, and `num_gradients` are computed of each adapter, of losses that are combined.
     """
     memory = training_memory(
-        base.model, base.mesh, num_adapters=num_adapters, batch_size=batch_size, length=length,
-        num_microbatches=num_microbatches,
+        base.model, base.mesh, num_adapters=num_adapters, batch_size=batch_size * num_responses,
+        length=length, num_microbatches=num_microbatches, num_gradients=num_gradients,
     )  # fmt: skip
     fewer_rows = "lower config.train.batch_size or config.data.max_tokens"
     most_parts = batch_size // base.mesh.shape["fsdp"]  # each with a row for every device

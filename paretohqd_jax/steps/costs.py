@@ -56,7 +56,8 @@ def _seconds(function: Callable[..., jax.Array], *arguments: jax.Array) -> float
 
 def training_cost(base: BaseModel, speed: Speed, options: Mapping[str, Any], length: int) -> Cost:
     """Of a step that fine-tunes with these options on rows of `length` tokens, padding included."""
-    num_adapters, batch_size = len(options["adapter_names"]), options["batch_size"]
+    num_adapters = len(options["adapter_names"])
+    batch_size = options["batch_size"] * options.get("num_responses", 1)
     memory = training_memory(
         base.model, base.mesh, num_adapters=num_adapters, batch_size=batch_size, length=length,
         num_microbatches=options["num_microbatches"],

@@ -28,6 +28,7 @@ def leave(
     families: Mapping[str, Sequence[Policy]],
     stacks: Sequence[Output],
     selections: Sequence[Output] = (),
+    pairs: Output | None = None,
 ) -> Path:
     """Leaves the policies of a method, measured on the held-out prompts; returns the report's path.
 
@@ -37,6 +38,7 @@ def leave(
       families: by name, in the order they came about.
       stacks: of adapters, that the policies' lie in.
       selections: of rows to train on, the first from `scored`, for the report to tell of.
+      pairs: that were trained on, for the report to tell of.
     """
     policies = name_policies(task, families, stacks)
     answers = respond(task, scored, policies)
@@ -44,7 +46,7 @@ def leave(
     reference = reference_rows(task, scored)
     points = evaluate(task, policies, reference, judged)
     export(task, policies, points)
-    page = report(task, policies, scored, reference, judged, points, selections)
+    page = report(task, policies, scored, reference, judged, points, selections, pairs)
     return page.path / "report.html"
 
 

@@ -43,8 +43,12 @@ def report(
     judged: Output,
     points: Output,
     selections: Sequence[Output] = (),
+    pairs: Output | None = None,
 ) -> Output:
-    """Draws `front.png`, `.pdf` and `.svg`, and writes `report.html`, of the selections, too."""
+    """Draws `front.png`, `.pdf` and `.svg`, and writes `report.html`, of the selections, too.
+
+    The `pairs` are those that the policies depend on already.
+    """
     run = task.run
     work = partial(
         report_run,
@@ -52,6 +56,7 @@ def report(
         made_by=run.made_by,
         seconds=run.seconds,
         log_directory=run.workdir / "logs",
+        pairs=pairs,
     )
     return run.step(
         "report", "report", work, policies, scored, reference, judged, points, *selections,
@@ -73,6 +78,7 @@ def report_run(
     made_by: dict[str, str],
     seconds: Callable[[], dict[str, float]],
     log_directory: Path,
+    pairs: Output | None = None,
 ) -> None:
     """Draws and writes the report.
 
@@ -98,6 +104,7 @@ def report_run(
         path / "report.html", evaluation, cloud,
         _samples(run, read_table(judged.path), objectives), facts | made_by, shown,
         _effort(run, seconds(), log_directory), _gated(selections),
+        pairs and json.loads(read_table(pairs.path).schema.metadata[b"pairs"]),
     )  # fmt: skip
 
 

@@ -192,7 +192,7 @@ def train_on_groups(
         scores = examples.scores
         examples = examples._replace(scores=(scores - scores.mean()) / scores.std())
     num_responses, length = examples.tokens.shape[1:]
-    check_training_memory(base, 1, batch_size * num_responses, length, num_microbatches)
+    check_training_memory(base, 1, batch_size, length, num_microbatches, num_responses)
     fine_tune(
         base.model, base.params, lambda: fresh_adapters(base.mesh, base.model, seed, 1),
         jax.tree.map(lambda array: array[None], examples),

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from ml_collections import ConfigDict
 
 from paretohqd_jax.data.batches import token_counts
+from paretohqd_jax.data.pairs import rows_of
 from paretohqd_jax.data.sources import load_rows, split_by_prompt
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.steps.base_model import BaseModel, step_seed
@@ -18,10 +19,15 @@ from paretohqd_jax.steps.base_model import BaseModel, step_seed
 logger = logging.getLogger(__name__)
 
 
+def reading_options(config: ConfigDict) -> dict[str, str]:
+    """The arguments of `load_pairs` that options give."""
+    names = ("source", "format", "columns", "split", "revision")
+    return {name: config.data[name] for name in names}
+
+
 def data_options(config: ConfigDict) -> dict[str, str]:
     """The arguments of `load_rows` that options give."""
-    names = ("source", "format", "columns", "split", "revision", "scores")
-    return {name: config.data[name] for name in names}
+    return reading_options(config) | {"scores": config.data.scores}
 
 
 def split_rows(
@@ -62,28 +68,36 @@ def fitting_rows(
     max_tokens: int,
     max_new_tokens: int,
 ) -> pa.Table:
-    """The rows of `min_tokens` to `max_tokens`; an InputError names a prompt that is too long."""
+    """The rows of `min_tokens` to `max_tokens`; an InputError names a prompt that is too long.
+
+    Of pairs, those whose responses both fit.
+    """
     base.eos_token_ids  # a tokenizer without one is an error before any work  # noqa: B018
-    texts, responses = _formatted_prompts(base, table, source), table["response"].to_pylist()
+    rows = rows_of(table)
+    texts, responses = _formatted_prompts(base, rows, source), rows["response"].to_pylist()
     prompt_counts, response_counts = token_counts(base.tokenizer, texts, responses)
     context = base.config.max_position_embeddings
     if prompt_counts.max() + max_new_tokens > context:
         longest = int(prompt_counts.argmax())
         raise InputError(
-            f"{source}: row {table['source_row'][longest]}: the prompt has "
+            f"{source}: row {rows['source_row'][longest]}: the prompt has "
             f"{prompt_counts[longest]} tokens, and with a response "
             f"of {max_new_tokens} is longer than the model's context of {context}; shorten or "
             "remove it, or lower max_new_tokens in config.generate and config.evaluate"
         )
     counts = prompt_counts + response_counts
     fits = (counts >= min_tokens) & (counts <= min(max_tokens, context))
+    kind = "row" if rows is table else "pair"
+    fits = fits.reshape(table.num_rows, -1).all(axis=1)
+    unfit = np.flatnonzero(~fits)
+    first = f", the first of them row {table['source_row'][unfit[0]]}" if unfit.size else ""
     logger.info(
-        "%s: %d rows of %d to %d tokens, %d others left out",
-        source, fits.sum(), min_tokens, max_tokens, (~fits).sum(),
+        "%s: %d %ss of %d to %d tokens, %d others left out%s",
+        source, fits.sum(), kind, min_tokens, max_tokens, unfit.size, first,
     )  # fmt: skip
     if not fits.any():
         raise InputError(
-            f"{source}: no row has {min_tokens} to {max_tokens} tokens; "
+            f"{source}: no {kind} has {min_tokens} to {max_tokens} tokens; "
             "change config.data.min_tokens or config.data.max_tokens"
         )
     return table.filter(pa.array(fits))

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from jax.sharding import Mesh
 
 from paretohqd_jax.config import check_supply, objective_names
+from paretohqd_jax.data.pairs import rows_of
 from paretohqd_jax.data.rows import read_table, write_table
 from paretohqd_jax.data.scores import parse_scores
 from paretohqd_jax.distributed import is_main_process, on_main_process
@@ -71,10 +72,10 @@ def score_responses(task: Task, name: str, path: str, responses: Output) -> Outp
 def reference_rows(task: Task, scored: Output) -> Output:
     """Training rows whose rewards are in the units of the models' answers.
 
-    They are the scored rows themselves, or where these brought scores along, a sample of them that
-    the reward models have scored.
+    They are the scored rows themselves, or where these brought scores or labels along, a sample of
+    them that the reward models have scored.
     """
-    if not parse_scores(task.config.data.scores):
+    if "models" in scored.options and not parse_scores(task.config.data.scores):
         return scored
     return _scored_by_models(task, "reference", "reference.parquet", score_reference, scored)
 
@@ -162,7 +163,7 @@ def score_reference(
     Generated text has no other rewards than these models': whoever normalises them needs the mean
     and the spread of responses in the same units.
     """
-    table = read_table(scored.path)
+    table = rows_of(read_table(scored.path))
     rows = np.flatnonzero(is_candidate(table))
     random = np.random.default_rng(step_seed(0, "reference"))  # the same under every seed of a run
     rows = np.sort(random.permutation(rows)[:NUM_REFERENCE_ROWS])

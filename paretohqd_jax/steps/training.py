@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,16 @@ def fine_tune(
       num_steps: optimiser steps.
       start: a stack of the same labels to go on from; by default adapters are fresh.
     """
+    return training_step(
+        task, name, train_on_selected, scored, selected, *filter(None, [start]),
+        adapter_names=list(labels), num_steps=num_steps,
+    )  # fmt: skip
+
+
+def training_step(
+    task: Task, name: str, work: Callable[..., dict[str, int]], *inputs: Output, **options: Any
+) -> Output:
+    """A step that trains a stack and leaves it under its name, with the options of training."""
     train = task.config.train
     # A batch in other parts draws other dropout.
     names = ("batch_size", "num_microbatches", "learning_rate", "warmup_steps", "weight_decay",
@@ -48,12 +58,11 @@ def fine_tune(
     return task.run.step(
         name, name,
         partial(
-            train_on_selected, base=task.base, checkpoint_every=train.checkpoint_every,
+            work, base=task.base, checkpoint_every=train.checkpoint_every,
             log_directory=task.run.workdir / "logs",
         ),
-        *filter(None, (scored, selected, start)),
-        adapter_names=list(labels), num_steps=num_steps, seed=step_seed(task.config.seed, name),
-        **{option: train[option] for option in names},
+        *inputs, seed=step_seed(task.config.seed, name),
+        **{option: train[option] for option in names}, **options,
         also=task.network, all_processes=True,
     )  # fmt: skip
 
@@ -66,26 +75,58 @@ def train_on_selected(
     start: Output | None = None,
     *,
     base: BaseModel,
+    adapter_names: Sequence[str],
+    batch_size: int,
+    num_microbatches: int,
+    **how: Any,
+) -> dict[str, int]:
+    """Fine-tunes one adapter per name on its selected rows (S3, S6 of docs/method.md).
+
+    `how` are the other arguments of `train_stack`. Returns what that cost.
+    """
+    examples = selected_examples(base, scored, selection, len(adapter_names))
+    length = examples.tokens.shape[-1]
+    check_training_memory(base, len(adapter_names), batch_size, length, num_microbatches)
+    return train_stack(
+        path, examples, base=base, start=start, adapter_names=adapter_names,
+        batch_size=batch_size, num_microbatches=num_microbatches, **how,
+    )  # fmt: skip
+
+
+def train_stack(
+    path: Path,
+    examples: Any,
+    *,
+    base: BaseModel,
+    adapter_names: Sequence[str],
+    start: Output | None = None,
     num_steps: int,
     batch_size: int,
+    num_microbatches: int,
     learning_rate: float,
     warmup_steps: int,
     weight_decay: float,
     max_grad_norm: float,
-    num_microbatches: int,
     checkpoint_every: int,
-    adapter_names: Sequence[str],
     log_directory: Path,
     seed: int,
+    **what: Any,
 ) -> dict[str, int]:
-    """Fine-tunes one adapter per name on its selected rows (S3, S6 of docs/method.md).
+    """Trains a stack and leaves its checkpoints at `path`; the options are those of `config.train`.
 
-    Returns what that cost: steps of all adapters, and the tokens of the responses in them.
+    Args:
+      path: of the checkpoints.
+      examples: a NamedTuple of `[num_adapters, num_rows, ...]` arrays with a `response_mask`.
+      base: the model.
+      adapter_names: `[num_adapters]`.
+      start: a stack of these names to go on from; by default adapters are fresh.
+      log_directory: of the events of all stacks.
+      **what: objective and candidates, as of `training.loop.fine_tune`.
+
+    Returns:
+      What that cost: steps of all adapters, and the tokens of the responses in them.
     """
     num_adapters = len(adapter_names)
-    examples = selected_examples(base, scored, selection, num_adapters)
-    length = examples.tokens.shape[-1]
-    check_training_memory(base, num_adapters, batch_size, length, num_microbatches)
 
     def first_adapters() -> Any:
         if start is None:
@@ -99,9 +140,10 @@ def train_on_selected(
         batch_size=batch_size, num_microbatches=num_microbatches, seed=seed,
         adapter_names=adapter_names, directory=path, checkpoint_every=checkpoint_every,
         log_directory=log_directory / path.name, meta=checkpoint_meta(base, adapter_names),
-        description=f"{path.name} of {num_adapters} adapters",
+        description=f"{path.name} of {num_adapters} adapters", **what,
     )  # fmt: skip
-    tokens_per_row = examples.response_mask.sum(axis=-1).mean()
+    within_row = tuple(range(2, examples.response_mask.ndim))
+    tokens_per_row = examples.response_mask.sum(axis=within_row).mean()
     num_adapter_steps = num_adapters * num_steps
     return {
         "optimizer_steps": num_adapter_steps,

@@ -199,6 +199,12 @@ def restore_latest(
     return _restore(manager, step, state=ocp.args.StandardRestore(like)).state
 
 
+def save_adapters(directory: Path, adapters: PyTree, meta: dict[str, Any]) -> None:
+    """Leaves a stack that was not trained but made, for `load_adapters`."""
+    with checkpoint_manager(directory, 1) as manager:
+        save(manager, 0, {"adapters": adapters}, meta, force=True)
+
+
 def load_adapters(directory: Path, meta: dict[str, Any]) -> PyTree:
     """The adapter stack of the newest checkpoint of a finished stage, as numpy arrays.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -49,6 +50,7 @@ def fine_tune(
     meta: dict[str, Any],
     description: str,
     objective: Objective = SFT,
+    candidates: Sequence[np.ndarray] | None = None,
 ) -> PyTree:
     """Fine-tunes a stack of adapters, each on its own rows, and returns the trained stack.
 
@@ -72,6 +74,7 @@ def fine_tune(
       meta: JSON-able facts that a checkpoint must share to be resumed from.
       description: shown before the progress bar.
       objective: what is minimised.
+      candidates: of each adapter, the numbers of the rows it is trained on; all by default.
 
     Raises:
       InputError: a loss, gradient or adapter became NaN or infinite, or the checkpoint is another
@@ -79,6 +82,8 @@ def fine_tune(
       Preempted: SIGTERM was received; the step that was reached is saved.
     """
     num_adapters, num_steps = len(adapter_names), optimizer_config.num_steps
+    if candidates is None:
+        candidates = [np.arange(jax.tree.leaves(examples)[0].shape[1])] * num_adapters
     optimizer = make_optimizer(optimizer_config)
     placed = placement.place_training(mesh, model, optimizer, num_adapters, batch_size)
     train_step = make_train_step(model, optimizer, placed.step, num_microbatches, objective)
@@ -93,7 +98,8 @@ def fine_tune(
             open_metrics(log_directory, first_step) as write_metrics,
             progress_bar(num_steps, description, "step", first_step) as bar,
         ):
-            pace = _pace(optimizer_config, num_adapters * batch_size, examples)
+            tokens = math.prod(jax.tree.leaves(examples)[0].shape[2:])  # of a row, padded
+            pace = _pace(optimizer_config, num_adapters * batch_size * tokens)
 
             def report(step: int, metrics: dict[str, jax.Array]) -> None:
                 values = {name: x[:num_adapters] for name, x in jax.device_get(metrics).items()}
@@ -104,7 +110,7 @@ def fine_tune(
 
             unread = None  # what the last step reported, read while the devices are at the next
             for step in range(first_step, num_steps):
-                rows = _rows(examples, seed, step, batch_size)
+                rows = _rows(candidates, seed, step, batch_size)
                 batch = placement.place_batch(placed, examples, rows)
                 state, metrics = train_step(state, params, batch, keys)
                 if unread is not None:
@@ -122,11 +128,9 @@ def fine_tune(
         return placement.to_save(placed, state, keys)["adapters"]
 
 
-def _pace(
-    config: OptimizerConfig, rows_per_step: int, examples: PyTree
-) -> Callable[[int], dict[str, float]]:
+def _pace(config: OptimizerConfig, num_tokens: int) -> Callable[[int], dict[str, float]]:
     """Learning rate of a step, and seconds and tokens (padding included) since the last one."""
-    schedule, length = learning_rate_schedule(config), jax.tree.leaves(examples)[0].shape[-1]
+    schedule = learning_rate_schedule(config)
     last = time.perf_counter()
 
     def pace(step: int) -> dict[str, float]:
@@ -136,17 +140,19 @@ def _pace(
         return {
             "learning_rate": float(schedule(step)),
             "seconds_per_step": seconds,
-            "tokens_per_second": rows_per_step * length / seconds,
+            "tokens_per_second": num_tokens / seconds,
         }
 
     return pace
 
 
-def _rows(examples: PyTree, seed: int, step: int, batch_size: int) -> np.ndarray:
+def _rows(candidates: Sequence[np.ndarray], seed: int, step: int, batch_size: int) -> np.ndarray:
     """The rows of one step, int64 `[num_adapters, batch_size]`."""
-    num_adapters, num_rows = jax.tree.leaves(examples)[0].shape[:2]
     return np.stack(
-        [batch_rows(seed, adapter, step, num_rows, batch_size) for adapter in range(num_adapters)]
+        [
+            own[batch_rows(seed, adapter, step, len(own), batch_size)]
+            for adapter, own in enumerate(candidates)
+        ]
     )
 
 

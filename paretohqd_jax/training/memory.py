@@ -65,6 +65,7 @@ def training_memory(
     batch_size: int,
     length: int,
     num_microbatches: int = 1,
+    num_gradients: int = 1,
 ) -> Memory:
     """What `training.step` needs.
 
@@ -75,6 +76,7 @@ def training_memory(
       batch_size: rows per adapter and step.
       length: tokens per row, padding included.
       num_microbatches: parts each batch is computed in.
+      num_gradients: of each adapter, of losses that are combined by their gradients.
     """
     slots = num_slots(mesh, num_adapters)
     base = _placed_bytes(mesh, *_base_weights(model))
@@ -95,7 +97,7 @@ def training_memory(
             # Adam's two moments, float32 like the adapters.
             "optimizer": 2 * stack,
             # Microbatches add theirs to a running sum.
-            "gradients": stack * (1 if num_microbatches == 1 else 2),
+            "gradients": stack * num_gradients * (1 if num_microbatches == 1 else 2),
             # The scan over layers wants the layers of several adapters in front.
             "adapters by layer": stack if adapters > 1 else 0,
             # What the forward pass keeps for the backward pass, which `remat` decides.
@@ -108,7 +110,7 @@ def training_memory(
             # Its weights, taken out of the stack of all layers or gathered from other devices,
             # and what of its forward pass was not kept and is computed again.
             "one layer's backward pass": _layer_bytes(local)
-            + adapters * _kept_bytes(one_layer, rows, length)
+            + num_gradients * adapters * _kept_bytes(one_layer, rows, length)
             - kept // local.config.num_layers,
         },
     )

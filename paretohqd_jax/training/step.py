@@ -12,8 +12,8 @@ import optax
 
 from paretohqd_jax.data.batches import Examples
 from paretohqd_jax.errors import InputError
-from paretohqd_jax.models.llama import Llama, output_embedding
-from paretohqd_jax.models.log_probs import token_log_probs
+from paretohqd_jax.models.llama import Llama
+from paretohqd_jax.models.log_probs import next_token_log_probs
 from paretohqd_jax.models.sharding import vmap_adapters
 from paretohqd_jax.training.losses import sft_loss
 
@@ -42,12 +42,16 @@ class TrainState(NamedTuple):
 class Objective(NamedTuple):
     """What training minimises: a mean over terms, such as response tokens, of a batch.
 
-    A batch is a NamedTuple of arrays whose first axis is that of its rows.
+    A batch is a NamedTuple of arrays whose first axis is that of its rows. There may be several
+    such means: their sum is minimised, or where `combine` is given, what that makes of them.
     """
 
-    # (model, params, adapter, batch, dropout key) -> float32 scalar, the loss of one adapter
+    # (model, params, adapter, batch, dropout key) -> float32 [] or [M], the loss of one adapter
     loss: Callable[[Llama, PyTree, PyTree, PyTree, jax.Array], jax.Array]
+    # batch -> how many terms each mean is over, [] or [M]
     num_terms: Callable[[PyTree], jax.Array]
+    # (batch, losses [M], their gradients, every leaf [M, ...]) -> loss [] and gradient
+    combine: Callable[[PyTree, jax.Array, PyTree], tuple[jax.Array, PyTree]] | None = None
 
 
 class StepShardings(NamedTuple):
@@ -89,15 +93,8 @@ def adapter_loss(
     model: Llama, params: PyTree, adapter: PyTree, batch: Examples, dropout_key: jax.Array
 ) -> jax.Array:
     """The SFT loss of one adapter on its batch (`[batch, length]` arrays), float32 scalar."""
-    hidden, _ = model.apply(
-        {"params": params, "lora": adapter},
-        batch.tokens[:, :-1],
-        batch.token_mask[:, :-1],
-        deterministic=model.lora.dropout == 0.0,
-        rngs={"dropout": dropout_key},
-    )
-    embedding = output_embedding(params, model.config)
-    log_probs = token_log_probs(hidden, embedding, batch.tokens[:, 1:])
+    variables = {"params": params, "lora": adapter}
+    log_probs = next_token_log_probs(model, variables, batch.tokens, batch.token_mask, dropout_key)
     return sft_loss(log_probs, batch.response_mask[:, 1:])
 
 
@@ -115,8 +112,9 @@ def loss_and_gradient(
 ) -> tuple[jax.Array, PyTree]:
     """The objective's loss and its gradient, float32, computed for a part of the rows at a time.
 
-    The loss is a mean over the terms of the whole batch, so each part adds its own mean times its
-    share of them. Activations and logits exist for `batch / num_microbatches` rows.
+    A loss is a mean over the terms of the whole batch, so each part adds its own mean times its
+    share of them. Activations and logits exist for `batch / num_microbatches` rows. Losses that are
+    combined share a forward pass and have a backward pass each.
     """
     num_rows = jax.tree.leaves(batch)[0].shape[0]
     if num_rows % num_microbatches:
@@ -125,24 +123,32 @@ def loss_and_gradient(
         )
     num_terms = jnp.maximum(objective.num_terms(batch), 1)
 
+    def losses_of(adapter: PyTree, rows: PyTree, key: jax.Array) -> jax.Array:
+        share = objective.num_terms(rows) / num_terms
+        losses = share * objective.loss(model, params, adapter, rows, key)
+        return losses if objective.combine else jnp.sum(losses)
+
     def add_part(
         total: tuple[jax.Array, PyTree], part: tuple[PyTree, jax.Array]
     ) -> tuple[tuple[jax.Array, PyTree], None]:
-        rows, key = part
-        share = objective.num_terms(rows) / num_terms
-
-        def weighted_loss(adapter: PyTree) -> jax.Array:
-            return share * objective.loss(model, params, adapter, rows, key)
-
-        return jax.tree.map(jnp.add, total, jax.value_and_grad(weighted_loss)(adapter)), None
+        losses, pull_back = jax.vjp(lambda adapter: losses_of(adapter, *part), adapter)
+        if objective.combine:
+            gradients = jax.vmap(pull_back)(jnp.eye(len(losses)))[0]
+        else:
+            gradients = pull_back(jnp.float32(1))[0]
+        return jax.tree.map(jnp.add, total, (losses, gradients)), None
 
     # Every num_microbatches-th row: a device that holds some of the rows takes part in each scan.
     parts = jax.tree.map(
         lambda x: x.reshape(-1, num_microbatches, *x.shape[1:]).swapaxes(0, 1), batch
     )
     keys = jax.random.split(dropout_key, num_microbatches)
-    nothing = (jnp.float32(0), jax.tree.map(jnp.zeros_like, adapter))
-    return jax.lax.scan(add_part, nothing, (parts, keys))[0]
+    shape = num_terms.shape if objective.combine else ()
+    nothing = jax.tree.map(lambda x: jnp.zeros(shape + x.shape), (jnp.float32(0), adapter))
+    losses, gradients = jax.lax.scan(add_part, nothing, (parts, keys))[0]
+    if objective.combine:
+        return objective.combine(batch, losses, gradients)
+    return losses, gradients
 
 
 def make_train_step(

@@ -8,7 +8,11 @@ import pyarrow as pa
 import pytest
 
 from paretohqd_jax.data.pairs import (
+    compare_rows,
+    count_labels,
     in_conflict,
+    label_matrix,
+    limit_per_prompt,
     pairs_of,
     rows_of,
     sample_conflict,
@@ -108,3 +112,43 @@ def test_conflict_pairs_do_not_stand_in_front():
 def test_an_impossible_fraction_is_refused(pairs, fraction):
     with pytest.raises(InputError, match=f"conflict fraction {fraction}"):
         sample_conflict(pairs, fraction, 0)
+
+
+def test_rewards_that_differ_by_the_margin_tie():
+    pairs = compare_rows(ROWS, ["helpful", "brief"], [1.0, 0.0], "rows")
+    assert pairs.select(["chosen", "rejected", "helpful", "brief"]).to_pylist() == [
+        {"chosen": "a", "rejected": "c", "helpful": 0, "brief": 1},
+        {"chosen": "e", "rejected": "c", "helpful": 0, "brief": 1},
+        {"chosen": "d", "rejected": "b", "helpful": 0, "brief": 1},
+    ]
+    chosen = ROWS["response"].take(pairs["chosen_row"]).to_pylist()
+    assert chosen == pairs["chosen"].to_pylist()
+
+
+def test_labels_are_read_and_what_is_none_is_named():
+    pairs = pa.table({"kind": [1, None, -1], "brief": [0.0, 1.0, 2.0], "source_row": [4, 5, 9]})
+    assert label_matrix(pairs, ["kind"], "pairs").tolist() == [[1], [0], [-1]]
+    with pytest.raises(InputError, match="pairs: row 9: the label 'brief' is 2, not -1, 0 or 1"):
+        label_matrix(pairs, ["kind", "brief"], "pairs")
+    with pytest.raises(InputError, match="pairs: no column 'warm'"):
+        label_matrix(pairs, ["warm"], "pairs")
+
+
+def test_pairs_ties_and_conflicts_are_counted_by_objective():
+    labels = np.array([[1, -1, 0], [1, 1, 0], [0, 1, -1]])
+    assert count_labels(labels, ["a", "b", "c"]) == {
+        "a": {"pairs": 2, "ties": 1, "conflicts": 1},
+        "b": {"pairs": 3, "ties": 0, "conflicts": 2},
+        "c": {"pairs": 1, "ties": 2, "conflicts": 1},
+    }
+
+
+def test_a_prompt_gives_so_many_pairs_at_most():
+    prompts = list("aabaacbbac")
+    pairs = pa.table({"prompt": prompts, "number": range(10)})
+    limited = limit_per_prompt(pairs, 2, seed=0)
+    numbers = limited["number"].to_pylist()
+    assert sorted(limited["prompt"].to_pylist()) == list("aabbcc")
+    assert numbers == sorted(numbers)
+    assert limit_per_prompt(pairs, 2, seed=1)["number"].to_pylist() != numbers
+    assert limit_per_prompt(pairs, 9, seed=0).equals(pairs)

@@ -21,6 +21,7 @@ from paretohqd_jax.pareto import representatives
 from paretohqd_jax.rewards.registry import find_entry
 from paretohqd_jax.rewards.scoring import SCORERS
 from paretohqd_jax.steps import capacity
+from paretohqd_jax.steps.preferences import NUM_RESPONSES
 from paretohqd_jax.training.mesh import AXES, check_sizes
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -46,11 +47,24 @@ QWEN3_8B = {
     "max_position_embeddings": 40960, "rope_theta": 1000000, "rms_norm_eps": 1e-6,
     "tie_word_embeddings": False, "attention_bias": False, "use_sliding_window": False,
 }  # fmt: skip
+MISTRAL_7B = LLAMA2_7B | {
+    "architectures": ["MistralForCausalLM"], "model_type": "mistral", "intermediate_size": 14336,
+    "num_key_value_heads": 8, "max_position_embeddings": 32768, "rope_theta": 1e6,
+    "sliding_window": None,
+}  # fmt: skip
 # The model of each task, the number of its preferences and of its representatives.
 TASKS = {
     "hh_llama2_7b": (LLAMA2_7B, 11, 3), "hh3_llama2_7b": (LLAMA2_7B, 13, 4),
     "summary_llama2_7b": (LLAMA2_7B, 11, 3), "llama3_8b": (LLAMA3_8B, 11, 3),
     "qwen3_8b": (QWEN3_8B, 11, 3),
+}  # fmt: skip
+# Tasks on preference pairs, by whichever method.
+ON_PAIRS = {"safe_rlhf_llama": LLAMA2_7B, "helpsteer_mistral": MISTRAL_7B}
+METHODS_ON_PAIRS = ("dpo", "dpo_lw", "dpo_soup", "mod", "modpo", "raco", "smooth_tchebycheff")
+MODPO = {  # stated by its code, and by SIPO's alike
+    "lora.rank": 64, "lora.alpha": 1, "lora.dropout": 0, "dpo.beta": 0.1, "data.max_tokens": 512,
+    "lora.targets": ("q_proj", "k_proj", "v_proj", "o_proj"), "train.learning_rate": 5e-4,
+    "train.weight_decay": 0.05,
 }  # fmt: skip
 PAPER = {  # stated by the paper, or by the code whose settings it follows
     "select.k": 100, "lora.rank": 64, "lora.alpha": 128, "lora.dropout": 0.05,
@@ -66,9 +80,26 @@ PAPER = {  # stated by the paper, or by the code whose settings it follows
 SUMMARY = {"generate.max_new_tokens": 48, "evaluate.max_new_tokens": 48}
 
 
-def task(name: str, hardware: str):
-    path = CONFIGS / f"{name}.py:{hardware}"
+def task(name: str, argument: str):
+    path = CONFIGS / f"{name}.py:{argument}"
     return parse_flags(["paretohqd", f"--config={path}", "--workdir=run"])[0]
+
+
+def base_of(config, values, num_devices):
+    """What is needed of the base model to estimate memory; its sizes fit the mesh."""
+    dtypes = {"dtype": config.model.dtype, "remat": config.model.remat}
+    network = dataclasses.replace(parse_config(Path("config.json"), values), **dtypes)
+    fsdp, tensor = config.mesh.fsdp, config.mesh.tensor
+    shape = (num_devices // fsdp // tensor, fsdp, tensor)
+    base = SimpleNamespace(
+        model=Llama(network, LoraConfig(**config.lora)), mesh=AbstractMesh(shape, AXES),
+        dtype=config.model.dtype, remat=config.model.remat,
+    )  # fmt: skip
+    check_attention(config.model.attention, network.dtype, network.head_dim)
+    train = config.train
+    check_sizes(base.mesh, {"batch": train.batch_size // train.num_microbatches})
+    check_sizes(base.mesh, logical_sizes(network))
+    return base
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -101,18 +132,7 @@ def test_a_task_fits_its_hardware(name, hardware, monkeypatch):
     monkeypatch.setattr(capacity, "check_memory", lambda memory, *_: estimates.append(memory))
     config, (num_devices, device_bytes) = task(name, hardware), DEVICES[hardware]
     values, num_preferences, num_representatives = TASKS[name]
-    dtypes = {"dtype": config.model.dtype, "remat": config.model.remat}
-    network = dataclasses.replace(parse_config(Path("config.json"), values), **dtypes)
-    fsdp, tensor = config.mesh.fsdp, config.mesh.tensor
-    shape = (num_devices // fsdp // tensor, fsdp, tensor)
-    base = SimpleNamespace(
-        model=Llama(network, LoraConfig(**config.lora)), mesh=AbstractMesh(shape, AXES),
-        dtype=config.model.dtype, remat=config.model.remat,
-    )  # fmt: skip
-    check_attention(config.model.attention, network.dtype, network.head_dim)
-    train = config.train
-    check_sizes(base.mesh, {"batch": train.batch_size // train.num_microbatches})
-    check_sizes(base.mesh, logical_sizes(network))
+    base, train = base_of(config, values, num_devices), config.train
     capacity.check_training_memory(
         base, num_preferences, train.batch_size, config.data.max_tokens, train.num_microbatches
     )
@@ -125,3 +145,38 @@ def test_a_task_fits_its_hardware(name, hardware, monkeypatch):
     assert len(estimates) == 3
     for memory in estimates:
         assert memory.total < 0.75 * device_bytes, memory
+
+
+@pytest.mark.parametrize("method", METHODS_ON_PAIRS)
+@pytest.mark.parametrize("name", ON_PAIRS)
+def test_a_task_on_pairs_is_valid_as_it_stands(name, method):
+    config = task(name, method)
+    assert config.method == method
+    check_config(config)
+    check_source(config.data.source)
+    assert all(find_entry(model.partition("=")[2]) for model in config.rewards.models)
+    for option, value in MODPO.items():
+        group, _, option = option.partition(".")
+        assert config[group][option] == value, option
+
+
+@pytest.mark.parametrize("hardware", DEVICES)
+@pytest.mark.parametrize("name", ON_PAIRS)
+def test_a_task_on_pairs_fits_its_hardware(name, hardware, monkeypatch):
+    """By the method that needs most memory, which has a gradient for each objective."""
+    estimates = []
+    monkeypatch.setattr(capacity, "check_memory", lambda memory, *_: estimates.append(memory))
+    config, (num_devices, device_bytes) = task(name, f"raco,{hardware}"), DEVICES[hardware]
+    base, train = base_of(config, ON_PAIRS[name], num_devices), config.train
+    capacity.check_training_memory(
+        base, 11, train.batch_size, config.data.max_tokens, train.num_microbatches, NUM_RESPONSES,
+        num_gradients=len(config.rewards.models),
+    )  # fmt: skip
+    [memory] = estimates
+    assert memory.total < 0.75 * device_bytes, memory
+
+
+@pytest.mark.parametrize("name", ON_PAIRS)
+def test_a_method_that_learns_from_no_pairs_is_refused(name):
+    with pytest.raises(InputError, match="'sft': write METHOD or METHOD,HARDWARE, one of dpo, "):
+        task(name, "sft")

@@ -1,0 +1,123 @@
+"""Methods that learn from preference pairs, on a toy whose pairs bring their labels along."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from configs.toy import rows
+from paretohqd_jax.data.rows import read_table
+from paretohqd_jax.main import console
+from paretohqd_jax.manifest import read_manifest
+from paretohqd_jax.policies import read_policies
+
+ROOT = Path(__file__).parents[2]
+VOWELS = "configs.toy:vowels"
+OBJECTIVES = ["brief", VOWELS]
+SHORT = (
+    "--config.train.num_steps=4", "--config.evaluate.max_new_tokens=4",
+    "--config.data.num_test_prompts=3", "--config.pairs.labels=data", "--config.pairs.per_prompt=3",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    """Every two following responses of the toy as a pair; of every third, nobody knows the vowels.
+
+    A last pair is too long, and one has two equal responses.
+    """
+    toy = rows()
+    pairs = []
+    for number, (first, second) in enumerate(zip(toy[::2], toy[1::2], strict=True)):
+        words = [len(row["response"].split()) for row in (first, second)]
+        vowels = [sum(c in "aeiou" for c in row["response"]) for row in (first, second)]
+        pair = {"prompt": first["prompt"], "chosen": first["response"],
+                "rejected": second["response"],
+                "brief": int(np.sign(words[1] - words[0]))}  # fmt: skip
+        if number % 3:
+            pair[VOWELS] = int(np.sign(vowels[0] - vowels[1]))
+        pairs.append(pair)
+    pairs.append(pairs[0] | {"rejected": pairs[0]["chosen"]})
+    pairs.append(pairs[0] | {"rejected": "la " * 99})
+    path = tmp_path_factory.mktemp("source") / "pairs.jsonl"
+    path.write_text("\n".join(map(json.dumps, pairs)))
+    return path
+
+
+def run_toy(workdir, source, method, *options):
+    config = f"--config={ROOT / 'configs/toy.py'}:{method}"
+    console(
+        ["paretohqd", config, f"--workdir={workdir}", f"--config.data.source={source}", *SHORT,
+         *options]
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory, source):
+    path = tmp_path_factory.mktemp("dpo")
+    run_toy(path, source, "dpo")
+    return path
+
+
+def test_pairs_are_those_of_the_data_with_counts(workdir):
+    table = read_table(workdir / "pairs.parquet")
+    counts = json.loads(table.schema.metadata[b"pairs"])
+    train = np.array(table["split"].to_pylist()) == "train"
+    assert counts["num_pairs"] == train.sum() == 57 * 3  # of 4 pairs of a prompt
+    labels = np.stack([table[name].to_numpy() for name in OBJECTIVES], axis=1)[train]
+    for name, column in zip(OBJECTIVES, labels.T, strict=True):
+        found = counts["objectives"][name]
+        assert found["pairs"] == (column != 0).sum()
+        assert found["ties"] == (column == 0).sum()
+        assert found["conflicts"] == (labels[:, 0] * labels[:, 1] < 0).sum() > 10
+    assert len(set(table["prompt"].filter(~train).to_pylist())) == 3
+    report = (workdir / "report/report.html").read_text("utf-8")
+    assert f"Of {counts['num_pairs']} pairs of responses that are trained on." in report
+    assert not (workdir / "scores.parquet").exists()  # no reward model read the data
+    assert read_table(workdir / "reference.parquet").num_rows == 2 * train.sum()
+
+
+def test_there_is_a_model_for_each_objective(workdir):
+    run = read_policies(workdir / "policies.json")
+    assert [policy.preference for policy in run.served] == [(1.0, 0.0), (0.0, 1.0)]
+    assert run.stacks == {"dpo": ["w1.00_0.00", "w0.00_1.00"]}
+    assert (workdir / "adapters/w1.00_0.00/adapter_model.safetensors").exists()
+    steps = read_manifest(workdir)
+    assert steps["dpo"]["cost"]["optimizer_steps"] == 8
+    reference = np.load(workdir / "reference_log_probs.npy")
+    assert reference.shape == (1, 171, 2) and reference.max() < 0
+
+
+def test_soups_find_the_models_that_dpo_has_left(workdir, source, caplog):
+    with caplog.at_level(logging.INFO):
+        run_toy(workdir, source, "dpo_soup", "--stage=policies")
+    assert "dpo: up to date, skipped" in caplog.text
+    [brief, both, vowels] = read_policies(workdir / "policies.json").served
+    assert both.adapters == ("dpo/w1.00_0.00", "dpo/w0.00_1.00")
+    assert (both.weights, both.combine) == ((0.5, 0.5), "update")
+    assert [brief.adapters, vowels.adapters] == [("dpo/w0.00_1.00",), ("dpo/w1.00_0.00",)]
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "message"),
+    [
+        ("dpo", ["data.columns=configs.toy:vowels=brief"], "pairs.jsonl: no column 'brief'"),
+        ("dpo", ["rewards.models=('kind=brief','configs.toy:vowels')"], "no column 'kind'"),
+        ("dpo", ["pairs.conflict=2"], "config.pairs.conflict=2.0 is not valid; use -1"),
+        ("dpo", ["data.scores=brief=brief"], "config.data.scores='brief=brief' is not valid"),
+        ("dpo", ["dpo.loss=ipo", "dpo.label_smoothing=0.1"], "label_smoothing=0.1 is not valid"),
+        ("dpo_lw", ["preferences=0.5,0.6"], "preferences"),
+        ("raco", ["raco.conflict=1"], "config.raco.conflict=1.0 is not valid; use in [0, 1)"),
+        ("modpo", ["modpo.margins=rewards"], "config.modpo.margins='rewards' is not valid"),
+        ("modpo", ["modpo.primary=kind"], "config.modpo.primary='kind' is not valid; use one of"),
+        ("modpo", ["preferences=2"], "MODPO trains models of several objectives, and there is"),
+    ],
+)
+def test_what_does_not_fit_is_named(source, tmp_path, capsys, method, options, message):
+    with pytest.raises(SystemExit):
+        run_toy(tmp_path, source, method, *(f"--config.{option}" for option in options))
+    assert message in capsys.readouterr().err
