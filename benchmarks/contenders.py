@@ -96,6 +96,7 @@ def _turn(connection) -> tuple[float, int, Any] | str:
 def _serve(connection, make: Make, options: Namespace) -> None:
     """One contender's process: makes its step at the first turn and times it at every one."""
     pin(options.threads)
+    clock = time.process_time if getattr(options, "processor_time", False) else time.perf_counter
     step = None
     while True:
         try:
@@ -108,9 +109,9 @@ def _serve(connection, make: Make, options: Namespace) -> None:
                 forget_peak_memory()
             else:
                 step()  # so that a timed round follows one of its own, not the others' turns
-            start = time.perf_counter()
+            start = clock()
             result = step()
-            connection.send((time.perf_counter() - start, peak_memory(), result))
+            connection.send((clock() - start, peak_memory(), result))
         except ImportError as error:
             connection.send(f"{error.name} is not installed")
         except Exception as error:

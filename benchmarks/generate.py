@@ -3,6 +3,7 @@
     python benchmarks/generate.py --shape=toy                                  # a look, minutes
     python benchmarks/generate.py --adapters=3 --rows=8 --threads=1            # SmolLM2, CPU
     python benchmarks/generate.py --shape=llama2-7b --adapters=3 --rows=64 --length=128 --alone
+    python benchmarks/generate.py --mixed --adapters=2 --rows=8 --threads=1    # logits mixed
 
 All decode greedily the same number of new tokens from the same prompts with the same random weights
 and dtype; nothing ends a response early. A round of `stacked` answers every prompt under every
@@ -27,12 +28,16 @@ def prompts_of(options: argparse.Namespace) -> np.ndarray:
     return rng.integers(vocab_size, size=(options.rows, options.length), dtype=np.int32)
 
 
-def ours(options: argparse.Namespace, num_adapters: int, adapted: bool = True) -> Callable:
+def ours(
+    options: argparse.Namespace, num_adapters: int, adapted: bool = True, divergence: str = ""
+) -> Callable:
     import jax
 
     from paretohqd_jax.models.llama import Llama
     from paretohqd_jax.models.lora import init_adapters
+    from paretohqd_jax.sampling.answerers import Answerer
     from paretohqd_jax.sampling.decoder import decode
+    from paretohqd_jax.sampling.logit_mixtures import Mixing
     from paretohqd_jax.sampling.sampler import SamplingConfig
 
     config, lora = shapes.model_of(options)
@@ -40,12 +45,20 @@ def ours(options: argparse.Namespace, num_adapters: int, adapted: bool = True) -
     params = shapes.jax_params(config)
     model = Llama(config, lora if adapted else None)
     adapters = init_adapters(jax.random.key(1), config, lora, num_adapters) if adapted else {}
-    keys = jax.random.split(jax.random.key(0), (num_adapters, options.rows))
+    answerers = []
+    if divergence:  # one adapter more than asked for is the reference
+        weights = np.where(np.arange(num_adapters) < options.adapters, 1 / options.adapters, 0)
+        members = tuple(range(num_adapters))
+        answerers = [Answerer(members, tuple(weights.tolist()), Mixing(divergence))]
+    keys = jax.random.split(jax.random.key(0), (len(answerers) or num_adapters, options.rows))
     sampling = SamplingConfig(options.new_tokens, temperature=0.0)
 
     def one_round() -> np.ndarray:
         lengths, never = np.full(len(tokens), tokens.shape[1]), (-1,)
-        return decode(model, params, adapters, tokens, lengths, keys, never, sampling)[0][0]
+        found, _ = decode(
+            model, params, adapters, tokens, lengths, keys, never, sampling, answerers
+        )
+        return found[0]
 
     return one_round
 
@@ -56,6 +69,14 @@ def stacked(options: argparse.Namespace) -> Callable:
 
 def one_by_one(options: argparse.Namespace) -> Callable:
     return ours(options, 1)
+
+
+def mixed(options: argparse.Namespace) -> Callable:
+    return ours(options, options.adapters, divergence="reverse_kl")
+
+
+def mixed_exactly(options: argparse.Namespace) -> Callable:
+    return ours(options, options.adapters + 1, divergence="forward_kl")
 
 
 def no_adapter(options: argparse.Namespace) -> Callable:
@@ -102,12 +123,21 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--rows", type=contenders.count, default=8, help="prompts")
     parser.add_argument("--length", type=contenders.count, default=128, help="tokens per prompt")
     parser.add_argument("--new_tokens", type=contenders.count, default=64)
+    parser.add_argument(
+        "--mixed", action="store_true", help="adapters that answer together beside single ones"
+    )
+    parser.add_argument(
+        "--processor_time", action="store_true", help="on a machine that others use: not the clock"
+    )
     return parser.parse_args(arguments)
 
 
 def main(arguments: list[str] | None = None) -> None:
     options = parse(arguments)
     contenders.begin(options)
+    if options.mixed:
+        compare_mixed(options)
+        return
     config, lora = shapes.model_of(options)
     makes = {
         f"ours, {options.adapters} adapters stacked": stacked,
@@ -156,6 +186,48 @@ def main(arguments: list[str] | None = None) -> None:
                 f"{equal:.1%}" if compared else "–",
             ]
         )
+    print(contenders.table(header, rows))
+
+
+def compare_mixed(options: argparse.Namespace) -> None:
+    """Prints what adapters that answer together cost, in decodes of the same rows by one each."""
+    config, lora = shapes.model_of(options)
+    makes = {
+        "one adapter": (one_by_one, 1),
+        f"{options.adapters} adapters stacked": (stacked, options.adapters),
+        f"{options.adapters} adapters mixed, reverse KL": (mixed, options.adapters),
+        f"{options.adapters} adapters and the reference mixed, forward KL": (
+            mixed_exactly, options.adapters + 1,
+        ),
+    }  # fmt: skip
+    found = contenders.measure(
+        {name: make for name, (make, _) in makes.items()}, options,
+        rounds=options.rounds, alone=options.alone,
+    )  # fmt: skip
+    print(
+        f"\n{options.shape} ({config.num_layers} layers, {config.dtype}), rank {lora.rank} on "
+        f"{options.targets}, {options.rows} prompts of {options.length} tokens, "
+        f"{options.new_tokens} new; seconds of {'the processor' * options.processor_time}"
+        f"{'the clock' * (not options.processor_time)}.\n"
+    )
+    single = found["one adapter"]
+    rows = []
+    for name, (_, num_members) in makes.items():
+        each = found[name]
+        if isinstance(each, str) or isinstance(single, str):
+            rows.append([name, *["–"] * 4, str(each)])
+            continue
+        rows.append(
+            [
+                name,
+                f"{each.median:.2f}",
+                f"{min(each.seconds):.2f}–{max(each.seconds):.2f}",
+                str(num_members),
+                f"{each.median / (num_members * single.median):.2f}",
+                f"{each.memory / 1e6:.0f}",
+            ]
+        )
+    header = ["contender", "s", "[min–max]", "members", "of as many single decodes", "peak MB"]
     print(contenders.table(header, rows))
 
 

@@ -26,14 +26,13 @@ from paretohqd_jax.data.conversations import (
 )
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.files import write_json
-from paretohqd_jax.pareto.neighbours import format_preference, mixture_weights, nearest_preference
 
 FILE = "policies.json"
 BASE_FIELDS = ("source", "dtype", "prompt_format", "date", "lora")
 COMBINATIONS = ("update", "logits")
+DIVERGENCE = re.compile(r"reverse_kl|forward_kl|jsd|alpha=0?\.\d*[1-9]\d*")
 LABEL = re.compile(r"[\w=+-][\w.,=+-]*")  # also the name of files, as are names of stacks
 SUM_TOLERANCE = 1e-6
-ROUNDING = 0.005  # of a weight as people write it: 0.33 for a third
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,8 +44,12 @@ class Policy:
       preference: `[num_objectives]` on the simplex, or None for a model that stands for none.
       adapters: the adapters that answer, as STACK/NAME; the base model has none.
       weights: how much each of them counts; they sum to one.
-      combine: "update", the exact weighted sum of the adapters' updates (soups), or "logits", the
-        weighted product of their next-token distributions.
+      combine: "update", the exact weighted sum of the adapters' updates (soups), or "logits", a
+        mixture of their next-token distributions.
+      divergence: what decides that mixture: "reverse_kl", the weighted product, "forward_kl",
+        "jsd", or "alpha=0.5" and the like (`sampling.logit_mixtures`).
+      legacy_score: the mixture is by the score of MOD's authors, not the exact one.
+      reference: the adapter that those that are mixed were trained from; "" is the base model.
       prompt: what is asked in place of the user's words, a text with `{prompt}` in it once; None
         asks these as they are.
     """
@@ -56,6 +59,9 @@ class Policy:
     adapters: tuple[str, ...] = ()
     weights: tuple[float, ...] = ()
     combine: str = "update"
+    divergence: str = "reverse_kl"
+    legacy_score: bool = False
+    reference: str = ""
     prompt: str | None = None
 
     def ask(self, prompt: str) -> str:
@@ -221,7 +227,8 @@ def _check_texts(policies: Policies) -> None:
 def _what_is_wrong(policy: Policy, num_objectives: int, adapters: set[str]) -> str:
     if not isinstance(policy.label, str) or not LABEL.fullmatch(policy.label):
         return f"its label must match {LABEL.pattern}"
-    missing = [name for name in policy.adapters if name not in adapters]
+    named = [*policy.adapters, *([policy.reference] if policy.reference else [])]
+    missing = [name for name in named if name not in adapters]
     if missing:
         return f"there is no adapter {missing[0]!r}; there are {', '.join(sorted(adapters))}"
     if len(policy.weights) != len(policy.adapters):
@@ -230,6 +237,12 @@ def _what_is_wrong(policy: Policy, num_objectives: int, adapters: set[str]) -> s
         return f"its weights {policy.weights} do not sum to 1"
     if policy.combine not in COMBINATIONS:
         return f"combine is {policy.combine!r}; it must be one of {', '.join(COMBINATIONS)}"
+    if policy.combine == "logits" and (not policy.adapters or min(policy.weights) < 0):
+        return f"mixes logits by weights {policy.weights}: they must be on the simplex, all >= 0"
+    if not isinstance(policy.divergence, str) or not DIVERGENCE.fullmatch(policy.divergence):
+        return f"divergence is {policy.divergence!r}; it must match {DIVERGENCE.pattern}"
+    if not isinstance(policy.legacy_score, bool):
+        return f"legacy_score is {policy.legacy_score!r}; it must be true or false"
     prompt = "{prompt}" if policy.prompt is None else policy.prompt
     if not isinstance(prompt, str) or prompt.count("{prompt}") != 1:
         return f"its prompt {policy.prompt!r} must have {{prompt}} in it once"
@@ -243,68 +256,6 @@ def _what_is_wrong(policy: Policy, num_objectives: int, adapters: set[str]) -> s
 
 def _sum_to_one(weights: Sequence[float]) -> bool:
     return math.isclose(math.fsum(weights), 1.0, abs_tol=SUM_TOLERANCE)
-
-
-def labelled(policies: Policies, label: str) -> Policy:
-    """The policy of that label in the served family; FAMILY/LABEL names one of another.
-
-    Raises:
-      InputError: there is none.
-    """
-    for family, policy in policies.every():
-        if label == f"{family}/{policy.label}" or (
-            label == policy.label and policy in policies.served
-        ):
-            return policy
-    labels = ", ".join(policy.label for policy in policies.served)
-    raise InputError(f"--policy {label}: there is no such policy; use one of {labels}")
-
-
-def policy_for(family: Sequence[Policy], wanted: np.ndarray, interpolate: bool) -> Policy:
-    """The policy that serves a preference: its own, or the nearest, or a mixture of its neighbours.
-
-    Args:
-      family: of policies.
-      wanted: `[num_objectives]` on the simplex.
-      interpolate: one that no policy has is served by the exact mixture of its neighbours' updates
-        (`mixture_weights`), not by the nearest.
-
-    Raises:
-      InputError: a policy has no preference, or mixtures are wanted of policies that mix logits or
-        ask with words of their own.
-    """
-    preferences = preferences_of(family)
-    if preferences is None:
-        labels = ", ".join(policy.label for policy in family)
-        raise InputError(f"these policies have no preferences; choose one by --policy: {labels}")
-    nearest = family[nearest_preference(preferences, wanted)]
-    if not interpolate or np.abs(np.array(nearest.preference) - wanted).max() < ROUNDING:
-        return nearest
-    shares = mixture_weights(preferences, wanted)
-    parts = [(policy, share) for policy, share in zip(family, shares, strict=True) if share]
-    for policy, _ in parts:
-        if policy.combine != "update" or policy.prompt is not None:
-            raise InputError(f"policy {policy.label} cannot be mixed with others; use its own")
-    weights: dict[str, float] = {}
-    for policy, share in parts:
-        for adapter, weight in zip(policy.adapters, policy.weights, strict=True):
-            weights[adapter] = weights.get(adapter, 0.0) + share * weight
-    [label] = preference_labels(wanted[None])
-    return Policy(label, tuple(wanted.tolist()), tuple(weights), tuple(weights.values()))
-
-
-def describe(policy: Policy, asked: np.ndarray | None = None) -> str:
-    """Which adapters answer; `asked` is the preference that somebody wanted."""
-    parts = [
-        f"{weight:.3g} of {adapter}" if len(policy.adapters) > 1 else adapter
-        for adapter, weight in zip(policy.adapters, policy.weights, strict=True)
-    ]
-    text = f"{policy.label}: {' + '.join(parts) or 'the base model'}"
-    if asked is None or policy.preference is None:
-        return text
-    if np.abs(np.array(policy.preference) - asked).max() < ROUNDING:
-        return text
-    return f"{format_preference(asked)} was not trained, served by the nearest, {text}"
 
 
 def preferences_of(family: Sequence[Policy]) -> np.ndarray | None:

@@ -18,15 +18,13 @@ from paretohqd_jax.policies import (
     BASE,
     Policies,
     Policy,
-    describe,
-    labelled,
     one_adapter_each,
-    policy_for,
     preference_labels,
     preferences_of,
     read_policies,
     write_policies,
 )
+from paretohqd_jax.steps.choosing import describe, labelled, policy_for
 
 TOLD = {"source": "random:toy", "dtype": "float32", "prompt_format": "{prompt}", "date": "",
         "lora": {}}  # fmt: skip
@@ -65,6 +63,12 @@ def test_what_is_written_is_read(tmp_path):
         ({"weights": [0.3, 0.8]}, r"its weights \(0.3, 0.8\) do not sum to 1"),
         ({"weights": [1.0]}, "has 1 weights for 2 adapters"),
         ({"combine": "words"}, "combine is 'words'; it must be one of update, logits"),
+        ({"combine": "logits", "weights": [1.5, -0.5]}, "they must be on the simplex"),
+        ({"divergence": "kl"}, r"divergence is 'kl'; it must match reverse_kl\|forward_kl\|jsd"),
+        ({"divergence": "alpha=1.5"}, "divergence is 'alpha=1.5'"),
+        ({"divergence": "alpha=0.0"}, "divergence is 'alpha=0.0'"),
+        ({"legacy_score": 1}, "legacy_score is 1; it must be true or false"),
+        ({"reference": "sft/all"}, "there is no adapter 'sft/all'"),
         ({"prompt": "no place"}, "must have {prompt} in it once"),
         ({"prompt": ["{prompt}"]}, "must have {prompt} in it once"),
         ({"preference": [0.5, 0.6]}, "is not 2 shares that sum to 1"),
@@ -152,9 +156,30 @@ def test_mixtures_of_soups_are_soups(share):
     np.testing.assert_allclose(mixed.weights, mixed.preference, atol=1e-6)
 
 
+@given(st.floats(0, 1))
+def test_any_preference_has_a_policy_that_mixes_logits(share):
+    """Of its own weights, whether or not mixtures are asked for; corners may be single adapters."""
+    names = ("dpo/helpful", "dpo/brief")
+    corner = Policy("brief", (0.0, 1.0), names[1:], (1.0,))
+    mixing = {"combine": "logits", "divergence": "jsd"}
+    family = [corner, *(Policy(f"w{w}", (w, 1 - w), names, (w, 1 - w), **mixing) for w in (0.4, 1))]
+    served = policy_for(family, np.array([share, 1 - share]), interpolate=False)
+    weights = dict(zip(served.adapters, served.weights, strict=True))
+    assert weights.get("dpo/helpful", 0.0) == pytest.approx(share, abs=0.006)
+    assert served == corner or (served.combine, served.divergence) == ("logits", "jsd")
+    assert served == corner or "mixed at every token by jsd" in describe(served)
+
+
 @pytest.mark.parametrize(
     ("family", "message"),
     [
+        (
+            [
+                dataclasses.replace(SOUP, combine="logits"),
+                dataclasses.replace(SOUP, label="b", preference=(0.0, 1.0)),
+            ],
+            "b cannot be mixed",
+        ),
         (
             [dataclasses.replace(SOUP, preference=None)],
             "no preferences; choose one by --policy",
@@ -164,7 +189,7 @@ def test_mixtures_of_soups_are_soups(share):
 )
 def test_what_cannot_serve_is_named(family, message):
     with pytest.raises(InputError, match=re.escape(message)):
-        policy_for(family, np.array([0.3, 0.7]), interpolate=True)
+        policy_for(family, np.array([0.2, 0.8]), interpolate=True)
 
 
 def test_preferences_of_a_family():

@@ -34,7 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Answers questions in the terminal with the model of one preference.
 
-    Without --interpolate a preference that was not trained has the model of the nearest one.
+    Without --interpolate a preference that was not trained has the model of the nearest one, unless
+    the policies mix the logits of several adapters: these serve any preference.
     """
     from paretohqd_jax.steps.serving import read_run_config, served_model
     from paretohqd_jax.steps.task import sampling_options
@@ -45,14 +46,14 @@ def run(options: argparse.Namespace) -> None:
     for name in ("max_new_tokens", "temperature"):
         if getattr(options, name) is not None:
             sampling = dataclasses.replace(sampling, **{name: getattr(options, name)})
-    policy, base, adapter = served_model(
+    policy, base, *answering = served_model(
         workdir, options.preference, options.policy, options.interpolate, options.model
     )
     remembers = base.chat.holds_turns  # read before the weights: a template may not do
 
     def answer(number: int, question: str, exchanges: Exchanges) -> str:
         return _answer(
-            base, adapter, sampling, options.seed, number, policy.ask(question), exchanges
+            base, answering, sampling, options.seed, number, policy.ask(question), exchanges
         )
 
     _never_fail_on_bytes()
@@ -114,14 +115,17 @@ def _converse(answer: Callable[[int, str, Exchanges], str], remembers: bool) -> 
 
 def _answer(
     base: Any,
-    adapter: dict[str, Any],
+    answering: Sequence[Any],
     sampling: SamplingConfig,
     seed: int,
     number: int,
     question: str,
     exchanges: Exchanges,
 ) -> str:
-    """Prints the answer while it is decoded, and returns it; `number` is that of the question."""
+    """Prints the answer while it is decoded, and returns it.
+
+    `answering` are adapters and which of them answer how; `number` is that of the question.
+    """
     import jax
 
     from paretohqd_jax.sampling.streaming import stream_response
@@ -130,7 +134,7 @@ def _answer(
     key = jax.random.key(step_seed(seed, f"chat {number}"))
     text = ""
     for piece in stream_response(
-        base.model, base.params, adapter, base.tokenizer,
+        base.model, base.params, *answering, base.tokenizer,
         _prompt(base, sampling, question, exchanges), key, sampling, base.eos_token_ids,
     ):  # fmt: skip
         print(piece, end="", flush=True)

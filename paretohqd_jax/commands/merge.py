@@ -23,18 +23,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Writes the model of one preference whole, as a checkpoint that transformers loads.
 
-    Without --interpolate a preference that was not trained has the model of the nearest one.
+    Without --interpolate a preference that was not trained has the model of the nearest one. A
+    policy that mixes the logits of several adapters is no single model, and refused.
     """
     from paretohqd_jax.models.merging import export_merged
     from paretohqd_jax.policies import FILE, read_policies
     from paretohqd_jax.steps.cards import model_card
-    from paretohqd_jax.steps.serving import served_model
+    from paretohqd_jax.steps.serving import served_adapter
 
     out = Path(options.out)
     if os.path.lexists(out):
         raise InputError(f"{out}: is there already; give the name of a new directory")
     check_writable(out / "config.json", (".json",))
-    policy, base, adapter = served_model(
+    policy, base, adapter = served_adapter(
         Path(options.workdir), options.preference, options.policy, options.interpolate,
         options.model,
     )  # fmt: skip

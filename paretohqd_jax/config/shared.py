@@ -205,6 +205,9 @@ ENGINE = Option(
 )
 
 
+ROWS = "a response takes one, or one for each beam and each adapter whose logits are mixed"
+
+
 def sampling(temperature: float, together: str) -> dict[str, Option]:
     """How responses are drawn, with this default temperature; `together` says of what."""
     return {
@@ -217,7 +220,8 @@ def sampling(temperature: float, together: str) -> dict[str, Option]:
             "The probability that the tokens drawn from add up to.",
         ),
         "top_k": Option(0, at_least(0), RIC, "The number of tokens drawn from; 0: all."),
-        "batch_size": Option(96, at_least(1), OURS, f"Responses decoded together, {together}."),
+        "num_beams": Option(1, at_least(1), OURS, "Above 1, with temperature 0: a beam search."),
+        "batch_size": Option(96, at_least(1), OURS, f"Rows decoded together, {together}; {ROWS}."),
     }
 
 
@@ -270,6 +274,12 @@ def check_alignment(config: ConfigDict, fewest_steps: int) -> None:
     check_sources(config, "data.source", "model.source")
     check_scores(config)
     check_train(config, fewest_steps)
+    for name in ("generate", "evaluate"):
+        group = config[name]
+        if group.get("num_beams", 1) > 1:
+            searches = group.temperature == 0 and config.generate.engine == "jax"
+            only = f"1, or more with config.{name}.temperature=0 and config.generate.engine='jax'"
+            require(config, f"{name}.num_beams", searches, only)
 
 
 def check_rows(source: str, num_rows: int, wanted: int, option: str) -> None:

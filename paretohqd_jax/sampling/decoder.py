@@ -4,11 +4,15 @@ A fixed number of rows, the slots, is decoded together. A slot holds any prompt 
 adapters at hand; when its response ends the next prompt can take its place while the others go on
 (continuous batching: Yu et al., OSDI 2022). Every program has a fixed shape: `fill` reads a few
 prompts into slots and draws their first tokens, `advance` draws on until enough slots are free.
+
+Several adapters may answer together: then a slot has a row of the cache for each of these members,
+their next-token distributions are mixed, and all of them read the token that is drawn.
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -17,17 +21,22 @@ import numpy as np
 from flax.linen import with_logical_constraint as constrain
 
 from paretohqd_jax.models.cache import Cache, begin_rows, empty_cache, extend_rows, longer_cache
-from paretohqd_jax.models.llama import Llama, LlamaConfig, compute_logits, output_embedding
+from paretohqd_jax.models.llama import Llama, LlamaConfig, output_embedding
 from paretohqd_jax.models.lora import side_by_side
-from paretohqd_jax.sampling.sampler import SamplingConfig, sample
+from paretohqd_jax.sampling.answerers import Answerer, alone
+from paretohqd_jax.sampling.logit_mixtures import PRODUCT, Mixing
+from paretohqd_jax.sampling.next_token import draw_tokens
+from paretohqd_jax.sampling.sampler import SamplingConfig
 
 
 class Slots(NamedTuple):
-    """R rows that are decoded together; T is max_new_tokens."""
+    """R rows that are decoded together, each by M members; T is max_new_tokens."""
 
-    cache: Cache  # [L, R, K, S, h]
+    cache: Cache  # [L, R M, K, S, h], the members of a row beside each other
     keys: jax.Array  # uint32 [R, 2], key data: token t of a row is drawn with fold_in(key, t)
-    adapter_ids: jax.Array  # int32 [R], among the adapters side by side
+    adapter_ids: jax.Array  # int32 [R, M], among the adapters side by side
+    weights: jax.Array  # float32 [R, M], of the members
+    past: jax.Array  # float32 [R, M], what each gives the response so far, if `mixing.reads_past`
     tokens: jax.Array  # int32 [R, T], the response so far
     num_tokens: jax.Array  # int32 [R], its length
     live: jax.Array  # bool [R], whether it goes on
@@ -44,18 +53,24 @@ class Requests(NamedTuple):
     rows: np.ndarray  # int32 [F], the slot of each; R or more for none
     tokens: np.ndarray  # int32 [F, P], padded on the right
     lengths: np.ndarray  # int32 [F], at least 1
-    adapter_ids: np.ndarray  # int32 [F]
+    adapter_ids: np.ndarray  # int32 [F, M]
+    weights: np.ndarray  # float32 [F, M]
     keys: np.ndarray  # uint32 [F, 2]
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
-def empty_slots(config: LlamaConfig, num_rows: int, length: int, max_new_tokens: int) -> Slots:
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
+def empty_slots(
+    config: LlamaConfig, num_rows: int, length: int, max_new_tokens: int, num_members: int = 1
+) -> Slots:
     """Slots that are all free; prompt and response of each have `length` tokens at most."""
-    shape = (config.num_layers, num_rows, config.num_kv_heads, length, config.head_dim)
+    num_cached = num_rows * num_members
+    shape = (config.num_layers, num_cached, config.num_kv_heads, length, config.head_dim)
     return Slots(
         cache=empty_cache(shape, config.dtype),
         keys=jnp.zeros((num_rows, 2), jnp.uint32),
-        adapter_ids=jnp.zeros(num_rows, jnp.int32),
+        adapter_ids=jnp.zeros((num_rows, num_members), jnp.int32),
+        weights=jnp.zeros((num_rows, num_members), jnp.float32),
+        past=jnp.zeros((num_rows, num_members), jnp.float32),
         tokens=jnp.zeros((num_rows, max_new_tokens), jnp.int32),
         num_tokens=jnp.zeros(num_rows, jnp.int32),
         live=jnp.zeros(num_rows, bool),
@@ -76,6 +91,7 @@ def fill(
     requests: Requests,
     eos_token_ids: tuple[int, ...],
     sampling: SamplingConfig,
+    mixing: Mixing = PRODUCT,
 ) -> Slots:
     """Reads prompts into slots and draws the first token of each. `slots` is used up.
 
@@ -87,10 +103,12 @@ def fill(
       requests: the prompts, and the slots they go to.
       eos_token_ids: any of these ends a response.
       sampling: how tokens are drawn; another temperature or top_p does not compile anew.
+      mixing: how the distributions of several members make one; where it reads the reference, the
+        last of the members is that.
     """
     return _fill(
         model, params, adapters, slots, requests, *_options(eos_token_ids, sampling),
-        top_k=sampling.top_k,
+        top_k=sampling.top_k, mixing=mixing,
     )  # fmt: skip
 
 
@@ -101,6 +119,7 @@ def advance(
     slots: Slots,
     eos_token_ids: tuple[int, ...],
     sampling: SamplingConfig,
+    mixing: Mixing = PRODUCT,
     *,
     max_live: int = 0,
     max_steps: int = 1 << 30,
@@ -111,7 +130,7 @@ def advance(
     """
     return _advance(
         model, params, adapters, slots, *_options(eos_token_ids, sampling),
-        np.int32(max_live), np.int32(max_steps), top_k=sampling.top_k,
+        np.int32(max_live), np.int32(max_steps), top_k=sampling.top_k, mixing=mixing,
     )  # fmt: skip
 
 
@@ -124,35 +143,40 @@ def decode(
     keys: jax.Array,
     eos_token_ids: tuple[int, ...],
     sampling: SamplingConfig,
+    answerers: Sequence[Answerer] = (),
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Continues every prompt under every adapter, all at once.
+    """Continues every prompt under every adapter, or by every answerer, all at once.
 
     Args:
       model, params, eos_token_ids, sampling: as for `fill`.
-      adapters: a stack of A adapters, `[A, ...]` on every leaf.
+      adapters: a stack of adapters, `[num_adapters, ...]` on every leaf.
       tokens: int32 [B, P] prompts, padded on the right.
       lengths: int32 [B], their lengths.
-      keys: jax.random keys [A, B], one per adapter and prompt.
+      keys: jax.random keys [A, B], one per answerer and prompt.
+      answerers: A of one kind; each adapter alone if there are none.
 
     Returns:
       int32 [A, B, max_new_tokens] and [A, B]: the new tokens, and how many there are up to and
       including the end-of-sequence token.
     """
-    num_adapters, num_prompts = keys.shape
-    num_rows = num_adapters * num_prompts
+    num_answerers, num_prompts = keys.shape
+    answerers = answerers or alone(num_answerers)
+    num_rows = num_answerers * num_prompts
     requests = Requests(
         rows=np.arange(num_rows, dtype=np.int32),
-        tokens=np.tile(np.asarray(tokens, np.int32), (num_adapters, 1)),
-        lengths=np.tile(np.asarray(lengths, np.int32), num_adapters),
-        adapter_ids=np.repeat(np.arange(num_adapters, dtype=np.int32), num_prompts),
+        tokens=np.tile(np.asarray(tokens, np.int32), (num_answerers, 1)),
+        lengths=np.tile(np.asarray(lengths, np.int32), num_answerers),
+        adapter_ids=np.repeat(np.int32([each.adapters for each in answerers]), num_prompts, axis=0),
+        weights=np.repeat(np.float32([each.weights for each in answerers]), num_prompts, axis=0),
         keys=np.asarray(jax.random.key_data(keys)).reshape(num_rows, -1),
     )
     if adapters:
         adapters = side_by_side(adapters, model.config.dtype)
-    length = requests.tokens.shape[1] + sampling.max_new_tokens
-    slots = empty_slots(model.config, num_rows, length, sampling.max_new_tokens)
-    slots = fill(model, params, adapters, slots, requests, eos_token_ids, sampling)
-    slots, _ = advance(model, params, adapters, slots, eos_token_ids, sampling)
+    room = requests.tokens.shape[1] + sampling.max_new_tokens
+    num_members, mixing = answerers[0].kind
+    slots = empty_slots(model.config, num_rows, room, sampling.max_new_tokens, num_members)
+    slots = fill(model, params, adapters, slots, requests, eos_token_ids, sampling, mixing)
+    slots, _ = advance(model, params, adapters, slots, eos_token_ids, sampling, mixing)
     new_tokens, num_tokens = np.asarray(slots.tokens), np.asarray(slots.num_tokens)
     return new_tokens.reshape(*keys.shape, -1), num_tokens.reshape(keys.shape)
 
@@ -163,7 +187,7 @@ def _options(eos_token_ids: tuple[int, ...], sampling: SamplingConfig) -> tuple[
     return np.asarray(eos_token_ids, np.int32), temperature, top_p
 
 
-@functools.partial(jax.jit, static_argnames=("model", "top_k"), donate_argnames="slots")
+@functools.partial(jax.jit, static_argnames=("model", "top_k", "mixing"), donate_argnames="slots")
 def _fill(
     model: Llama,
     params: dict[str, Any],
@@ -175,26 +199,35 @@ def _fill(
     top_p: jax.Array,
     *,
     top_k: int,
+    mixing: Mixing = PRODUCT,
 ) -> Slots:
-    rows, tokens, lengths = requests.rows, requests.tokens, requests.lengths
+    rows, num_members = requests.rows, requests.weights.shape[1]
+    tokens, lengths = (
+        jnp.repeat(x, num_members, axis=0) for x in (requests.tokens, requests.lengths)
+    )
     token_mask = jnp.arange(tokens.shape[1]) < lengths[:, None]
     hidden, written = model.apply(
-        {"params": params, "lora": adapters}, tokens, token_mask, adapter_ids=requests.adapter_ids
-    )
+        {"params": params, "lora": adapters}, tokens, token_mask,
+        adapter_ids=requests.adapter_ids.reshape(-1),
+    )  # fmt: skip
     last = jnp.take_along_axis(hidden, lengths[:, None, None] - 1, axis=1)[:, 0]
-    drawn = _draw(
-        last, output_embedding(params, model.config), requests.keys, jnp.zeros_like(rows),
-        temperature, top_p, top_k,
+    drawn, past = draw_tokens(
+        last, output_embedding(params, model.config), requests.weights,
+        jnp.zeros_like(requests.weights), requests.keys, jnp.zeros_like(rows),
+        temperature, top_p, top_k, mixing,
     )  # fmt: skip
     goes_on = ~jnp.isin(drawn, eos_token_ids) & (slots.tokens.shape[1] > 1)
 
     def put(old: jax.Array, new: jax.Array) -> jax.Array:
         return old.at[rows].set(new, mode="drop")
 
+    cached = (rows[:, None] * num_members + jnp.arange(num_members)).reshape(-1)
     filled = Slots(
-        cache=begin_rows(slots.cache, rows, written, lengths),
+        cache=begin_rows(slots.cache, cached, written, lengths),
         keys=put(slots.keys, requests.keys),
         adapter_ids=put(slots.adapter_ids, requests.adapter_ids),
+        weights=put(slots.weights, requests.weights),
+        past=put(slots.past, past),
         tokens=slots.tokens.at[rows, 0].set(drawn, mode="drop"),
         num_tokens=put(slots.num_tokens, jnp.ones_like(rows)),
         live=put(slots.live, goes_on),
@@ -202,7 +235,7 @@ def _fill(
     return _known_to_all(filled)
 
 
-@functools.partial(jax.jit, static_argnames=("model", "top_k"), donate_argnames="slots")
+@functools.partial(jax.jit, static_argnames=("model", "top_k", "mixing"), donate_argnames="slots")
 def _advance(
     model: Llama,
     params: dict[str, Any],
@@ -215,8 +248,10 @@ def _advance(
     max_steps: jax.Array,
     *,
     top_k: int,
+    mixing: Mixing = PRODUCT,
 ) -> tuple[Slots, jax.Array]:
     embedding = output_embedding(params, model.config)
+    num_members = slots.weights.shape[1]
 
     def goes_on(carry: tuple[jax.Array, Slots]) -> jax.Array:
         step, slots = carry
@@ -226,14 +261,15 @@ def _advance(
         step, slots = carry
         last = jnp.take_along_axis(slots.tokens, slots.num_tokens[:, None] - 1, axis=1)
         hidden, written = model.apply(
-            {"params": params, "lora": adapters}, last, None, slots.cache,
-            adapter_ids=slots.adapter_ids,
+            {"params": params, "lora": adapters}, jnp.repeat(last, num_members, axis=0), None,
+            slots.cache, adapter_ids=slots.adapter_ids.reshape(-1),
         )  # fmt: skip
-        drawn = _draw(
-            hidden[:, 0], embedding, slots.keys, slots.num_tokens, temperature, top_p, top_k
-        )
-        cache = extend_rows(slots.cache, written, slots.live)
-        return step + 1, _record(slots._replace(cache=cache), drawn, eos_token_ids)
+        drawn, past = draw_tokens(
+            hidden[:, 0], embedding, slots.weights, slots.past, slots.keys, slots.num_tokens,
+            temperature, top_p, top_k, mixing,
+        )  # fmt: skip
+        cache = extend_rows(slots.cache, written, jnp.repeat(slots.live, num_members))
+        return step + 1, _record(slots._replace(cache=cache, past=past), drawn, eos_token_ids)
 
     step, slots = jax.lax.while_loop(goes_on, advance_once, (jnp.int32(0), slots))
     return _known_to_all(slots), step
@@ -243,25 +279,6 @@ def _known_to_all(slots: Slots) -> Slots:
     """The same slots, all but the cache whole on every device, so that every host can read them."""
     cache, *small = slots
     return Slots(cache, *(constrain(x, (None,) * x.ndim) for x in small))
-
-
-def _draw(
-    hidden: jax.Array,
-    embedding: jax.Array,
-    keys: jax.Array,
-    numbers: jax.Array,
-    temperature: jax.Array,
-    top_p: jax.Array,
-    top_k: int,
-) -> jax.Array:
-    """The next token of each row, int32 [R], from hidden states [R, D]; its number is numbers [R].
-
-    Every device draws the tokens of its own rows from whole logits; all learn of all tokens.
-    """
-    logits = constrain(compute_logits(hidden, embedding), ("batch", "vocab"))
-    logits = constrain(logits, ("batch", None))  # the logits are gathered, not the embedding
-    step_keys = jax.vmap(jax.random.fold_in)(jax.random.wrap_key_data(keys), numbers)
-    return constrain(sample(logits, step_keys, temperature, top_p, top_k), (None,))
 
 
 def _record(slots: Slots, drawn: jax.Array, eos_token_ids: jax.Array) -> Slots:

@@ -77,6 +77,10 @@ def external_responses(
       InputError: as `generate_responses`, or the answers are not those to the requests.
     """
     check_finite(adapters)
+    if sampling.num_beams > 1:
+        raise InputError(
+            f"num_beams is {sampling.num_beams}: requests to an engine are for samples; set it to 1"
+        )
     key_data = np.asarray(jax.random.key_data(key))
     folder = directory / fingerprint(model, adapters, key_data, sampling, eos_token_ids, prompts)
     requests = _requests(prompts, key_data, sampling, eos_token_ids)
@@ -224,7 +228,7 @@ def _to_row(
     tokens = tokenizer(choice["text"], add_special_tokens=False).input_ids
     return {
         "prompt_id": prompt,
-        "adapter": adapter,
+        "answerer": adapter,
         "response": choice["text"].strip(),
         "num_tokens": body["usage"]["completion_tokens"],
         "truncated": truncated,

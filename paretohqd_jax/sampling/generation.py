@@ -1,4 +1,4 @@
-"""The responses of a stack of adapters to a list of prompts, as a table; resumable."""
+"""The responses of adapters, alone or mixed, to a list of prompts, as a table; resumable."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +22,10 @@ from paretohqd_jax.files import atomic_path
 from paretohqd_jax.models.llama import Llama
 from paretohqd_jax.models.sharding import num_shards
 from paretohqd_jax.progress import progress_bar
+from paretohqd_jax.sampling.answerers import Answerer, alone, num_slots
+from paretohqd_jax.sampling.beam_search import search_responses
 from paretohqd_jax.sampling.sampler import SamplingConfig
-from paretohqd_jax.sampling.schedule import Pending, respond
+from paretohqd_jax.sampling.schedule import Pending, Response, respond
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -33,7 +35,7 @@ SECONDS_BETWEEN_SHARDS = 20.0
 SCHEMA = pa.schema(
     [
         ("prompt_id", pa.int64()),
-        ("adapter", pa.int32()),
+        ("answerer", pa.int32()),
         ("response", pa.string()),
         ("num_tokens", pa.int32()),
         ("truncated", pa.bool_()),
@@ -55,26 +57,29 @@ def generate_responses(
     batch_size: int,
     directory: Path,
     description: str,
+    answerers: Sequence[Answerer] = (),
 ) -> pa.Table:
-    """One response of every adapter to every one of its prompts.
+    """One response of every adapter, or of every answerer, to every one of its prompts.
 
     Args:
       model, params: with its `lora`, and the base weights.
       adapters: a stack, `[num_adapters, ...]` on every leaf.
       tokenizer: decodes the responses.
-      prompts: `[num_adapters][num_prompts]` token ids as `encode_prompts` gives them; prompt i of
-        each adapter is prompt_id i.
-      key: the response of adapter a to prompt i depends on `key`, a and i, not on what else is
+      prompts: `[num_answerers][num_prompts]` token ids as `encode_prompts` gives them; prompt i of
+        each answerer is prompt_id i.
+      key: the response of answerer a to prompt i depends on `key`, a and i, not on what else is
         decoded or when.
       sampling: how tokens are drawn.
       eos_token_ids: any of these ends a response.
-      batch_size: responses decoded together, of all adapters; rounded up to fit the devices.
+      batch_size: rows decoded together, of all answerers; rounded up to fit the devices. A response
+        takes one for each adapter that takes part in it, and that in each of its beams.
       directory: keeps finished responses, below a name made from all that decides them but the base
         weights; a killed run goes on from there.
       description: shown with the progress.
+      answerers: made of these adapters; each adapter alone if there are none.
 
     Returns:
-      A table ordered by (adapter, prompt_id): prompt_id int64, adapter int32, response string
+      A table ordered by (answerer, prompt_id): prompt_id int64, answerer int32, response string
       (special tokens left out, stripped), num_tokens int32 (end token counted), truncated bool (no
       end token within max_new_tokens), periodic_tail bool (truncated while repeating itself, see
       `has_periodic_tail`).
@@ -86,7 +91,9 @@ def generate_responses(
     check_finite(adapters)
     adapters = jax.tree.map(np.asarray, adapters)  # equal on all processes, so jit may have them
     key_data = np.asarray(jax.random.key_data(key))
-    shards = directory / fingerprint(model, adapters, key_data, sampling, eos_token_ids, prompts)
+    answerers = answerers or alone(len(prompts))
+    request = (model, adapters, key_data, sampling, eos_token_ids, prompts)
+    shards = directory / fingerprint(*request, answerers)
     rows = on_main_process(lambda: _kept_rows(shards))
     num_kept = len(rows)
     batch_size = -(-batch_size // num_shards("batch")) * num_shards("batch")
@@ -105,9 +112,10 @@ def generate_responses(
     total = sum(map(len, prompts))
     with progress_bar(total, description, "response", initial=len(rows)) as progress:
         try:
-            for ended, places in respond(
-                model, params, adapters, pending, key_data, eos_token_ids, sampling, batch_size
-            ):
+            for ended, places in _by_kind(
+                model, params, adapters, answerers, pending, key_data, eos_token_ids, sampling,
+                batch_size,
+            ):  # fmt: skip
                 rows += [_to_row(tokenizer, *response, eos_token_ids) for response in ended]
                 num_tokens += sum(len(response.tokens) for response in ended)
                 num_places += places
@@ -126,7 +134,28 @@ def generate_responses(
             description, len(pending), num_tokens, rate, 100 * idle,
         )  # fmt: skip
     table = pa.Table.from_pylist(rows, SCHEMA)
-    return table.sort_by([("adapter", "ascending"), ("prompt_id", "ascending")]).combine_chunks()
+    return table.sort_by([("answerer", "ascending"), ("prompt_id", "ascending")]).combine_chunks()
+
+
+def _by_kind(
+    model: Llama,
+    params: dict[str, Any],
+    adapters: dict[str, Any],
+    answerers: Sequence[Answerer],
+    pending: Sequence[Pending],
+    key_data: np.ndarray,
+    eos_token_ids: tuple[int, ...],
+    sampling: SamplingConfig,
+    batch_size: int,
+) -> Iterator[tuple[list[Response], int]]:
+    """What `respond` or `search_responses` yields, one kind of answerers after the other."""
+    for kind in dict.fromkeys(answerer.kind for answerer in answerers):
+        own = [request for request in pending if answerers[request.answerer].kind == kind]
+        slots = num_slots(kind, sampling.num_beams, batch_size, num_shards("batch"))
+        how = respond if sampling.num_beams == 1 else search_responses
+        yield from how(
+            model, params, adapters, answerers, own, key_data, eos_token_ids, sampling, slots
+        )
 
 
 def _kept_rows(shards: Path) -> list[dict[str, Any]]:
@@ -185,18 +214,18 @@ def _pending(
 ) -> list[Pending]:
     """What is still to be decoded, in order; decided by all there is, not by what is left."""
     wanted = [
-        (adapter, prompt, ids)
-        for adapter, its_prompts in enumerate(prompts)
+        (answerer, prompt, ids)
+        for answerer, its_prompts in enumerate(prompts)
         for prompt, ids in enumerate(its_prompts)
     ]
-    # As many requests as fill every slot eight times, of whole rounds of the adapters.
+    # As many requests as fill every slot eight times, of whole rounds of the answerers.
     worth_a_program = 8 * batch_size // len(prompts) * len(prompts)
     lengths = padded_lengths([len(ids) for *_, ids in wanted], worth_a_program)
-    done = {(row["adapter"], row["prompt_id"]) for row in rows}
+    done = {(row["answerer"], row["prompt_id"]) for row in rows}
     return sorted(
-        Pending(length, adapter, prompt, ids)
-        for length, (adapter, prompt, ids) in zip(lengths, wanted, strict=True)
-        if (adapter, prompt) not in done
+        Pending(length, answerer, prompt, ids)
+        for length, (answerer, prompt, ids) in zip(lengths, wanted, strict=True)
+        if (answerer, prompt) not in done
     )
 
 
@@ -223,7 +252,7 @@ def padded_lengths(lengths: Sequence[int], min_prompts: int) -> list[int]:
 
 def _to_row(
     tokenizer: PreTrainedTokenizerBase,
-    adapter: int,
+    answerer: int,
     prompt: int,
     tokens: list[int],
     eos_token_ids: tuple[int, ...],
@@ -232,7 +261,7 @@ def _to_row(
     text = tokenizer.decode(tokens if truncated else tokens[:-1], skip_special_tokens=True)
     return {
         "prompt_id": prompt,
-        "adapter": adapter,
+        "answerer": answerer,
         "response": text.strip(),
         "num_tokens": len(tokens),
         "truncated": truncated,
@@ -247,10 +276,11 @@ def fingerprint(
     sampling: SamplingConfig,
     eos_token_ids: tuple[int, ...],
     prompts: Sequence[Sequence[list[int]]],
+    answerers: Sequence[Answerer] = (),
 ) -> str:
     """A digest of everything but the base weights that decides the responses."""
     config = dataclasses.replace(model.config, remat="none", attention="xla")  # decide none
-    request = (config, model.lora, sampling, eos_token_ids, prompts)
+    request = (config, model.lora, sampling, eos_token_ids, prompts, answerers)
     digest = hashlib.sha256(repr(request).encode())
     for leaf in jax.tree.leaves((key_data, adapters)):
         digest.update(np.ascontiguousarray(leaf).tobytes())

@@ -17,7 +17,8 @@ BLOCK = 256  # tokens per block of the two-level inverse of the distribution fun
 class SamplingConfig:
     """How tokens are drawn: temperature 0 is greedy; top_k 0 and top_p 1 keep every token.
 
-    As elsewhere the filters apply in the order temperature, top-k, top-p.
+    As elsewhere the filters apply in the order temperature, top-k, top-p. With temperature 0 there
+    may be several beams, and the best response of a beam search is taken.
 
     Raises InputError for a value that is no number or out of its range.
     """
@@ -26,10 +27,11 @@ class SamplingConfig:
     temperature: float = 1.0
     top_p: float = 1.0
     top_k: int = 0
+    num_beams: int = 1
 
     def __post_init__(self) -> None:
         for name, value in dataclasses.asdict(self).items():
-            whole = name in ("max_new_tokens", "top_k")
+            whole = name in ("max_new_tokens", "top_k", "num_beams")
             kind = numbers.Integral if whole else numbers.Real
             if isinstance(value, bool) or not isinstance(value, kind):
                 raise InputError(f"{name} is {value!r}: it must be a {'whole ' * whole}number")
@@ -41,6 +43,11 @@ class SamplingConfig:
             raise InputError(f"top_p is {self.top_p}: it must be in [1e-6, 1]; 1 keeps all tokens")
         if self.top_k < 0:
             raise InputError(f"top_k is {self.top_k}: it must be 0 (keep every token) or more")
+        if self.num_beams < 1 or (self.num_beams > 1 and self.temperature > 0):
+            raise InputError(
+                f"num_beams is {self.num_beams}: it must be 1, or more with temperature 0 (which "
+                f"is {self.temperature})"
+            )
 
 
 def sample(

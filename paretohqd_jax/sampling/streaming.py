@@ -10,6 +10,8 @@ import numpy as np
 
 from paretohqd_jax.models.llama import Llama
 from paretohqd_jax.models.lora import side_by_side
+from paretohqd_jax.sampling.answerers import Answerer
+from paretohqd_jax.sampling.beam_search import beam_search
 from paretohqd_jax.sampling.decoder import Requests, advance, empty_slots, fill
 from paretohqd_jax.sampling.generation import padded_lengths
 from paretohqd_jax.sampling.sampler import SamplingConfig
@@ -23,7 +25,8 @@ INCOMPLETE = "\N{REPLACEMENT CHARACTER}"  # what the first bytes of a character 
 def stream_response(
     model: Llama,
     params: dict[str, Any],
-    adapter: dict[str, Any],
+    adapters: dict[str, Any],
+    answerer: Answerer,
     tokenizer: PreTrainedTokenizerBase,
     prompt: list[int],
     key: jax.Array,
@@ -32,9 +35,12 @@ def stream_response(
 ) -> Iterator[str]:
     """Pieces of the response to one prompt; together they are what `generate_responses` decodes.
 
+    That of a beam search comes in one piece.
+
     Args:
       model, params, sampling, eos_token_ids: as for `decoder.fill`.
-      adapter: one adapter, no leading axis.
+      adapters: a stack, `[num_adapters, ...]` on every leaf.
+      answerer: made of these adapters.
       tokenizer: decodes the response.
       prompt: token ids as `encode_prompts` gives them.
       key: token t is drawn with fold_in(key, t).
@@ -44,13 +50,22 @@ def stream_response(
         rows=np.zeros(1, np.int32),
         tokens=np.pad(np.array([prompt], np.int32), ((0, 0), (0, length - len(prompt)))),
         lengths=np.array([len(prompt)], np.int32),
-        adapter_ids=np.zeros(1, np.int32),
+        adapter_ids=np.array([answerer.adapters], np.int32),
+        weights=np.array([answerer.weights], np.float32),
         keys=np.asarray(jax.random.key_data(key))[None],
     )
-    stack = side_by_side(jax.tree.map(lambda leaf: leaf[None], adapter), model.config.dtype)
-    how = (eos_token_ids, sampling)
+    stack = side_by_side(adapters, model.config.dtype)
+    num_members, mixing = answerer.kind
+    if sampling.num_beams > 1:
+        tokens, [num_tokens] = beam_search(
+            model, params, stack, [answerer], request.tokens, request.lengths, eos_token_ids,
+            sampling,
+        )  # fmt: skip
+        yield tokenizer.decode(tokens[0, :num_tokens], skip_special_tokens=True).lstrip()
+        return
+    how = (eos_token_ids, sampling, mixing)
     room = length + sampling.max_new_tokens
-    slots = empty_slots(model.config, 1, room, sampling.max_new_tokens)
+    slots = empty_slots(model.config, 1, room, sampling.max_new_tokens, num_members)
     slots = fill(model, params, stack, slots, request, *how)
     told = ""
     while True:

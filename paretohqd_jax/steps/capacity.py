@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from paretohqd_jax.sampling.answerers import Answerer, num_slots
 from paretohqd_jax.sampling.generation import padded_lengths
+from paretohqd_jax.sampling.sampler import SamplingConfig
 from paretohqd_jax.sampling.schedule import num_seats
 from paretohqd_jax.steps.base_model import BaseModel
 from paretohqd_jax.training.memory import check_memory, generation_memory, training_memory
@@ -53,20 +55,22 @@ def check_training_memory(
 def check_generation_memory(
     base: BaseModel,
     prompts: Sequence[Sequence[list[int]]],
-    max_new_tokens: int,
+    answerers: Sequence[Answerer],
+    sampling: SamplingConfig,
     batch_size: int,
     name: str,
     group: str,
 ) -> None:
     """Shows what decoding needs on each device; raises InputError if that is too much.
 
-    `prompts` are token ids, `[num_adapters][num_prompts]`; `name` is the step's, whose options are
+    `prompts` are token ids, `[num_answerers][num_prompts]`; `name` is the step's, whose options are
     those of `config.GROUP`.
     """
+    num_rows, at_hand = decoding_sizes(base, answerers, len(prompts[0]), sampling, batch_size)
     [prompt_length] = padded_lengths([max(len(ids) for each in prompts for ids in each)], 1)
     memory = generation_memory(
-        base.model, base.mesh, num_seats=num_seats(len(prompts), len(prompts[0]), batch_size),
-        batch_size=batch_size, prompt_length=prompt_length, max_new_tokens=max_new_tokens,
+        base.model, base.mesh, num_seats=at_hand, batch_size=num_rows,
+        prompt_length=prompt_length, max_new_tokens=sampling.max_new_tokens,
     )  # fmt: skip
     remedies = {
         "base weights": _fewer_weights(base),
@@ -77,6 +81,29 @@ def check_generation_memory(
     taken_by_rows = ("cache", "one layer's weights and cache", "logits", "shorter cache")
     remedies |= dict.fromkeys(taken_by_rows, fewer_rows)
     check_memory(memory, f"step {name} with its responses", remedies)
+
+
+def decoding_sizes(
+    base: BaseModel,
+    answerers: Sequence[Answerer],
+    num_prompts: int,
+    sampling: SamplingConfig,
+    batch_size: int,
+) -> tuple[int, int]:
+    """The most rows that are decoded together, and the most adapters side by side.
+
+    `num_prompts` are those of each answerer.
+    """
+    multiple = base.mesh.shape["data"] * base.mesh.shape["fsdp"]
+    num_beams, sizes = sampling.num_beams, []
+    for kind in {answerer.kind for answerer in answerers}:
+        adapters = {each for a in answerers if a.kind == kind for each in a.adapters}
+        slots = num_slots(kind, num_beams, batch_size, multiple)
+        seats = num_seats(len(adapters), num_prompts, slots, kind.num_members)
+        rows = slots * kind.num_members * num_beams
+        sizes.append((rows, seats if num_beams == 1 else len(adapters)))
+    rows, seats = zip(*sizes, strict=True)
+    return max(rows), max(seats)
 
 
 def _fewer_weights(base: BaseModel) -> str:

@@ -80,6 +80,7 @@ def decoding_cost(
 ) -> Cost:
     """Of a step in which models answer prompts, `group` being its options.
 
+    Where several adapters answer together, each counts as a model.
     The whole of `max_new_tokens` is counted for every answer; few are so long.
     """
     [prompt_length] = padded_lengths([prompt_length], 1)

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from paretohqd_jax.data.rows import drop_duplicates, read_table, write_table
 from paretohqd_jax.distributed import is_main_process
+from paretohqd_jax.errors import InputError
 from paretohqd_jax.pipeline import Output
 from paretohqd_jax.policies import Policies, Policy, read_policies
 from paretohqd_jax.sampling.external import external_responses
@@ -23,7 +24,7 @@ from paretohqd_jax.sampling.generation import encode_prompts, generate_responses
 from paretohqd_jax.sampling.sampler import SamplingConfig
 from paretohqd_jax.steps.base_model import BaseModel, step_seed
 from paretohqd_jax.steps.capacity import check_generation_memory
-from paretohqd_jax.steps.stacks import adapters_of, stacked
+from paretohqd_jax.steps.stacks import answerers_of, is_mixture
 from paretohqd_jax.steps.task import Task, sampling_options
 from paretohqd_jax.training.mesh import DECODING_RULES, sharded
 
@@ -161,9 +162,15 @@ def answers_of(
 ) -> pa.Table:
     """One response of every policy to every prompt, policy by policy, as `config.GROUP` says.
 
-    Columns are those of `generate_responses`, but `answerer` counts the policies, and `prompt`.
+    Columns are those of `generate_responses`, whose `answerer` counts the policies, and `prompt`.
+
+    Raises:
+      InputError: as `answerers_of` and `encode_prompts`; or there is not the memory; or an engine
+        outside shall answer for a policy that mixes logits.
     """
-    adapters, lora = stacked(adapters_of(policies, stacks, workdir, base), base.lora)
+    if engine == "external":
+        check_unmixed(policies)
+    adapters, lora, answerers = answerers_of(policies, stacks, workdir, base)
     base = base.with_lora(lora)
     how = SamplingConfig(**sampling)
     encoded = _encoded(policies, base, prompts, how)
@@ -173,14 +180,24 @@ def answers_of(
     if engine == "external":
         responses = external_responses(base.model, base.source, *request, **options)
     else:
-        check_generation_memory(base, encoded, how.max_new_tokens, batch_size, name, group)
+        check_generation_memory(base, encoded, answerers, how, batch_size, name, group)
         with sharded(base.mesh, DECODING_RULES):
             responses = generate_responses(
-                base.model, base.params, *request, batch_size=batch_size, **options
-            )
+                base.model, base.params, *request, answerers=answerers, batch_size=batch_size,
+                **options,
+            )  # fmt: skip
     asked = pa.array(prompts).take(responses["prompt_id"].combine_chunks())
-    names = ["answerer" if name == "adapter" else name for name in responses.column_names]
-    return responses.rename_columns(names).append_column("prompt", asked)
+    return responses.append_column("prompt", asked)
+
+
+def check_unmixed(policies: Sequence[Policy]) -> None:
+    """Raises InputError for a policy that mixes logits, which a serving engine cannot."""
+    for policy in policies:
+        if is_mixture(policy):
+            raise InputError(
+                f"policy {policy.label} mixes the logits of {' and '.join(policy.adapters)}, for "
+                "which no serving engine has a way; set config.generate.engine='jax'"
+            )
 
 
 def _encoded(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -16,9 +17,10 @@ from paretohqd_jax.steps.evaluation import evaluate
 from paretohqd_jax.steps.generation import respond
 from paretohqd_jax.steps.report import report
 from paretohqd_jax.steps.scoring import reference_rows, score_responses
-from paretohqd_jax.steps.stacks import adapters_of
+from paretohqd_jax.steps.stacks import adapters_of, is_mixture
 from paretohqd_jax.steps.task import Task
 
+logger = logging.getLogger(__name__)
 LAST_STEPS = ("policies", "respond", "judge", "reference", "evaluate", "export", "report")
 
 
@@ -86,10 +88,18 @@ def export_adapters(
     base: BaseModel,
     workdir: Path,
 ) -> None:
-    """Writes one folder for each policy, by its label."""
+    """Writes one folder for each policy, by its label; none for those that mix logits."""
     run = read_policies(policies.path)
-    adapters = adapters_of(run.served, run.stacks, workdir, base)
-    for policy, (adapter, lora) in zip(run.served, adapters, strict=True):
+    mixtures = [policy.label for policy in run.served if is_mixture(policy)]
+    if mixtures:
+        logger.warning(
+            "policies %s mix the next-token probabilities of several adapters while they answer, "
+            "which no adapter does: they are not exported", ", ".join(mixtures),
+        )  # fmt: skip
+    path.mkdir(parents=True, exist_ok=True)  # though there may be none
+    single = [policy for policy in run.served if not is_mixture(policy)]
+    adapters = adapters_of(single, run.stacks, workdir, base)
+    for policy, (adapter, lora) in zip(single, adapters, strict=True):
         export_peft(path / policy.label, adapter, lora, base.config, base.source)
         card = model_card(workdir, run, policy, "peft")
         (path / policy.label / "README.md").write_text(card, "utf-8")

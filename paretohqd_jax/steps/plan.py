@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from paretohqd_jax.config import check_supply
 from paretohqd_jax.data.batches import token_counts
 from paretohqd_jax.manifest import read_manifest
 from paretohqd_jax.pipeline import Output, Run
+from paretohqd_jax.policies import BASE, Policy
 from paretohqd_jax.steps.base_model import BaseModel
 from paretohqd_jax.steps.costs import (
     UTILISATION,
@@ -25,11 +27,12 @@ from paretohqd_jax.steps.costs import (
 )
 from paretohqd_jax.steps.gates import run_gates
 from paretohqd_jax.steps.rows import data_options, num_training, split_rows
+from paretohqd_jax.steps.stacks import members
 from paretohqd_jax.steps.task import base_model, longest_response
 from paretohqd_jax.training.memory import device_bytes
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class PlannedStep:
     """A step that a run would pass: its name, options, and why it has to run, None if done."""
 
@@ -171,12 +174,14 @@ def _cost(
     if "sampling" not in step.options or config.generate.engine != "jax":
         return None
     if "num_prompts" in step.options:
-        group, num_models = config.generate, len(step.options["policies"])
+        group, answering = config.generate, step.options["policies"]
         num_prompts = min(step.options["num_prompts"], data.num_prompts)
     else:
         group, num_prompts = config.evaluate, config.data.num_test_prompts
         [policies] = [each for each in plan.steps if each.name == "policies"]
-        num_models = 1 + sum(map(len, policies.options["families"].values()))
+        answering = [dataclasses.asdict(BASE)]
+        answering += itertools.chain.from_iterable(policies.options["families"].values())
+    num_models = sum(len(members(Policy(**values))) for values in answering)
     return decoding_cost(base, speed, group, num_models, num_prompts, data.prompt_length)
 
 

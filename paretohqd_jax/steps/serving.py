@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -20,13 +21,12 @@ from paretohqd_jax.policies import (
     FILE,
     Policies,
     Policy,
-    describe,
-    labelled,
-    policy_for,
     read_policies,
 )
+from paretohqd_jax.sampling.answerers import Answerer
 from paretohqd_jax.steps.base_model import BaseModel
-from paretohqd_jax.steps.stacks import adapters_of
+from paretohqd_jax.steps.choosing import describe, labelled, policy_for
+from paretohqd_jax.steps.stacks import adapters_of, answerers_of
 
 logger = logging.getLogger(__name__)
 
@@ -52,23 +52,53 @@ def read_run_config(workdir: Path) -> ConfigDict:
 
 def served_model(
     workdir: Path, preference: str, label: str, interpolate: bool, source: str
-) -> tuple[Policy, BaseModel, dict[str, Any]]:
-    """The policy that serves a preference, the base model and the adapter; says which it is.
+) -> tuple[Policy, BaseModel, dict[str, Any], Answerer]:
+    """The policy that serves a preference, the base model and what answers; says which it is.
 
     Args:
       workdir: of the run, whose models are trained.
       preference: such as "0.8,0.2", or "" where `label` names a policy.
-      label: of a policy, as `policies.labelled`; "" where a preference is given.
-      interpolate: as of `policies.policy_for`.
+      label: of a policy, as `choosing.labelled`; "" where a preference is given.
+      interpolate: as of `choosing.policy_for`.
       source: where the base model lies now, or "" if that has not changed.
 
     Returns:
-      The policy, the base model, its `lora` that of the adapter, and the adapter, no leading axis.
+      The policy; the base model, its `lora` that of the adapters; a stack of adapters; and which
+      of them answer how.
 
     Raises:
       InputError: the preference does not fit the objectives or cannot be interpolated, there is no
         such policy, the run is not that far, or the base model is not there or another one.
     """
+    run, policy, told = _chosen(workdir, preference, label, interpolate)
+    base = base_of(run)
+    stack, lora, [answerer] = answerers_of([policy], run.stacks, workdir, base)
+    base = dataclasses.replace(base, source=source or base.source, lora=lora)
+    _check_base(base, jax.tree.map(lambda leaf: leaf[0], stack))
+    logger.info("%s", told)
+    return policy, base, stack, answerer
+
+
+def served_adapter(
+    workdir: Path, preference: str, label: str, interpolate: bool, source: str
+) -> tuple[Policy, BaseModel, dict[str, Any]]:
+    """The policy that serves a preference, the base model and the policy's one adapter.
+
+    Arguments and errors are those of `served_model`, and InputError for a policy that mixes logits.
+    """
+    run, policy, told = _chosen(workdir, preference, label, interpolate)
+    base = base_of(run)
+    [(adapter, lora)] = adapters_of([policy], run.stacks, workdir, base)
+    base = dataclasses.replace(base, source=source or base.source, lora=lora)
+    _check_base(base, adapter)
+    logger.info("%s", told)
+    return policy, base, adapter
+
+
+def _chosen(
+    workdir: Path, preference: str, label: str, interpolate: bool
+) -> tuple[Policies, Policy, str]:
+    """The policies of a run, the one that serves, and what is to be told of it."""
     manifest = read_manifest(workdir)
     run = read_policies(workdir / FILE)
     wanted = None
@@ -79,12 +109,7 @@ def served_model(
         policy = policy_for(run.served, wanted, interpolate)
     if not is_current(workdir, manifest, "policies"):
         logger.warning("%s: a run there is not finished; these are the models before it", workdir)
-    base = base_of(run)
-    [(adapter, lora)] = adapters_of([policy], run.stacks, workdir, base)
-    base = dataclasses.replace(base, source=source or base.source, lora=lora)
-    _check_base(base, adapter)
-    logger.info("%s (%s)", describe(policy, wanted), ", ".join(run.objectives))
-    return policy, base, adapter
+    return run, policy, f"{describe(policy, wanted)} ({', '.join(run.objectives)})"
 
 
 def base_of(run: Policies) -> BaseModel:

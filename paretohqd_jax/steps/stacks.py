@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,9 @@ import numpy as np
 
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.models.lora import LoraConfig, combine_adapters, pad_rank
-from paretohqd_jax.policies import Policy
+from paretohqd_jax.policies import BASE, Policy
+from paretohqd_jax.sampling.answerers import Answerer
+from paretohqd_jax.sampling.logit_mixtures import Mixing
 from paretohqd_jax.steps.base_model import BaseModel
 from paretohqd_jax.steps.training import checkpoint_meta
 from paretohqd_jax.training.checkpoints import load_adapters
@@ -20,10 +22,10 @@ from paretohqd_jax.training.checkpoints import load_adapters
 Adapter = tuple[dict[str, Any], LoraConfig]  # no leading axis, and its configuration
 
 
-def adapters_of(
+def answerers_of(
     policies: Sequence[Policy], stacks: dict[str, list[str]], workdir: Path, base: BaseModel
-) -> list[Adapter]:
-    """The adapter with which each policy answers; that of the base model changes nothing.
+) -> tuple[dict[str, Any], LoraConfig, list[Answerer]]:
+    """What answers for each policy.
 
     Args:
       policies: of a run.
@@ -31,15 +33,79 @@ def adapters_of(
       workdir: the run directory.
       base: the run's base model.
 
+    Returns:
+      A stack of adapters `[num_adapters, ...]`, one for each policy in order as long as none mixes
+      logits; its configuration; and the answerer of each policy.
+
+    Raises:
+      InputError: a stack is damaged or another run's.
+    """
+    answering = [policy for policy in policies if not is_mixture(policy)]
+    numbers = iter(range(len(answering)))
+    place = {_parts(policy): number for number, policy in enumerate(answering)}
+    answerers = []
+    for policy in policies:
+        if not is_mixture(policy):
+            answerers.append(Answerer((next(numbers),)))
+            continue
+        taking_part = members(policy)
+        for member in taking_part:
+            if _parts(member) not in place:
+                place[_parts(member)] = len(answering)
+                answering.append(member)
+        weights = [weight for _, weight in _parts(policy)]
+        weights += [0.0] * (len(taking_part) - len(weights))  # of the reference
+        adapters = tuple(place[_parts(member)] for member in taking_part)
+        answerers.append(Answerer(adapters, tuple(weights), _mixing(policy)))
+    stack, lora = stacked(adapters_of(answering, stacks, workdir, base), base.lora)
+    return stack, lora, answerers
+
+
+def is_mixture(policy: Policy) -> bool:
+    """Whether several adapters answer together, each by itself."""
+    return len(members(policy)) > 1
+
+
+def members(policy: Policy) -> list[Policy]:
+    """The policies whose next-token distributions it mixes; itself if there is nothing to mix.
+
+    Adapters without weight take no part; the reference is the last, where it takes part.
+    """
+    names = [name for name, _ in _parts(policy)]
+    if policy.combine == "update" or len(names) == 1:
+        return [policy]
+    if _mixing(policy).reads_reference:
+        names.append(policy.reference)
+    return [Policy(name, None, (name,), (1.0,)) if name else BASE for name in names]
+
+
+def _mixing(policy: Policy) -> Mixing:
+    return Mixing(policy.divergence, policy.legacy_score)
+
+
+def _parts(policy: Policy) -> tuple[tuple[str, float], ...]:
+    """The adapters that have a weight, and their weights."""
+    pairs = zip(policy.adapters, policy.weights, strict=True)
+    return tuple((adapter, weight) for adapter, weight in pairs if weight)
+
+
+def adapters_of(
+    policies: Sequence[Policy], stacks: dict[str, list[str]], workdir: Path, base: BaseModel
+) -> list[Adapter]:
+    """The adapter with which each policy answers; that of the base model changes nothing.
+
+    Arguments are those of `answerers_of`.
+
     Raises:
       InputError: a stack is damaged or another run's, or a policy mixes logits.
     """
-    mixing = [policy.label for policy in policies if policy.combine != "update"]
-    if mixing:
-        raise InputError(
-            f"policy {mixing[0]} mixes the logits of several adapters, which is not decoded yet; "
-            "only policies that combine updates answer"
-        )
+    for policy in policies:
+        if is_mixture(policy):
+            raise InputError(
+                f"policy {policy.label} mixes the next-token probabilities of "
+                f"{' and '.join(policy.adapters)} while it answers, so no adapter and no merged "
+                "model is the same; let `paretohqd chat` answer, or take a policy of one adapter"
+            )
     used = {name.rpartition("/")[0] for policy in policies for name in policy.adapters}
     loaded = {
         stack: load_adapters(workdir / stack, checkpoint_meta(base, stacks[stack]))
@@ -51,16 +117,18 @@ def adapters_of(
         index = stacks[stack].index(adapter)
         return jax.tree.map(lambda leaf: leaf[index], loaded[stack])
 
-    return [_combined(policy, [one(name) for name in policy.adapters], base) for policy in policies]
+    return [_combined(policy, one, base) for policy in policies]
 
 
-def _combined(policy: Policy, adapters: list[Any], base: BaseModel) -> Adapter:
-    if not adapters:
+def _combined(policy: Policy, one: Callable[[str], Any], base: BaseModel) -> Adapter:
+    """The sum of the adapters, which `one` gives by name, that have a weight."""
+    if not policy.adapters:
         return _without_effect(base), base.lora
-    if len(adapters) == 1:
-        return adapters[0], base.lora
-    together = jax.tree.map(lambda *leaves: np.stack(leaves), *adapters)
-    return combine_adapters(together, policy.weights, base.lora)
+    names, weights = zip(*_parts(policy), strict=True)
+    if len(names) == 1:
+        return one(names[0]), base.lora
+    together = jax.tree.map(lambda *leaves: np.stack(leaves), *map(one, names))
+    return combine_adapters(together, weights, base.lora)
 
 
 def _without_effect(base: BaseModel) -> dict[str, Any]:

@@ -119,7 +119,8 @@ def reward_options(config: ConfigDict) -> dict[str, Any]:
 
 def sampling_options(options: ConfigDict) -> dict[str, float]:
     """The part of `config.generate` or `config.evaluate` that goes to the sampler."""
-    return {name: options[name] for name in ("max_new_tokens", "temperature", "top_p", "top_k")}
+    names = ("max_new_tokens", "temperature", "top_p", "top_k", "num_beams")
+    return {name: options[name] for name in names}
 
 
 def longest_response(config: ConfigDict) -> int:

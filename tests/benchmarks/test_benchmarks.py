@@ -66,6 +66,17 @@ def test_decoding(in_this_process, capsys):
     assert "| transformers generate, no adapter |" in output
 
 
+def test_mixing(in_this_process, capsys):
+    generate.main([*TOY, "--new_tokens=3", "--mixed"])
+    output = capsys.readouterr().out
+    for contender, members in (
+        ("one adapter", "1"),
+        ("2 adapters mixed", "2"),
+        ("2 adapters and", "3"),
+    ):
+        assert cells(output, contender)[2] == members
+
+
 def test_scoring(in_this_process, capsys):
     score.main(["--shape=toy", "--rows=5", "--median_length=12", "--peer_batches=2"])
     output = capsys.readouterr().out

@@ -30,6 +30,7 @@ from paretohqd_jax.policies import (
     preference_labels,
     write_policies,
 )
+from paretohqd_jax.sampling.answerers import Answerer
 from paretohqd_jax.sampling.decoder import decode
 from paretohqd_jax.sampling.sampler import SamplingConfig
 from paretohqd_jax.sampling.streaming import INCOMPLETE, stream_response
@@ -143,12 +144,24 @@ def test_chat_answers_one_prompt(finished, params, capsys, monkeypatch):
     assert len({said.out for said in (trained, between, greedy, other)}) == 4
 
 
+def test_chat_mixes_logits_and_merge_does_not(workdir, params, tmp_path, capsys, monkeypatch):
+    """Preferences in between are served without --interpolate: they need no training."""
+    monkeypatch.setattr(base_model, "load_pretrained", lambda *_: (None, params))
+    adapters = ["stage2/w0.33_0.67", "stage2/w1.00_0.00"]
+    edit_policy(workdir, adapters=adapters, weights=[0.5, 0.5], combine="logits")
+    where = ("--workdir", workdir, "--preference", "0.8,0.2")
+    chat = run(capsys, "chat", *where, "--prompt", "sing 3", "--max-new-tokens", 8)
+    assert "0.6 of stage2/w0.67_0.33 + 0.2 of stage2/w0.33_0.67 + 0.2 of stage2/w1" in chat.err
+    assert "mixed at every token by reverse_kl" in chat.err and len(chat.out) > 3
+    line = error_line(capsys, "merge", *where, "--out", tmp_path / "merged")
+    assert "mixes the next-token probabilities of" in line and "paretohqd chat" in line
+
+
 def test_the_pieces_that_are_shown_are_the_response(adapters, params):
     """That of `decode` with the same key, up to its end; characters are not shown in part."""
     tokenizer = load_tokenizer(RANDOM_TOY)
     model = Llama(load_config(RANDOM_TOY), LoraConfig(**get_config().lora))
     stack = jax.tree.map(lambda leaf: leaf[:1], adapters)
-    adapter = jax.tree.map(lambda leaf: leaf[0], adapters)
     sampling = SamplingConfig(24, temperature=1.0, top_p=0.9)
     prompt = tokenizer("sing: ").input_ids
     padded = np.pad(np.array([prompt]), ((0, 0), (0, 16 - len(prompt))))
@@ -161,7 +174,9 @@ def test_the_pieces_that_are_shown_are_the_response(adapters, params):
         drawn = tokens[0, 0, :num_tokens].tolist()
         expected = tokenizer.decode([token for token in drawn if token != end]).lstrip()
         pieces = list(
-            stream_response(model, params, adapter, tokenizer, prompt, key, sampling, (end,))
+            stream_response(
+                model, params, stack, Answerer((0,)), tokenizer, prompt, key, sampling, (end,)
+            )
         )
         assert "".join(pieces) == expected and sum(map(bool, pieces)) > 2
         assert not any(piece.endswith(INCOMPLETE) for piece in pieces[:-1])
@@ -247,7 +262,7 @@ def test_a_question_of_bytes_that_are_no_text(finished, capsys):
 
 def test_chat_tells_the_date_of_the_run(workdir, monkeypatch):
     edit_base(workdir, date="2024-02-03", prompt_format="chat")
-    _, model, _ = serving.served_model(workdir, "1,0", "", False, "")
+    _, model, *_ = serving.served_model(workdir, "1,0", "", False, "")
     model.tokenizer.chat_template = "{{ strftime_now('%d.%m.%Y') }} {{ messages[0].content }}"
     assert model.format(["hi"]) == ["03.02.2024 hi"]
     config = get_config()
@@ -337,8 +352,8 @@ def spoil(workdir, what):
         edit_policy(workdir, adapters=["stage2/w9"])
     elif what == "weights of 0.7":
         edit_policy(workdir, weights=[0.7])
-    elif what == "mixed logits":
-        edit_policy(workdir, combine="logits")
+    elif what == "mixed off the simplex":
+        edit_policy(workdir, adapters=["stage2/w0.00_1.00"] * 2, weights=[2, -1], combine="logits")
     elif what == "the checkpoint is gone":
         shutil.rmtree(workdir / "stage2")
     elif what == "another rank":
@@ -359,7 +374,7 @@ def spoil(workdir, what):
         ("policies.json is cut off", "policies.json: damaged"),
         ("a policy of no adapter", "stage2/w1.00_0.00: there is no adapter 'stage2/w9'; there are"),
         ("weights of 0.7", "stage2/w1.00_0.00: its weights (0.7,) do not sum to 1"),
-        ("mixed logits", "policy w1.00_0.00 mixes the logits of several adapters"),
+        ("mixed off the simplex", "mixes logits by weights (2, -1): they must be on the simplex"),
         ("the checkpoint is gone", "stage2: holds no checkpoint"),
         ("another rank", "the checkpoint was made with lora="),
     ],

@@ -17,9 +17,12 @@ from paretohqd_jax.models.llama import (
     init_params,
     output_embedding,
 )
-from paretohqd_jax.models.lora import LoraConfig, init_adapters
+from paretohqd_jax.models.lora import LoraConfig, init_adapters, side_by_side
 from paretohqd_jax.sampling import decoder
+from paretohqd_jax.sampling.answerers import Answerer
+from paretohqd_jax.sampling.beam_search import beam_search
 from paretohqd_jax.sampling.decoder import decode
+from paretohqd_jax.sampling.logit_mixtures import Mixing, mix, score
 from paretohqd_jax.sampling.sampler import SamplingConfig
 
 CONFIG = LlamaConfig(
@@ -34,6 +37,7 @@ CONFIG = LlamaConfig(
 )
 LORA = LoraConfig(rank=4, alpha=8.0, dropout=0.1, targets=("q_proj", "v_proj"))
 MODEL = Llama(CONFIG, LORA)
+mixed, scored = jax.jit(mix, static_argnums=2), jax.jit(score, static_argnums=2)
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +59,25 @@ def prompts():
     tokens = jax.random.randint(jax.random.key(2), (4, 10), 0, CONFIG.vocab_size)
     lengths = np.array([10, 7, 4, 1])
     return np.where(np.arange(10) < lengths[:, None], tokens, 7), lengths
+
+
+@pytest.fixture(scope="module")
+def log_probs(params, adapters):
+    """Of the next token after a text, by adapter, without a cache."""
+
+    @jax.jit
+    def of_one(adapter, tokens, mask):
+        one = jax.tree.map(lambda leaf: leaf[adapter], adapters)
+        hidden, _ = MODEL.apply({"params": params, "lora": one}, tokens, mask)
+        return jax.nn.log_softmax(compute_logits(hidden, output_embedding(params, CONFIG)))[0]
+
+    def of_each(numbers, text):
+        padded = np.zeros((1, 16), np.int32)
+        padded[0, : len(text)] = text
+        mask = np.arange(16)[None] < len(text)
+        return np.stack([of_one(number, padded, mask)[len(text) - 1] for number in numbers])
+
+    return of_each
 
 
 def row_keys(num_adapters, rows):
@@ -98,6 +121,107 @@ SAMPLING = SamplingConfig(8, temperature=1.0, top_p=0.95)
 @pytest.fixture(scope="module")
 def together(params, adapters, prompts):
     return decode(MODEL, params, adapters, *prompts, row_keys(3, range(4)), (5, 6), SAMPLING)
+
+
+def test_mixtures_with_nothing_to_mix_say_what_the_adapter_says(
+    params, adapters, prompts, together
+):
+    """All the weight on one member, or twice the same, in the program of two members."""
+    answerers = [
+        Answerer(members, weights)
+        for members, weights in [((0, 1), (1.0, 0.0)), ((1, 1), (0.3, 0.7)), ((0, 2), (0.0, 1.0))]
+    ]
+    found = decode(
+        MODEL, params, adapters, *prompts, row_keys(3, range(4)), (5, 6), SAMPLING, answerers
+    )
+    for ours, theirs in zip(found, together, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    "mixing", [Mixing(), Mixing("forward_kl"), Mixing("alpha=0.5", legacy_score=True)], ids=str
+)
+def test_mixtures_equal_recomputation_without_a_cache(params, adapters, prompts, log_probs, mixing):
+    """Two of different weights beside each other, every member reading the one token drawn."""
+    tokens, lengths = (each[1:3] for each in prompts)
+    steps, num_members = 6, 3 if mixing.reads_reference else 2
+    weights = np.float32([[0.3, 0.7, 0], [0.8, 0.2, 0]])[:, :num_members]
+    members = ((0, 1, 2)[:num_members], (2, 0, 1)[:num_members])
+    answerers = [Answerer(*both, mixing) for both in zip(members, weights.tolist(), strict=True)]
+    found, _ = decode(
+        MODEL, params, adapters, tokens, lengths, row_keys(2, range(2)), (-1,),
+        SamplingConfig(steps, 0.0), answerers,
+    )  # fmt: skip
+
+    for number, each in enumerate(answerers):
+        for row, length in enumerate(lengths):
+            text, past = tokens[row, :length].tolist(), np.zeros(2, np.float32)
+            for token in found[number, row]:
+                given = log_probs(each.adapters, text)
+                expected = mixed(given[:2], weights[number, :2], mixing, given[-1], past)
+                assert token == np.argmax(expected)
+                past += given[:2, token]
+                text.append(token)
+    assert len({tuple(row) for row in found.reshape(-1, steps).tolist()}) == 4
+
+
+def search(log_probs, answerer, text, ends, steps, width):
+    """The best response by a beam search without arrays."""
+    weights, mixing = np.float32(answerer.weights), answerer.mixing
+    beams = [(0.0, (), np.zeros(len(weights)))]
+    for _ in range(steps):
+        candidates = []
+        for beam in beams:
+            total, response, past = beam
+            if response and response[-1] in ends:
+                candidates.append(beam)
+                continue
+            given = log_probs(answerer.adapters, [*text, *response])
+            if mixing.reads_reference:
+                totals = total + np.asarray(mixed(given[:-1], weights[:-1], mixing, given[-1]))
+            else:
+                totals = np.asarray(scored(past[:, None] + given, weights, mixing))
+            candidates += [
+                (float(total), (*response, token), past + given[:, token])
+                for token, total in enumerate(totals)
+            ]
+        beams = sorted(candidates, key=lambda beam: -beam[0])[:width]
+    return list(beams[0][1])
+
+
+@pytest.mark.parametrize(
+    "mixing", [Mixing(), Mixing("forward_kl", legacy_score=True), Mixing("jsd")], ids=str
+)
+def test_beam_search_finds_what_a_plain_one_finds(params, adapters, prompts, log_probs, mixing):
+    tokens, lengths = (each[1:3] for each in prompts)
+    members, weights = [(0, 1, 2), (2, 0, 1)], [(0.3, 0.7, 0.0), (0.8, 0.2, 0.0)]
+    size = 3 if mixing.reads_reference else 2
+    answerers = [
+        Answerer(m[:size], w[:size], mixing) for m, w in zip(members, weights, strict=True)
+    ]
+    stack, ends = side_by_side(adapters, "float32"), tuple(range(0, 40, 4))
+
+    def found(width):
+        how = SamplingConfig(4, 0.0, num_beams=width)
+        new_tokens, num_tokens = beam_search(
+            MODEL, params, stack, answerers, tokens, lengths, ends, how
+        )
+        rows = zip(new_tokens.tolist(), num_tokens, strict=True)
+        return [row[:length] for row, length in rows]
+
+    texts = [row[:length].tolist() for row, length in zip(tokens, lengths, strict=True)]
+    plain = [
+        search(log_probs, answerer, text, ends, 4, 3)
+        for answerer, text in zip(answerers, texts, strict=True)
+    ]
+    assert found(3) == plain
+    if mixing == Mixing():
+        keys, how = row_keys(2, range(2)), SamplingConfig(4, 0.0)
+        greedy, num_tokens = decode(
+            MODEL, params, adapters, tokens, lengths, keys, ends, how, answerers
+        )
+        greedy = [greedy[i, i, : num_tokens[i, i]].tolist() for i in range(2)]
+        assert found(1) == greedy != plain
 
 
 def test_a_row_depends_on_no_neighbour(params, adapters, prompts, together):

@@ -12,6 +12,7 @@ from paretohqd_jax.models.lora import LoraConfig, init_adapters
 from paretohqd_jax.models.tokenizer import load_tokenizer
 from paretohqd_jax.models.weights import RANDOM_TOY, load_pretrained
 from paretohqd_jax.sampling import decoder
+from paretohqd_jax.sampling.answerers import Answerer, alone
 from paretohqd_jax.sampling.generation import generate_responses
 from paretohqd_jax.sampling.sampler import SamplingConfig
 from paretohqd_jax.training.mesh import DECODING_RULES, make_mesh, named_shardings, sharded
@@ -28,12 +29,15 @@ def toy():
     return Llama(config, lora), params, adapters, load_tokenizer(RANDOM_TOY)
 
 
+ANSWERERS = [*alone(3), Answerer((0, 2), (0.4, 0.6)), Answerer((2, 1), (0.5, 0.5))]
+
+
 def generate(toy, params, directory, batch_size):
     model, _, adapters, tokenizer = toy
     return generate_responses(
-        model, params, adapters, tokenizer, [tokenizer(PROMPTS).input_ids] * 3, jax.random.key(0),
+        model, params, adapters, tokenizer, [tokenizer(PROMPTS).input_ids] * 5, jax.random.key(0),
         SamplingConfig(max_new_tokens=12), eos_token_ids=(*range(24), 256),
-        batch_size=batch_size, directory=directory, description="test",
+        batch_size=batch_size, directory=directory, description="test", answerers=ANSWERERS,
     )  # fmt: skip
 
 

@@ -71,7 +71,7 @@ def answered(toy, tmp_path):
 def test_answers_become_the_table(toy, tmp_path, answered):
     table = generate(toy, tmp_path)
     assert table.schema == SCHEMA
-    assert table["adapter"].to_pylist() == [0] * 4 + [1] * 4
+    assert table["answerer"].to_pylist() == [0] * 4 + [1] * 4
     assert table["prompt_id"].to_pylist() == [0, 1, 2, 3] * 2
     for row in table.to_pylist():
         assert row["truncated"] == row["periodic_tail"] == row["response"].startswith("haha")

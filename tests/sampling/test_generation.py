@@ -15,6 +15,7 @@ from paretohqd_jax.models.lora import LoraConfig, init_adapters
 from paretohqd_jax.models.tokenizer import eos_token_ids, load_tokenizer
 from paretohqd_jax.models.weights import RANDOM_TOY, load_pretrained
 from paretohqd_jax.sampling import generation, schedule
+from paretohqd_jax.sampling.answerers import Answerer, alone
 from paretohqd_jax.sampling.generation import (
     encode_prompts,
     generate_responses,
@@ -35,16 +36,16 @@ def toy():
     return Llama(config, lora), params, adapters, load_tokenizer(RANDOM_TOY)
 
 
-def generate(toy, directory, prompts=PROMPTS, batch_size=3, seed=0, **sampling):
+def generate(toy, directory, prompts=PROMPTS, batch_size=3, seed=0, answerers=(), **sampling):
     model, params, adapters, tokenizer = toy
     sampling = SamplingConfig(**{"max_new_tokens": 12, "temperature": 1.0, **sampling})
     encoded = encode_prompts(tokenizer, prompts, model.config.max_position_embeddings, sampling)
-    prompts = [encoded] * jax.tree.leaves(adapters)[0].shape[0]
+    prompts = [encoded] * (len(answerers) or jax.tree.leaves(adapters)[0].shape[0])
     return generate_responses(
         model, params, adapters, tokenizer, prompts, jax.random.key(seed), sampling,
         # Some bytes end a response too, so that lengths differ.
         eos_token_ids=(*range(24), 256), batch_size=batch_size, directory=directory,
-        description="test",
+        description="test", answerers=answerers,
     )  # fmt: skip
 
 
@@ -55,7 +56,7 @@ def table(toy, tmp_path_factory):
 
 def test_columns_and_order(table):
     assert table.schema == generation.SCHEMA
-    assert table["adapter"].to_pylist() == [0] * 7 + [1] * 7
+    assert table["answerer"].to_pylist() == [0] * 7 + [1] * 7
     assert table["prompt_id"].to_pylist() == list(range(7)) * 2
     lengths = np.array(table["num_tokens"])
     truncated = np.array(table["truncated"])
@@ -90,6 +91,37 @@ def test_adapters_take_turns_on_few_seats(toy, tmp_path, monkeypatch):
     assert few.equals(all_at_once) and few.num_rows == 18
     assert set(sizes) == {4, 9}
     assert len(set(few["response"].to_pylist())) > 9
+
+
+def test_mixtures_take_turns_on_few_seats(toy, tmp_path, monkeypatch):
+    """Eight mixtures of nine adapters beside adapters alone; killed, they go on."""
+    monkeypatch.setattr(generation, "SECONDS_BETWEEN_SHARDS", 0)
+    model, params, _, tokenizer = toy
+    adapters = init_adapters(jax.random.key(2), model.config, model.lora, 9)
+    adapters = jax.tree.map(lambda leaf: leaf + 0.5, adapters)
+    mixtures = [Answerer((i, i + 1), (0.5, 0.5)) for i in range(8)]
+    answerers = [*alone(2), *mixtures, Answerer((1, 0), (0.5, 0.5))]
+    mixed_toy, few = (model, params, adapters, tokenizer), tmp_path / "few"
+    with monkeypatch.context() as context, pytest.raises(KeyboardInterrupt):
+        interrupt_after(context, 9)
+        generate(mixed_toy, few, PROMPTS[:2], 2, answerers=answerers)
+    kept = sum(pq.read_table(path).num_rows for path in few.glob("*/*.parquet"))
+    sizes = interrupt_after(monkeypatch, 999)
+    found = generate(mixed_toy, few, PROMPTS[:2], 2, answerers=answerers)
+    assert {jax.tree.leaves(call[2])[0].shape[2] for call in sizes} <= {2, 6} and 0 < kept < 22
+    assert found.equals(generate(mixed_toy, tmp_path, PROMPTS[:2], 100, answerers=answerers))
+
+
+def test_beams_answer_by_one_kind_after_the_other(toy, tmp_path):
+    """Whatever the batches; as likely as greedy responses or likelier, so some are others."""
+    answerers = [*alone(2), Answerer((0, 1), (0.5, 0.5))]
+    beams = {"temperature": 0.0, "answerers": answerers, "prompts": PROMPTS[:3]}
+    few, many = (
+        generate(toy, tmp_path / str(size), batch_size=size, num_beams=3, **beams)
+        for size in (5, 40)
+    )
+    assert few.equals(many) and few["answerer"].to_pylist() == [0] * 3 + [1] * 3 + [2] * 3
+    assert not few.equals(generate(toy, tmp_path, **beams))
 
 
 def test_slots_are_refilled(toy, tmp_path, caplog):
@@ -233,7 +265,7 @@ def test_end_token_is_left_out_of_text_and_counted(toy):
     tokens = [*tokenizer(" hi ").input_ids, 256]
     row = generation._to_row(tokenizer, 0, 4, tokens, (256,))
     assert row == {
-        "prompt_id": 4, "adapter": 0, "response": "hi", "num_tokens": 5, "truncated": False,
+        "prompt_id": 4, "answerer": 0, "response": "hi", "num_tokens": 5, "truncated": False,
         "periodic_tail": False,
     }  # fmt: skip
     looping = generation._to_row(tokenizer, 0, 0, [70] * 8, (256,))

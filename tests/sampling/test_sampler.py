@@ -84,6 +84,8 @@ def test_nan_does_not_hang():
         ({"top_k": -1}, "top_k"),
         ({"max_new_tokens": 2.5}, "max_new_tokens is 2.5: it must be a whole number"),
         ({"max_new_tokens": None}, "max_new_tokens is None: it must be a whole number"),
+        ({"num_beams": 0}, "num_beams is 0"),
+        ({"num_beams": 2}, "num_beams is 2: it must be 1, or more with temperature 0"),
         ({"top_k": 1.5}, "top_k is 1.5: it must be a whole number"),
         ({"temperature": "warm"}, "temperature is 'warm': it must be a number"),
     ],

@@ -7,6 +7,7 @@ import pytest
 
 from paretohqd_jax.models.lora import LoraConfig, init_adapters
 from paretohqd_jax.sampling import generation, schedule
+from paretohqd_jax.sampling.answerers import alone
 from paretohqd_jax.sampling.sampler import SamplingConfig
 from paretohqd_jax.steps import capacity
 from paretohqd_jax.steps.base_model import BaseModel
@@ -60,7 +61,7 @@ def test_the_decoder_that_is_estimated_is_the_one_that_runs(checked, monkeypatch
     base = toy()
     adapters = init_adapters(jax.random.key(0), base.config, base.lora, 9)
     prompts = [[[7], [7] * 17]] * 9
-    capacity.check_generation_memory(base, prompts, 4, 2, "respond", "evaluate")
+    capacity.check_generation_memory(base, prompts, alone(9), SAMPLING, 2, "respond", "evaluate")
     [(memory, _)] = checked
     seen = []
 
@@ -84,6 +85,8 @@ def test_the_decoder_that_is_estimated_is_the_one_that_runs(checked, monkeypatch
 
 def test_seats_are_whole_on_every_device(checked):
     for mesh in ({}, {"data": 2, "fsdp": 2}):
-        capacity.check_generation_memory(toy(**mesh), [[[7]] * 9] * 9, 4, 8, "generate", "generate")
+        capacity.check_generation_memory(
+            toy(**mesh), [[[7]] * 9] * 9, alone(9), SAMPLING, 8, "generate", "generate"
+        )
     one, four = (memory.held["adapters"] for memory, _ in checked)
     assert one == four > 0

@@ -11,7 +11,7 @@ from paretohqd_jax.models.lora import LoraConfig, combine_adapters, init_adapter
 from paretohqd_jax.policies import BASE, Policy
 from paretohqd_jax.steps.base_model import BaseModel
 from paretohqd_jax.steps.generation import answers_of
-from paretohqd_jax.steps.stacks import adapters_of, stacked
+from paretohqd_jax.steps.stacks import adapters_of, answerers_of, stacked
 from paretohqd_jax.steps.training import checkpoint_meta
 from paretohqd_jax.training.checkpoints import checkpoint_manager, save
 
@@ -89,7 +89,40 @@ def test_a_policy_is_asked_in_its_own_words(workdir, base, tmp_path):
     assert asked == expected != plain
 
 
-def test_mixed_logits_are_refused_in_one_line(workdir, base):
-    mixture = Policy("mod", None, BOTH, (0.5, 0.5), combine="logits")
-    with pytest.raises(InputError, match="policy mod mixes the logits of several adapters"):
+def mod(label, *weights, **options):
+    return Policy(label, None, BOTH, weights, combine="logits", **options)
+
+
+def test_policies_that_mix_logits_answer_beside_others(workdir, base, tmp_path):
+    """All the weight on one adapter is that adapter; an exact mixture reads the base model too."""
+    mixtures = [mod("mod", 0.5, 0.5), mod("exact", 0.5, 0.5, divergence="forward_kl")]
+    policies = [KIND, mod("corner", 0.0, 1.0), BASE, *mixtures, SHORT]
+    kind, corner, none, *mixed, short = answers(policies, workdir, base, tmp_path)
+    assert corner == short and len({str(each) for each in (kind, short, none, *mixed)}) == 5
+    stack, lora, answerers = answerers_of(policies, {"dpo": NAMES}, workdir, base)
+    members = [answerer.adapters for answerer in answerers]
+    assert members == [(0,), (1,), (2,), (0, 3), (0, 3, 2), (3,)]
+    assert answerers[4].weights == (0.5, 0.5, 0.0) and lora == base.lora
+    assert all(len(leaf) == 4 for leaf in jax.tree.leaves(stack))
+    again = answerers_of([mod("m", 0.5, 0.5)], {"dpo": NAMES}, workdir, base)
+    assert again[2][0].adapters == (0, 1)
+
+
+def test_the_reference_may_be_an_adapter(workdir, base):
+    policy = Policy(
+        "mod", None, BOTH, (0.5, 0.5), "logits", "jsd",
+        reference="dpo/kind",
+    )  # fmt: skip
+    _, _, [answerer] = answerers_of([policy], {"dpo": NAMES}, workdir, base)
+    assert answerer.adapters == (0, 1, 0) and answerer.mixing == ("jsd", False)
+
+
+def test_what_mixes_logits_is_no_adapter_and_no_request_to_an_engine(workdir, base, tmp_path):
+    mixture = mod("mod", 0.5, 0.5)
+    with pytest.raises(InputError, match="policy mod mixes the next-token probabilities of dpo/k"):
         adapters_of([KIND, mixture], {"dpo": NAMES}, workdir, base)
+    with pytest.raises(InputError, match="policy mod mixes the logits of .*engine='jax'"):
+        answers_of(
+            [KIND, mixture], {"dpo": NAMES}, workdir, base, PROMPTS, "external",
+            {"max_new_tokens": 8}, 4, tmp_path, 0, "respond", "evaluate",
+        )  # fmt: skip
