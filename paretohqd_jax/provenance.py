@@ -13,7 +13,7 @@ from pathlib import Path
 
 FILE = "made_by.json"  # of a run directory
 PACKAGE = "paretohqd_jax"
-ELSEWHERE = ("--workdir", "--stage")  # say where and which part, not what
+ELSEWHERE = ("--workdir", "--stage", "--config.rewards.cache")  # say where and which part, not what
 
 
 def made_by(command: str, day: str) -> dict[str, str]:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import functools
+import hashlib
 import importlib
+import inspect
 import os
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from paretohqd_jax.errors import InputError
+
+DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
 def find_function(name: str, option: str) -> Callable[..., Any]:
@@ -66,6 +72,55 @@ def call(function: Callable[..., Any], place: str, *arguments: Any) -> Any:
         raise
     except Exception as error:  # it is the user's and may raise anything
         raise InputError(f"{place}: {_told(error)}") from error
+
+
+def definition_digest(function: Callable[..., Any], name: str) -> str | None:
+    """Identifies a function by its definition, or None where there is no text of it.
+
+    That is the text of the function and of all that it uses in its own file, functions, classes,
+    constants and lines of import, whatever their comments and layout. What is imported is not read.
+    Of "package.module:function" it is also what makes `function` there, such as a call. Where that
+    is not at the top of the file, all of the file counts.
+    """
+    places = []
+    if ":" in name:
+        module_name, _, written = name.partition(":")
+        module = _import(module_name)
+        places.append((getattr(module, "__file__", None), written.partition("(")[0]))
+    while isinstance(function, functools.partial):
+        function = function.func
+    made = inspect.unwrap(function)
+    made = made if hasattr(made, "__qualname__") else type(made)  # of an object that is called
+    with contextlib.suppress(TypeError):  # what is not written in Python
+        places.append((inspect.getsourcefile(made), made.__qualname__.partition(".")[0]))
+    try:
+        texts = [_definition(*place) for place in dict.fromkeys(places) if place[0]]
+    except (OSError, SyntaxError, UnicodeDecodeError):
+        return None
+    return hashlib.sha256("\n".join(texts).encode()).hexdigest() if texts else None
+
+
+def _definition(path: str, name: str) -> str:
+    """The statements at the top of a file that `name` needs; all where none there binds it."""
+    statements = ast.parse(Path(path).read_text("utf-8")).body
+    needed: list[ast.stmt] = []
+    used = {name}
+    while new := [s for s in statements if s not in needed and used & _names_bound(s)]:
+        needed += new
+        used |= {node.id for s in new for node in ast.walk(s) if isinstance(node, ast.Name)}
+    return "\n".join(ast.unparse(s) for s in statements if s in needed or not needed)
+
+
+def _names_bound(statement: ast.stmt) -> set[str]:
+    """The names that a statement at the top of a file gives a meaning."""
+    if isinstance(statement, DEFINITIONS):
+        return {statement.name}
+    nodes = list(ast.walk(statement))
+    return (
+        {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+        | {(n.asname or n.name).partition(".")[0] for n in nodes if isinstance(n, ast.alias)}
+        | {n.name for n in nodes if isinstance(n, DEFINITIONS)}
+    )
 
 
 def _told(error: Exception) -> str:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from paretohqd_jax.data.sources import load_rows
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.main import console
 from paretohqd_jax.rewards.scoring import score
+from paretohqd_jax.user_functions import definition_digest, find_function
 
 MODULE = """\
 import json
@@ -89,3 +92,57 @@ def test_sigterm_ends_a_command_with_143(tmp_path, capsys):
     assert stop.value.code == 143
     assert "stopped by SIGTERM; the same command resumes" in capsys.readouterr().err
     assert not (tmp_path / "a.csv").exists()
+
+
+SCORERS = """\
+import numpy as np
+from functools import partial
+
+UNUSED = 1
+WEIGHT = 2
+
+def helper(text):
+    return WEIGHT * len(text)
+
+def scorer(prompts, responses):
+    return np.array([helper(response) for response in responses])
+
+def make(strength):
+    def judge(prompts, responses):
+        return [strength for _ in responses]
+    return judge
+
+strict = make(3)
+twice = partial(make, 2)
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "changes"),
+    [
+        ("scorer", "WEIGHT = 2", "WEIGHT = 3", True),
+        ("scorer", "len(text)", "len(text) + 1", True),
+        ("scorer", "import numpy", "import cupy", True),
+        ("scorer", "UNUSED = 1", "UNUSED = 2", False),
+        ("scorer", "    return WEIGHT *", "    # twice\n    return (WEIGHT) *", False),
+        ("strict", "make(3)", "make(4)", True),
+        ("strict", "[strength for", "[-strength for", True),
+        ("strict", "WEIGHT = 2", "WEIGHT = 3", False),
+        ("twice", "partial(make, 2)", "partial(make, 3)", True),
+        ("twice", "[strength for", "[-strength for", True),
+    ],
+)
+def test_a_function_is_told_by_its_text_and_what_it_uses_there(tmp_path, name, old, new, changes):
+    path = tmp_path / "told_functions.py"
+    path.write_text(SCORERS)
+    sys.modules.pop("told_functions", None)
+    function = find_function(f"told_functions:{name}", "")
+    before = definition_digest(function, f"told_functions:{name}")
+    assert old in SCORERS
+    path.write_text(SCORERS.replace(old, new))
+    assert (definition_digest(function, f"told_functions:{name}") != before) == changes
+
+
+def test_of_a_function_without_text_nothing_is_known():
+    assert definition_digest(len, "") is None
+    assert definition_digest(eval("lambda prompts, responses: 1"), "") is None

@@ -17,7 +17,7 @@ from types import ModuleType
 from paretohqd_jax.commands.arguments import Parser
 
 PATHS = (  # in which ~ is the home
-    "file", "prompts", "instructions", "workdir", "out", "plot", "json", "temperature_2",
+    "file", "prompts", "instructions", "workdir", "out", "plot", "json", "temperature_2", "cache",
 )  # fmt: skip
 COMMANDS = (
     "convert", "score", "select", "rank", "hypervolume", "inspect", "compare", "sample", "measure",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -27,16 +26,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--backend", choices=("jax", "torch"), default="jax")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--batch-size", type=positive_integer, default=64, help="rows at a time")
+    parser.add_argument(
+        "--cache", help="as config.rewards.cache: a folder to keep scores in and to take them from"
+    )
     parser.add_argument("--out", required=True, help="parquet, jsonl or csv to write")
 
 
 def run(options: argparse.Namespace) -> None:
     """Adds one column of rewards per model to a file of prompts and responses.
 
-    All devices of this machine take part. A killed command goes on where it was.
+    All devices of this machine take part. A killed command goes on where it was: until the output
+    is there, scores are kept beside it in OUT.partial, or for good in --cache.
     """
+    from paretohqd_jax.rewards.store import check_store
     from paretohqd_jax.steps.scoring import rewards_of, with_rewards, with_statistics
-    from paretohqd_jax.steps.task import checkpoints
     from paretohqd_jax.training.mesh import make_mesh
 
     check_writable(options.out)
@@ -48,16 +51,16 @@ def run(options: argparse.Namespace) -> None:
     check_texts(table, options.file)
     check_holds(options.out, with_messages(table))
     partial = Path(f"{options.out}.partial")
-    # The names of shards leave the weights out, so a model trained again must not find them.
-    identities = json.dumps(checkpoints(models))
-    shards = partial / hashlib.sha256(identities.encode()).hexdigest()[:16]
+    if options.cache:
+        check_store(Path(options.cache))
     rewards = rewards_of(
-        table, models, make_mesh(), shards, "scoring", backend=options.backend,
-        dtype=options.dtype, batch_size=options.batch_size, source=options.file,
+        table, models, make_mesh(), Path(options.cache or partial), "scoring",
+        backend=options.backend, dtype=options.dtype, batch_size=options.batch_size,
+        source=options.file,
     )  # fmt: skip
     scored = with_statistics(with_rewards(table, rewards, names), names)
     write_table(options.out, with_messages(scored))
-    shutil.rmtree(partial)
+    shutil.rmtree(partial, ignore_errors=True)
     statistics = json.loads(scored.schema.metadata[b"rewards"])
     for name in names:
         mean, std = statistics[name]["mean"], statistics[name]["std"]

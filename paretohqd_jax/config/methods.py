@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from paretohqd_jax.config import (
     best_of_n,
-dpo,
+    dpo,
     dpo_lw,
     dpo_soup,
     mod,

@@ -155,6 +155,9 @@ REWARDS = {
         "float32", one_of("float32", "bfloat16"), OURS, "Of the reward models' weights."
     ),
     "batch_size": Option(64, at_least(1), OURS, "Responses that a reward model reads together."),
+    "cache": Option(
+        "", TEXT, OURS, 'A folder in which runs share their scores; "": the run directory\'s own.'
+    ),
 }
 PREFERENCES = Option(
     "11",

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from paretohqd_jax.data.batches import token_ids
-from paretohqd_jax.data.chat import format_prompt
+from paretohqd_jax.data.chat import format_prompt, read_prompt_format
 from paretohqd_jax.models.llama import Llama, logical_axes, logical_sizes
 from paretohqd_jax.models.log_probs import response_log_probs
 from paretohqd_jax.models.sharding import check_cuts, shardings_of
@@ -72,13 +72,21 @@ def load_likelihood(entry: LanguageModel, dtype: str = "float32") -> RewardModel
     _, params = load_pretrained(
         entry.checkpoint, dtype, shardings=shardings_of(logical_axes(config))
     )
-    prompt_format = entry.texts[0]
-    if prompt_format == "chat" and not tokenizer.chat_template:
-        prompt_format = PLAIN
     max_tokens = min(entry.max_tokens, config.max_position_embeddings)
-    encode = functools.partial(_encode, tokenizer, prompt_format, max_tokens)
+    encode = functools.partial(_encode, tokenizer, _prompt_format(entry, tokenizer), max_tokens)
     apply = ResponseLogProb(Llama(config), mean=True)
     return RewardModel(encode, apply, {"params": params}, config.vocab_size)
+
+
+def is_dated(entry: LanguageModel) -> bool:
+    """Whether the text around prompts names the day; an InputError for a format of no use."""
+    tokenizer = load_tokenizer(entry.checkpoint)
+    return read_prompt_format(tokenizer, _prompt_format(entry, tokenizer)).is_dated
+
+
+def _prompt_format(entry: LanguageModel, tokenizer: PreTrainedTokenizerBase) -> str:
+    prompt_format = entry.texts[0]
+    return PLAIN if prompt_format == "chat" and not tokenizer.chat_template else prompt_format
 
 
 def check_language_model(entry: LanguageModel) -> None:
@@ -99,14 +107,14 @@ def _encode(
     Of pairs beyond `max_tokens` the last tokens are kept, one of the prompt at least.
     """
     if not prompts:
-        return Encoded([], 0)
+        return Encoded([], [])
     texts = [format_prompt(tokenizer, prompt, prompt_format) for prompt in prompts]
     without_end = [True] * len(responses)
-    cut, num_cut = [], 0
+    cut, is_cut = [], []
     for prompt, response in zip(
         *token_ids(tokenizer, texts, responses, truncated=without_end), strict=True
     ):
-        num_cut += len(prompt) + len(response) > max_tokens
+        is_cut.append(len(prompt) + len(response) > max_tokens)
         response = response[-(max_tokens - 1) :]
         cut.append((prompt[len(response) - max_tokens :], response))
-    return Encoded(with_boundary(*zip(*cut, strict=True)), num_cut)
+    return Encoded(with_boundary(*zip(*cut, strict=True)), is_cut)

@@ -119,4 +119,4 @@ def _encode_apart(
     ]
     rows = zip(*(half.tokens for half in halves), strict=True)
     tokens = [[*first, BOUNDARY, *second] for first, second in rows]
-    return Encoded(tokens, sum(half.num_cut for half in halves))
+    return Encoded(tokens, list(map(any, zip(*(half.is_cut for half in halves), strict=True))))

@@ -25,7 +25,7 @@ class Encoded(NamedTuple):
     """Texts as a reward model reads them."""
 
     tokens: list[list[int]]  # the token ids of each pair, none longer than the model can read
-    num_cut: int  # how many pairs were longer
+    is_cut: list[bool]  # which pairs were longer
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def encode_pairs(
     if any("{dialogue}" in text for text in texts):
         responses = [response.strip() for response in responses]
     if not prompts:
-        return Encoded([], 0)
+        return Encoded([], [])
     as_text = literal(control_tokens(tokenizer, "".join(texts)))
     columns = [
         [
@@ -83,13 +83,14 @@ def encode_pairs(
         for text in texts
     ]
     tokens = encode_complete(tokenizer, columns)
-    long = [row for row, ids in enumerate(tokens) if len(ids) > max_tokens]
+    is_cut = [len(ids) > max_tokens for ids in tokens]
+    long = [row for row, cut in enumerate(is_cut) if cut]
     if long:
         long_columns = [[column[row] for row in long] for column in columns]
         shortened = encode_complete(tokenizer, long_columns, max_tokens, cut)
         for row, ids in zip(long, shortened, strict=True):
             tokens[row] = ids
-    return Encoded(tokens, len(long))
+    return Encoded(tokens, is_cut)
 
 
 def dialogue(prompt: str) -> str:

@@ -1,12 +1,11 @@
-"""Text in, rewards out: scorers found by name, run in shards that survive a kill."""
+"""Text in, rewards out: scorers found by name, of which only new texts are asked."""
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -14,13 +13,14 @@ from paretohqd_jax.config import split_model
 from paretohqd_jax.data.conversations import transcript
 from paretohqd_jax.distributed import check_preemption, is_main_process, on_main_process
 from paretohqd_jax.errors import InputError, did_you_mean
-from paretohqd_jax.files import write_json
 from paretohqd_jax.progress import progress_bar
 from paretohqd_jax.rewards import functions
 from paretohqd_jax.rewards.engine import compute_rewards
+from paretohqd_jax.rewards.identity import function_identity, model_identity
 from paretohqd_jax.rewards.registry import REGISTRY, BaseModel, Entry, find_entry, packaged_names
 from paretohqd_jax.rewards.reward_model import RewardModel
-from paretohqd_jax.rewards.shards import Shard, checked_rewards, in_words, shard_name
+from paretohqd_jax.rewards.shards import Shard, checked_rewards, in_words
+from paretohqd_jax.rewards.store import Folder, Scores, folder_of
 from paretohqd_jax.user_functions import call, find_function
 
 logger = logging.getLogger(__name__)
@@ -119,7 +119,7 @@ def score(
     backend: str = "jax",
     dtype: str = "float32",
     batch_size: int = 64,
-    directory: Path | None = None,
+    store: Path | None = None,
     description: str = "score",
     source: str = "",
     row_ids: Sequence[int] | None = None,
@@ -127,9 +127,9 @@ def score(
 ) -> np.ndarray:
     """Scores every row by every model, in one pass over the rows. Rewards are never rounded.
 
-    Identical (prompt, response) pairs are scored once. With a `directory`, each shard is kept there
-    as soon as it is scored, under a name made from its content: a second call takes what it finds
-    and scores the rest, and can never take a shard of other texts or of another model.
+    Identical (prompt, response) pairs are scored once. What a `store` has is taken from there, and
+    what it lacks is scored and kept there; a model whose scores are all there is not loaded. In a
+    batch of other rows a model's reward may differ in its last digits.
 
     All processes of a job call this with the same arguments. They share the work of reward models,
     over the mesh in context; functions and PyTorch run in the first alone.
@@ -141,7 +141,7 @@ def score(
       backend: of reward models, "jax" or "torch".
       dtype: of their weights, "float32" or "bfloat16".
       batch_size: rows that a reward model reads together.
-      directory: where finished shards are kept; None keeps none.
+      store: the folder where scores are kept, see `rewards.store`; None keeps none.
       description: shown with the progress.
       source: where the rows are from, for messages.
       row_ids: `[num_rows]`, what messages call the rows; by default they count from 0.
@@ -154,86 +154,131 @@ def score(
       InputError: an unknown scorer, one that cannot be loaded, or one that returned something other
         than one finite number per row; the message names the scorer, the row and how its response
         starts.
-      Preempted: SIGTERM was received; finished shards are kept.
+      Preempted: SIGTERM was received; what was scored is kept.
     """
     names = [split_model(model)[1] for model in models]
     for name in names:  # all of them, before the weights of the first are read
         check_scorer(name, backend, base)
-    scorers = [load_scorer(name, backend, dtype, base) for name in names]
-    contents = [[name, backend, dtype, repr(find_entry(name, base))] for name in names]
     rows, pair_of_row = _distinct_pairs(prompts, responses)
-    # Shards of texts of like length, so that little of a batch is padding.
-    order = sorted(range(len(rows)), key=lambda i: len(prompts[rows[i]]) + len(responses[rows[i]]))
-    rewards = np.empty((len(rows), len(models)), dtype=np.float32)
-    num_cut = [0] * len(models)
-    size = batch_size * BATCHES_PER_SHARD
-    with progress_bar(rewards.size, description, "score") as progress:
-        for start in range(0, len(order), size):
-            check_preemption()
-            numbers = order[start : start + size]
-            shard = Shard(
-                [prompts[rows[i]] for i in numbers],
-                [responses[rows[i]] for i in numbers],
-                [rows[i] if row_ids is None else row_ids[rows[i]] for i in numbers],
-            )
-            for column, (name, scorer) in enumerate(zip(names, scorers, strict=True)):
-                place = f"{source}: objective {name!r}" if source else f"objective {name!r}"
-                path = directory and directory / shard_name(contents[column], shard)
-                kept = _keep(scorer, shard, place, batch_size, path)
-                rewards[numbers, column] = kept["rewards"]
-                num_cut[column] += kept["num_cut"]
-                progress.update(len(numbers))
-    for name, count in zip(names, num_cut, strict=True):
-        if count:
+    texts = Shard(
+        [prompts[row] for row in rows],
+        [responses[row] for row in rows],
+        [row if row_ids is None else row_ids[row] for row in rows],
+    )
+    folders: list[Folder | None] = [None] * len(names)
+    if store is not None and is_main_process():
+        folders = [_folder(store, name, backend, dtype, base) for name in names]
+    scores = Scores(folders, texts.prompts, texts.responses)
+    is_known = np.isfinite(scores.rewards)
+    scorers = [
+        None if known.all() else load_scorer(name, backend, dtype, base)
+        for name, known in zip(names, is_known.T, strict=True)
+    ]
+    places = [
+        f"{source}: objective {name!r}" if source else f"objective {name!r}" for name in names
+    ]
+    try:
+        _score_new(texts, scores, scorers, places, batch_size, description)
+    finally:
+        scores.write()
+        if store is not None:
+            _tell_counts(description, names, folders, is_known, scores)
+    for name, is_cut in zip(names, scores.is_cut.T, strict=True):
+        if is_cut.any():
             logger.info(
                 "%s: %d of %d texts are longer than %s reads and were cut",
-                description, count, len(rows), name,
+                description, is_cut.sum(), len(rows), name,
             )  # fmt: skip
-    return rewards[pair_of_row]
+    return scores.rewards[pair_of_row]
 
 
-def _keep(
-    scorer: Scorer | RewardModel, shard: Shard, place: str, batch_size: int, path: Path | None
-) -> dict[str, Any]:
-    """`_score_shard`, unless an earlier process has left its result at `path`."""
+def _folder(
+    store: Path, name: str, backend: str, dtype: str, base: BaseModel | None
+) -> Folder | None:
+    """Where the store keeps the scores of a scorer; None if it cannot tell it from others."""
+    found = resolve_scorer(name, base)
+    if isinstance(found, Entry):
+        runs = "torch" if _in_torch(found, backend) else "jax"
+        return folder_of(store, name, model_identity(found, runs, dtype, store / "weights"))
+    return folder_of(store, name, function_identity(name, found))
 
-    def read() -> dict[str, Any] | None:
-        return json.loads(path.read_text()) if path and path.exists() else None
 
-    def make() -> dict[str, Any]:
-        made = _score_shard(scorer, shard, place, batch_size)
-        if path and is_main_process():
-            write_json(path, made)
-        return made
+def _score_new(
+    texts: Shard,
+    scores: Scores,
+    scorers: Sequence[Scorer | RewardModel | None],
+    places: Sequence[str],
+    batch_size: int,
+    description: str,
+) -> None:
+    """Adds to the scores of the texts what is not known; `places` begin messages."""
+    is_known = np.isfinite(scores.rewards)
+    # Shards of texts of like length, so that little of a batch is padding. They are those of all
+    # texts, so that a run that was killed goes on with the same ones.
+    lengths = [len(p) + len(r) for p, r in zip(texts.prompts, texts.responses, strict=True)]
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)
+    size = batch_size * BATCHES_PER_SHARD
+    with progress_bar(is_known.size, description, "score", int(is_known.sum())) as progress:
+        for start in range(0, len(order), size):
+            check_preemption()
+            for column, (scorer, place) in enumerate(zip(scorers, places, strict=True)):
+                new = [i for i in order[start : start + size] if not is_known[i, column]]
+                if new:
+                    shard = Shard(*([values[i] for i in new] for values in texts))
+                    scores.add(column, new, *_score_shard(scorer, shard, place, batch_size))
+                    progress.update(len(new))
 
-    kept = on_main_process(read)
-    if kept is not None:
-        return kept
-    takes_all = isinstance(scorer, RewardModel) and scorer.traced
-    return make() if takes_all else on_main_process(make)
+
+def _tell_counts(
+    description: str,
+    names: Sequence[str],
+    folders: Sequence[Folder | None],
+    is_known: np.ndarray,
+    scores: Scores,
+) -> None:
+    """Says of each scorer how many rows were in the store, how many are new, and where they are."""
+    num_known, num_now = is_known.sum(axis=0), np.isfinite(scores.rewards).sum(axis=0)
+    for name, folder, known, now in zip(names, folders, num_known, num_now, strict=True):
+        where = f"kept in {folder.path}" if folder else "not kept: its program cannot be read"
+        logger.info(
+            "%s: %s: of %d different rows %d from the store, %d scored; %s",
+            description, name, len(is_known), known, now - known, where,
+        )  # fmt: skip
 
 
 def _score_shard(
     scorer: Scorer | RewardModel, shard: Shard, place: str, batch_size: int
-) -> dict[str, Any]:
-    """The rewards of a shard's rows and how many of its texts were cut, fit for JSON."""
-    if not isinstance(scorer, RewardModel):
+) -> tuple[list[float], list[bool]]:
+    """The rewards of a shard's rows, and which of its texts were cut."""
+
+    def run() -> tuple[list[float], list[bool]]:
+        if isinstance(scorer, RewardModel):
+            return _run_model(scorer, shard, place, batch_size)
         prompts = [transcript(prompt) for prompt in shard.prompts]
         values = call(scorer, in_words(place, shard), prompts, shard.responses)
-        return {"rewards": checked_rewards(values, place, shard).tolist(), "num_cut": 0}
-    tokens, num_cut = scorer.encode(shard.prompts, shard.responses)
+        return checked_rewards(values, place, shard).tolist(), [False] * len(prompts)
+
+    takes_all = isinstance(scorer, RewardModel) and scorer.traced
+    return run() if takes_all else on_main_process(run)
+
+
+def _run_model(
+    model: RewardModel, shard: Shard, place: str, batch_size: int
+) -> tuple[list[float], list[bool]]:
+    """See `_score_shard`."""
+    tokens, is_cut = model.encode(shard.prompts, shard.responses)
     for row, ids in zip(shard.row_ids, tokens, strict=True):
         if not ids:
             raise InputError(
                 f"{place}: row {row} is without a single token; remove empty responses"
             )
-        if max(ids) >= scorer.vocab_size:  # reading another token's vector would go unseen
+        if max(ids) >= model.vocab_size:  # reading another token's vector would go unseen
             raise InputError(
                 f"{place}: row {row} has a token of number {max(ids)}, of which the model knows "
-                f"{scorer.vocab_size}; give the checkpoint its own tokenizer"
+                f"{model.vocab_size}; give the checkpoint its own tokenizer"
             )
-    values = compute_rewards(scorer, tokens, batch_size)
-    return {"rewards": checked_rewards(values, place, shard).tolist(), "num_cut": num_cut}
+    values = compute_rewards(model, tokens, batch_size)
+    return checked_rewards(values, place, shard).tolist(), is_cut
 
 
 def _distinct_pairs(

@@ -1,9 +1,7 @@
-"""Rows that are scored and kept together, and what a scorer may return for them."""
+"""Rows that are scored together, and what a scorer may return for them."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -13,7 +11,7 @@ from paretohqd_jax.errors import InputError
 
 
 class Shard(NamedTuple):
-    """Rows that are scored and kept together."""
+    """Rows that are scored together."""
 
     prompts: list[str]
     responses: list[str]
@@ -26,11 +24,6 @@ def in_words(place: str, shard: Shard) -> str:
     if len(shard.row_ids) == 1:
         return f"{place}: {rows}"
     return f"{place}: a batch of {len(shard.row_ids)} rows, the first of which is {rows}"
-
-
-def shard_name(scorer: list[str], shard: Shard) -> str:
-    content = [*scorer, shard.prompts, shard.responses]
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32] + ".json"
 
 
 def checked_rewards(values: object, place: str, shard: Shard) -> np.ndarray:

@@ -14,7 +14,7 @@ from paretohqd_jax.rewards.scoring import score
 
 
 def measure_groups(
-    model: str, groups: pa.Table, margin: float, directory: Path | None = None
+    model: str, groups: pa.Table, margin: float, store: Path | None = None
 ) -> dict[str, Any]:
     """The figures of a card: those of `measure_pairs`, and the rewards' mean and deviation.
 
@@ -22,15 +22,13 @@ def measure_groups(
       model: the name or the folder of a reward model.
       groups: of responses to one prompt, see `data.groups`.
       margin: responses whose scores differ by less make no pair.
-      directory: where finished shards are kept; None keeps none.
+      store: as of `score`.
     """
     asked, responses = groups["prompt"].to_pylist(), groups["responses"].to_pylist()
     sizes = [len(group) for group in responses]
     prompts = [prompt for prompt, size in zip(asked, sizes, strict=True) for _ in range(size)]
     texts = [response for group in responses for response in group]
-    rewards = score(
-        prompts, texts, [f"reward={model}"], directory=directory, description="measuring"
-    )[:, 0]
+    rewards = score(prompts, texts, [f"reward={model}"], store=store, description="measuring")[:, 0]
     words = np.array([len(split_words(text)) for text in texts])
     scores = [np.array(group) for group in groups["scores"].to_pylist()]
     ends = np.cumsum(sizes)[:-1]

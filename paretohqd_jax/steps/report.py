@@ -174,7 +174,11 @@ def facts_of(task: Task) -> dict[str, str]:
         if name == "mesh":  # any gives the same results
             continue
         if isinstance(group, dict):
-            options = (f"{option} {value}" for option, value in group.items() if value != "")
+            options = (
+                f"{option} {value}"
+                for option, value in group.items()
+                if value != "" and (name, option) != ("rewards", "cache")
+            )
             facts[name] = ", ".join(options)
         elif name != "method":
             facts[name] = str(group)

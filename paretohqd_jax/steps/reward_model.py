@@ -210,12 +210,13 @@ def tokenize_groups(base: BaseModel, entry: Entry, table: pa.Table) -> Groups:
     size = len(responses[0])
     prompts = [prompt for prompt in table["prompt"].to_pylist() for _ in range(size)]
     texts = list(itertools.chain.from_iterable(responses))
-    ids, num_cut = encode_pairs(
+    ids, is_cut = encode_pairs(
         base.tokenizer, entry.texts, entry.cut, entry.max_tokens, prompts, texts
     )
     logger.info(
-        "%d of %d texts were cut to config.text.max_tokens=%d", num_cut, len(ids), entry.max_tokens
-    )
+        "%d of %d texts were cut to config.text.max_tokens=%d",
+        sum(is_cut), len(ids), entry.max_tokens,
+    )  # fmt: skip
     length = max(map(len, ids))
     tokens = np.zeros((len(ids), length), np.int32)
     mask = np.zeros((len(ids), length), bool)
@@ -254,7 +255,7 @@ def measure_held_out(
     with sharded(base.mesh, DECODING_RULES):
         metrics = measure_groups(str(directory), table, margin, scratch)
         answers = answers_for_copies(table, NUM_PROMPTS)
-        robustness, _ = measure_robustness(f"reward={directory}", answers, directory=scratch)
+        robustness, _ = measure_robustness(f"reward={directory}", answers, store=scratch)
     if is_main_process():
         write_json(path, metrics | {"robustness": robustness})
 

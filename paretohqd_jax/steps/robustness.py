@@ -51,7 +51,7 @@ def measure_robustness(
     *,
     seed: int = 0,
     backend: str = "jax",
-    directory: Path | None = None,
+    store: Path | None = None,
 ) -> tuple[dict[str, dict[str, Any]], dict[str, Example]]:
     """How often a reward model prefers answers to corrupted copies of them.
 
@@ -60,7 +60,7 @@ def measure_robustness(
       answers: to different prompts.
       seed: of the copies.
       backend: as of `score`.
-      directory: where finished shards are kept; None keeps none.
+      store: as of `score`.
 
     Returns:
       By kind of corruption what `measure_corruption` says; and the answer that loses the most to
@@ -78,7 +78,7 @@ def measure_robustness(
     rewards = score(
         [answer.prompt for answer in answers] + [answers[row].prompt for _, row, _ in pairs],
         [answer.text for answer in answers] + [copy for _, _, copy in pairs],
-        [f"reward={split_model(model)[1]}"], backend=backend, directory=directory,
+        [f"reward={split_model(model)[1]}"], backend=backend, store=store,
         description="measuring robustness",
     )[:, 0].tolist()  # fmt: skip
     own, of_copies = rewards[: len(answers)], rewards[len(answers) :]

@@ -51,7 +51,7 @@ def score_rows(task: Task) -> Output:
     return task.run.step(
         "score", "scores.parquet",
         partial(
-            score_data, base=base, batch_size=config.rewards.batch_size,
+            score_data, base=base, batch_size=config.rewards.batch_size, store=task.store,
             max_new_tokens=longest_response(config),
             check_supply=partial(check_supply, config),
         ),
@@ -84,8 +84,9 @@ def _scored_by_models(
     task: Task, name: str, path: str, work: Callable[..., None], rows: Output
 ) -> Output:
     options = reward_options(task.config)
+    batch_size = task.config.rewards.batch_size
     return task.run.step(
-        name, path, partial(work, base=task.base, batch_size=task.config.rewards.batch_size), rows,
+        name, path, partial(work, base=task.base, batch_size=batch_size, store=task.store), rows,
         **options, also=checkpoints(options["models"], task.base), all_processes=True,
     )  # fmt: skip
 
@@ -103,6 +104,7 @@ def score_data(
     min_tokens: int,
     max_tokens: int,
     batch_size: int,
+    store: Path,
     max_new_tokens: int,
     gate_columns: Sequence[str] = (),
     check_supply: Callable[[int, int], None] | None = None,
@@ -129,7 +131,7 @@ def score_data(
     wanted = models_without_scores(models, data.get("scores", ""))
     if wanted:
         rewards = rewards_of(
-            table, wanted, base.mesh, scratch, "scoring the data",
+            table, wanted, base.mesh, store, "scoring the data",
             backend=backend, dtype=dtype, batch_size=batch_size, source=data["source"],
             row_ids=table["source_row"].to_pylist(), base=base,
         )  # fmt: skip
@@ -157,6 +159,7 @@ def score_reference(
     backend: str,
     dtype: str,
     batch_size: int,
+    store: Path,
 ) -> None:
     """Scores random training rows by the reward models, in place of what the data brought along.
 
@@ -169,7 +172,7 @@ def score_reference(
     rows = np.sort(random.permutation(rows)[:NUM_REFERENCE_ROWS])
     table = table.take(rows)
     rewards = rewards_of(
-        table, models, base.mesh, scratch, "scoring reference rows",
+        table, models, base.mesh, store, "scoring reference rows",
         backend=backend, dtype=dtype, batch_size=batch_size, base=base,
     )  # fmt: skip
     if is_main_process():
@@ -215,11 +218,12 @@ def add_rewards(
     backend: str,
     dtype: str,
     batch_size: int,
+    store: Path,
 ) -> None:
     """Adds rewards and the cause of collapse ("" for none) to generated responses."""
     table = read_table(responses.path)
     rewards = rewards_of(
-        table, models, base.mesh, scratch, "scoring the responses",
+        table, models, base.mesh, store, "scoring the responses",
         backend=backend, dtype=dtype, batch_size=batch_size, base=base,
     )  # fmt: skip
     if is_main_process():
@@ -236,16 +240,16 @@ def rewards_of(
     table: pa.Table,
     models: Sequence[str],
     mesh: Mesh,
-    scratch: Path,
+    store: Path,
     description: str,
     **options: Any,
 ) -> np.ndarray:
     """The rewards `[num_rows, num_models]` of the table's responses, over all devices of `mesh`.
 
-    `scratch` is for finished shards; `options` are as of `score`.
+    `store` and `options` are as of `score`.
     """
     with sharded(mesh, DECODING_RULES):
         return score(
             table["prompt"].to_pylist(), table["response"].to_pylist(), models,
-            directory=scratch, description=description, **options,
+            store=store, description=description, **options,
         )  # fmt: skip

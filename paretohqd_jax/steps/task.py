@@ -11,7 +11,9 @@ process and writes files in the first.
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,8 +24,10 @@ from paretohqd_jax.data.sources import check_source
 from paretohqd_jax.evaluation.truth import find_truth
 from paretohqd_jax.models.lora import LoraConfig
 from paretohqd_jax.pipeline import Run, source_digest
-from paretohqd_jax.rewards.registry import find_entry
-from paretohqd_jax.rewards.scoring import check_scorer
+from paretohqd_jax.rewards.identity import function_identity, reading_of
+from paretohqd_jax.rewards.registry import Entry
+from paretohqd_jax.rewards.scoring import check_scorer, find_scorer
+from paretohqd_jax.rewards.store import check_store
 from paretohqd_jax.sampling.external import check_engine
 from paretohqd_jax.steps.base_model import BaseModel, check_base_model
 from paretohqd_jax.steps.gates import run_gates
@@ -54,6 +58,10 @@ class Task:
     def preferences(self) -> np.ndarray:
         """`config.preferences`, float64 `[num_preferences, num_objectives]`."""
         return parse_preferences(self.config.preferences, len(self.objectives))
+
+    @property
+    def store(self) -> Path:
+        return score_store(self.config, self.run)
 
     @property
     def network(self) -> dict[str, Any]:
@@ -92,6 +100,7 @@ def check_alignment(config: ConfigDict) -> None:
     for model in scoring_models(config):
         check_scorer(split_model(model)[1], config.rewards.backend, base)
     check_source(config.data.source)
+    check_cache(config)
     if config.generate.engine == "external":
         check_engine(config.model.source, config.lora.rank)
     if config.evaluate.truth:
@@ -101,6 +110,12 @@ def check_alignment(config: ConfigDict) -> None:
     rows = {"batch": config.train.batch_size // config.train.num_microbatches}
     words = {"batch": "config.train.batch_size over config.train.num_microbatches"}
     check_sizes(base.mesh, rows, words)
+
+
+def check_cache(config: ConfigDict) -> None:
+    """Raises InputError unless scores can be kept in `config.rewards.cache`, if it is given."""
+    if config.rewards.cache:
+        check_store(Path(os.path.expanduser(config.rewards.cache)))
 
 
 def scoring_models(config: ConfigDict) -> list[str]:
@@ -117,6 +132,12 @@ def reward_options(config: ConfigDict) -> dict[str, Any]:
     }
 
 
+def score_store(config: ConfigDict, run: Run) -> Path:
+    """The folder where a run keeps scores: its own, unless it shares one."""
+    shared = config.rewards.cache
+    return Path(os.path.expanduser(shared)) if shared else run.workdir / "score_store"
+
+
 def sampling_options(options: ConfigDict) -> dict[str, float]:
     """The part of `config.generate` or `config.evaluate` that goes to the sampler."""
     names = ("max_new_tokens", "temperature", "top_p", "top_k", "num_beams")
@@ -130,17 +151,17 @@ def longest_response(config: ConfigDict) -> int:
 
 
 def checkpoints(models: Sequence[str], base: BaseModel | None = None) -> dict[str, Any]:
-    """What identifies the reward models among `models`: how they read, and their weights.
+    """What identifies the scorers of `models`: how they read and their weights, or their program.
 
     `base` is the model of the run.
     """
-    identities = {}
+    identities: dict[str, Any] = {}
     for model in models:
-        entry = find_entry(split_model(model)[1], base)
-        if entry is not None:
-            reading = dataclasses.asdict(entry)
-            for name in ("checkpoint", "adapter", "published", "licence", "note"):
-                del reading[name]  # words, and places that the digests stand for
-            digests = [source_digest(place) for place in (entry.checkpoint, entry.adapter)]
-            identities[model] = [reading, *digests]
+        name = split_model(model)[1]
+        found = find_scorer(name, base)
+        if isinstance(found, Entry):
+            digests = [source_digest(place) for place in (found.checkpoint, found.adapter)]
+            identities[model] = [reading_of(found), *digests]
+        elif found is not None:
+            identities[model] = function_identity(name, found)
     return {"checkpoints": identities}

@@ -131,6 +131,8 @@ def _start(run: PlannedRun, workdir: Path, lock: IO[str]) -> Active:
     directory = workdir / "runs" / run.label
     directory.mkdir(parents=True, exist_ok=True)
     command = [*PROGRAM, *run.arguments, f"--workdir={directory}", *ALONE]
+    if run.config.get("rewards", {}).get("cache") == "":  # nobody has chosen a folder
+        command.append(f"--config.rewards.cache={(workdir / 'score_store').absolute()}")
     with open(directory / "log.txt", "w") as log:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,7 +35,7 @@ from paretohqd_jax.progress import progress_bar
 from paretohqd_jax.rewards.functions import word_count
 from paretohqd_jax.rewards.scoring import check_scorer
 from paretohqd_jax.steps.scoring import models_without_scores, rewards_of, with_rewards
-from paretohqd_jax.steps.task import checkpoints
+from paretohqd_jax.steps.task import check_cache, checkpoints, score_store
 from paretohqd_jax.studies.measures import measure_selection, summarise_draws
 from paretohqd_jax.studies.tables import Study, csv_table, markdown, plot_study
 from paretohqd_jax.training.mesh import make_mesh
@@ -62,9 +63,12 @@ def align(config: ConfigDict, run: Run) -> Path:
     if DATA in populations:
         wanted = models_without_scores(config.rewards.models, config.data.scores)
         digests = {"data_digest": source_digest(config.data.source)} | checkpoints(wanted)
+        rewards = config.rewards.to_dict()
+        del rewards["cache"]  # wherever they are kept
+        work = partial(score_rows, store=score_store(config, run))
         scored = [
             run.step(
-                "score", "rewards.parquet", score_rows, data=data, **config.rewards, also=digests,
+                "score", "rewards.parquet", work, data=data, **rewards, also=digests,
                 all_processes=True,
             )
         ]  # fmt: skip
@@ -85,6 +89,7 @@ def check(config: ConfigDict) -> None:
     check_config(config)
     if DATA in config.populations:
         check_source(config.data.source)
+        check_cache(config)
         for model in models_without_scores(config.rewards.models, config.data.scores):
             check_scorer(split_model(model)[1], config.rewards.backend)
 
@@ -98,6 +103,7 @@ def score_rows(
     backend: str,
     dtype: str,
     batch_size: int,
+    store: Path,
 ) -> None:
     """Reads the rows and scores what they bring no scores for.
 
@@ -114,7 +120,7 @@ def score_rows(
     table = table.filter(pa.array(long_enough))
     wanted = models_without_scores(models, data["scores"])
     rewards = rewards_of(
-        table, wanted, make_mesh(), scratch, "scoring the data", backend=backend, dtype=dtype,
+        table, wanted, make_mesh(), store, "scoring the data", backend=backend, dtype=dtype,
         batch_size=batch_size, source=source, row_ids=table["source_row"].to_pylist(),
     )  # fmt: skip
     table = with_rewards(table, rewards, objective_names(wanted))

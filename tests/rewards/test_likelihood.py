@@ -70,13 +70,13 @@ def test_it_does_not_depend_on_the_mesh():
 
 def test_texts_beyond_the_context_lose_their_beginning():
     tokenizer = load_tokenizer("random:toy")
-    tokens, num_cut = _encode(
+    tokens, is_cut = _encode(
         tokenizer, "{prompt}", 5, ["abcd", "abcd", "ab"], ["xyz", "uvwxyz", "z"]
     )
     letters = [
         "".join("|" if i == BOUNDARY else tokenizer.decode([i]) for i in ids) for ids in tokens
     ]
-    assert letters == ["cd|xyz", "d|wxyz", "ab|z"] and num_cut == 2
+    assert letters == ["cd|xyz", "d|wxyz", "ab|z"] and is_cut == [True, True, False]
 
 
 def test_outside_a_run_a_model_has_to_be_named():

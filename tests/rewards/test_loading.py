@@ -26,9 +26,9 @@ RESPONSES = ["it is not", "because", "and then it was"]
 
 def encoded(name, prompts=("ab",), responses=("c",)):
     model = load_reward_model(name, find_entry(name))
-    tokens, num_cut = model.encode(prompts, responses)
+    tokens, is_cut = model.encode(prompts, responses)
     tokenizer = load_tokenizer(find_entry(name).checkpoint)
-    return ["".join(tokenizer.convert_ids_to_tokens(ids)) for ids in tokens], num_cut
+    return ["".join(tokenizer.convert_ids_to_tokens(ids)) for ids in tokens], sum(is_cut)
 
 
 def alone(source, texts):
@@ -138,8 +138,8 @@ def test_long_texts_are_cut_counted_and_reported(gpt2, caplog):
     caplog.set_level("INFO", "paretohqd_jax")
     entry = dataclasses.replace(find_entry(f"helpful@{gpt2}"), max_tokens=20)
     model = load_reward_model("helpful", entry)
-    tokens, num_cut = model.encode(["a", "b"], ["c" * 60, "d"])
-    assert (max(map(len, tokens)), num_cut) == (20, 2)
+    tokens, is_cut = model.encode(["a", "b"], ["c" * 60, "d"])
+    assert (max(map(len, tokens)), is_cut) == (20, [True, True])
     score(["a", "b"], ["c" * 60, "d"], [f"helpful@{gpt2}"])
     assert "1 of 2 texts are longer than helpful@" in caplog.text
 

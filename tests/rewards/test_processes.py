@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 from jobs import run_together
+from safetensors.numpy import load_file
 
 from paretohqd_jax.rewards.scoring import score
 
@@ -25,14 +26,14 @@ def alone(prompts, responses):
 
 scoring.SCORERS["alone"] = alone
 with sharded(make_mesh(), DECODING_RULES):
-    rewards = score(*{texts!r}, {models!r} + ["alone"], batch_size=1, directory=Path({directory!r}))
+    rewards = score(*{texts!r}, {models!r} + ["alone"], batch_size=1, store=Path({store!r}))
 print(json.dumps(rewards.tolist()))
 """
 
 
 def test_two_processes_give_the_rewards_of_one(gpt2, tmp_path):
     models = [f"helpful@{gpt2}"]
-    program = PROGRAM.format(texts=(PROMPTS, RESPONSES), models=models, directory=str(tmp_path))
+    program = PROGRAM.format(texts=(PROMPTS, RESPONSES), models=models, store=str(tmp_path))
     ends = run_together(program)
     assert [end.status for end in ends] == [0, 0], ends
     first, second = (np.array(json.loads(end.out.splitlines()[-1])) for end in ends)
@@ -40,4 +41,5 @@ def test_two_processes_give_the_rewards_of_one(gpt2, tmp_path):
     expected = score(PROMPTS, RESPONSES, models)[:, 0]
     np.testing.assert_allclose(first[:, 0], expected, rtol=0, atol=1e-4)
     np.testing.assert_array_equal(first[:, 1], [len(response) for response in RESPONSES])
-    assert len(list(tmp_path.iterdir())) == 4  # two shards for each of two models
+    [file] = tmp_path.rglob("*.safetensors")  # of the function there is no program to tell it by
+    assert load_file(file)["rewards"].size == len(RESPONSES)

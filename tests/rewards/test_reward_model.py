@@ -19,8 +19,8 @@ def tokenizer():
 
 
 def texts_of(tokenizer, texts, cut, max_tokens, prompts, responses):
-    tokens, num_cut = encode_pairs(tokenizer, texts, cut, max_tokens, prompts, responses)
-    return [tokenizer.decode(ids) for ids in tokens], num_cut
+    tokens, is_cut = encode_pairs(tokenizer, texts, cut, max_tokens, prompts, responses)
+    return [tokenizer.decode(ids) for ids in tokens], sum(is_cut)
 
 
 @pytest.mark.parametrize(
@@ -100,14 +100,14 @@ def test_no_warning_of_lengths_that_are_cut_anyway(caplog):
     library = logging.getLogger("transformers")
     library.addHandler(caplog.handler)
     try:
-        assert encode_pairs(tokenizer, ("{prompt}",), "right", 4, ["abcdef"], [""]).num_cut == 1
+        assert encode_pairs(tokenizer, ("{prompt}",), "right", 4, ["abcdef"], [""]).is_cut == [True]
     finally:
         library.removeHandler(caplog.handler)
     assert caplog.text == ""
 
 
 def test_no_rows(tokenizer):
-    assert encode_pairs(tokenizer, ("{prompt}",), "right", 9, [], []) == ([], 0)
+    assert encode_pairs(tokenizer, ("{prompt}",), "right", 9, [], []) == ([], [])
 
 
 @pytest.mark.parametrize(

@@ -66,10 +66,14 @@ def test_a_file_gets_the_likelihood_of_a_model(rows, tmp_path, capsys):
     assert "there is no base model outside a run" in capsys.readouterr().err
 
 
-def test_shards_of_a_model_that_has_changed_since_are_not_taken(rows, gpt2, tmp_path, monkeypatch):
-    """A killed command goes on where it was, unless the model was trained again in its place."""
-    out, models = tmp_path / "scores.parquet", f"helpful@{gpt2},brief"
-    command = ["paretohqd", "score", rows, "--models", models, "--out", str(out)]
+def test_a_killed_command_says_what_it_kept_and_goes_on(rows, gpt2, tmp_path, capsys, monkeypatch):
+    """Unless the model was trained again in its place; a copy of it will do."""
+    out, model = tmp_path / "scores.parquet", shutil.copytree(gpt2, tmp_path / "model")
+
+    def command(model, *words):
+        models = f"helpful@{model},brief"
+        console(["paretohqd", "score", rows, "--models", models, "--out", str(out), *words])
+        return capsys.readouterr().err
 
     def killed(*arguments):
         raise KeyboardInterrupt
@@ -77,20 +81,23 @@ def test_shards_of_a_model_that_has_changed_since_are_not_taken(rows, gpt2, tmp_
     with monkeypatch.context() as patch:
         patch.setattr("paretohqd_jax.commands.score.write_table", killed)
         with pytest.raises(SystemExit):
-            console(command)
-    kept = list((tmp_path / "scores.parquet.partial").glob("*/*.json"))
-    assert len(kept) == 2
-    for path in kept:
-        path.write_text(json.dumps({"rewards": [7.0, 7.0, 7.0], "num_cut": 0}))
-    copied = out.with_name("copied.parquet")
-    shutil.copytree(f"{out}.partial", f"{copied}.partial")
-    console([*command[:-1], str(copied)])
-    assert read_table(copied)["helpful"].to_pylist() == [7.0] * 3
-    weights = Path(gpt2) / "model.safetensors"
-    weights.write_bytes(weights.read_bytes())
-    console(command)
-    assert 7.0 not in read_table(out)["helpful"].to_pylist()
+            command(model)
+    told = capsys.readouterr().err
+    assert f"brief: of 3 different rows 0 from the store, 3 scored; kept in {out}.partial/" in told
+    assert "brief: of 3 different rows 3 from the store, 0 scored" in command(gpt2)
     assert not Path(f"{out}.partial").exists()
+
+    cache = ("--cache", str(tmp_path / "cache"))
+    counts = "helpful@{}: of 3 different rows {} from the store, {} scored".format
+    assert counts(model, 0, 3) in command(model, *cache)
+    told = command(gpt2, *cache)
+    assert counts(gpt2, 3, 0) in told and "loading" not in told
+    weights = model / "model.safetensors"
+    changed = bytearray(weights.read_bytes())
+    changed[-1] ^= 64
+    weights.write_bytes(changed)
+    assert counts(model, 0, 3) in command(model, *cache)
+    assert counts(model, 3, 0) in command(model, *cache)
 
 
 @pytest.mark.filterwarnings("error::RuntimeWarning")

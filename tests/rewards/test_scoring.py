@@ -24,9 +24,11 @@ def letters(prompts, responses):
 def scorers(monkeypatch):
     """A module of scorers as a user might write one; `calls` collects the batches of `letters`."""
     module = types.ModuleType("my_scorers")
-    module.calls = []
+    module.calls, module.kill_at = [], None
 
     def recorded(prompts, responses):
+        if len(module.calls) == module.kill_at:
+            raise KeyboardInterrupt
         module.calls.append(list(zip(prompts, responses, strict=True)))
         return letters(prompts, responses)
 
@@ -71,34 +73,27 @@ def test_no_rows():
 
 def test_killed_run_resumes_with_the_rest(scorers, tmp_path):
     whole = score(PROMPTS, RESPONSES, ["my_scorers:letters"], batch_size=1)
-    working = scorers.letters
     scorers.calls.clear()
-
-    def killed(prompts, responses):
-        if len(scorers.calls) == 1:
-            raise KeyboardInterrupt
-        return working(prompts, responses)
-
-    scorers.letters = killed
+    scorers.kill_at = 1
     with pytest.raises(KeyboardInterrupt):
-        score(PROMPTS, RESPONSES, ["my_scorers:letters"], batch_size=1, directory=tmp_path)
-    scorers.letters = working
+        score(PROMPTS, RESPONSES, ["my_scorers:letters"], batch_size=1, store=tmp_path)
+    scorers.kill_at = None
     scorers.calls.clear()
-    resumed = score(PROMPTS, RESPONSES, ["my_scorers:letters"], batch_size=1, directory=tmp_path)
+    resumed = score(PROMPTS, RESPONSES, ["my_scorers:letters"], batch_size=1, store=tmp_path)
     assert len(scorers.calls) == 1  # the last of two shards
     np.testing.assert_array_equal(resumed, whole)
 
 
-def test_kept_batches_of_other_texts_or_objectives_are_not_taken(scorers, tmp_path):
-    score(PROMPTS, RESPONSES, ["my_scorers:letters"], directory=tmp_path)
+def test_kept_scores_of_other_texts_or_objectives_are_not_taken(scorers, tmp_path):
+    score(PROMPTS, RESPONSES, ["my_scorers:letters"], store=tmp_path)
     changed = [*RESPONSES[:-1], "something else"]
     np.testing.assert_array_equal(
-        score(PROMPTS, changed, ["my_scorers:letters"], directory=tmp_path)[:, 0],
+        score(PROMPTS, changed, ["my_scorers:letters"], store=tmp_path)[:, 0],
         letters(PROMPTS, changed),
     )
     scorers.negative = lambda prompts, responses: -letters(prompts, responses)
     np.testing.assert_array_equal(
-        score(PROMPTS, RESPONSES, ["my_scorers:negative"], directory=tmp_path)[:, 0],
+        score(PROMPTS, RESPONSES, ["my_scorers:negative"], store=tmp_path)[:, 0],
         -letters(PROMPTS, RESPONSES),
     )
 
@@ -146,7 +141,7 @@ def test_bad_rewards_name_scorer_row_and_text(scorers, tmp_path, values, message
             ["p"] * 3,
             ["one", "two", "six"],
             ["my_scorers:letters"],
-            directory=tmp_path,
+            store=tmp_path,
         )
     assert "'my_scorers:letters'" in str(caught.value)
     assert "\n" not in str(caught.value)

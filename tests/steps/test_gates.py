@@ -92,7 +92,7 @@ def score_rows(tmp_path, table, models, gate_columns=()):
     score_data(
         path, tmp_path / "scratch", base=BASE, data={"source": str(source)}, num_test_prompts=1,
         models=models, backend="jax", dtype="float32", min_tokens=1, max_tokens=100,
-        batch_size=16, max_new_tokens=20, gate_columns=gate_columns,
+        batch_size=16, store=tmp_path / "store", max_new_tokens=20, gate_columns=gate_columns,
     )  # fmt: skip
     return read_table(path)
 
@@ -109,7 +109,7 @@ def test_data_and_responses_get_the_columns_of_gates(tmp_path):
     add_rewards(
         tmp_path / "scored.parquet", tmp_path / "scratch",
         Output(tmp_path / "answers.parquet", "", {}), base=BASE, models=models, backend="jax",
-        dtype="float32", batch_size=16,
+        dtype="float32", batch_size=16, store=tmp_path / "store",
     )  # fmt: skip
     scored = read_table(tmp_path / "scored.parquet")
     np.testing.assert_allclose(scored["likelihood"][:2], table["likelihood"][:2], rtol=1e-5)

@@ -36,7 +36,7 @@ def score_rows(tmp_path, base, rows, **changes):
         "min_tokens": 1, "max_tokens": 100, "batch_size": 16,
         "max_new_tokens": 20,
     } | changes  # fmt: skip
-    score_data(path, tmp_path / "scratch", base=base, **options)
+    score_data(path, tmp_path / "scratch", base=base, store=tmp_path / "store", **options)
     return read_table(path)
 
 
