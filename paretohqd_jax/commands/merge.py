@@ -23,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Writes the model of one preference whole, as a checkpoint that transformers loads.
 
+    Its chat template writes prompts as they were trained.
     Without --interpolate a preference that was not trained has the model of the nearest one.
     """
     from paretohqd_jax.models.merging import export_merged
@@ -44,7 +45,8 @@ def run(options: argparse.Namespace) -> None:
             policy.label, policy.prompt,
         )  # fmt: skip
     dtype = options.dtype or base.dtype
-    export_merged(out, base.source, adapter, base.lora, dtype)
+    template = None if base.prompt_format == "chat" else base.chat.template
+    export_merged(out, base.source, adapter, base.lora, dtype, chat_template=template)
     workdir = Path(options.workdir)
     card = model_card(workdir, read_policies(workdir / FILE), policy, "transformers")
     (out / "README.md").write_text(card, "utf-8")
