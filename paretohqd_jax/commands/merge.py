@@ -23,8 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Writes the model of one preference whole, as a checkpoint that transformers loads.
 
-    Without --interpolate a preference that was not trained has the model of the nearest one. A
-    policy that mixes the logits of several adapters is no single model, and refused.
+    Its chat template writes prompts as they were trained. Without --interpolate a preference that
+    was not trained has the model of the nearest one. A policy that mixes the logits of several
+    adapters is no single model, and refused.
     """
     from paretohqd_jax.models.merging import export_merged
     from paretohqd_jax.policies import FILE, read_policies
@@ -45,7 +46,8 @@ def run(options: argparse.Namespace) -> None:
             policy.label, policy.prompt,
         )  # fmt: skip
     dtype = options.dtype or base.dtype
-    export_merged(out, base.source, adapter, base.lora, dtype)
+    template = None if base.prompt_format == "chat" else base.chat.template
+    export_merged(out, base.source, adapter, base.lora, dtype, chat_template=template)
     workdir = Path(options.workdir)
     card = model_card(workdir, read_policies(workdir / FILE), policy, "transformers")
     (out / "README.md").write_text(card, "utf-8")

@@ -12,6 +12,7 @@ from paretohqd_jax.models.fields import need_integer, need_number, read_flag
 from paretohqd_jax.models.llama import LlamaConfig
 from paretohqd_jax.models.rope import RopeScaling, read_scaling
 
+CHAT_TEMPLATE = "chat_template.jinja"
 SMALL_FILES = ("*.json", "*.jinja", "*.txt", "*.model")  # the last two are of tokenizers
 # The families served, by model_type; all run in the one module of `llama`.
 ARCHITECTURES = {

@@ -11,7 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from paretohqd_jax.files import atomic_directory, write_json, write_tensors
-from paretohqd_jax.models.huggingface import ARCHITECTURES, SMALL_FILES, read_json
+from paretohqd_jax.models.huggingface import (
+    ARCHITECTURES,
+    CHAT_TEMPLATE,
+    SMALL_FILES,
+    read_json,
+)
 from paretohqd_jax.models.llama_config import LlamaConfig
 from paretohqd_jax.models.lora import LoraConfig
 from paretohqd_jax.models.shards import INDEX
@@ -29,6 +34,7 @@ def export_merged(
     lora: LoraConfig,
     dtype: str,
     max_shard_bytes: int = MAX_SHARD_BYTES,
+    chat_template: str | None = None,
 ) -> None:
     """Writes safetensors, config.json and the tokenizer of the model with its adapter built in.
 
@@ -42,6 +48,7 @@ def export_merged(
       lora: its configuration.
       dtype: the weights are stored in, float32 or bfloat16.
       max_shard_bytes: tensors in one file, unless a single one is larger.
+      chat_template: in Jinja; by default those of the base model stay.
 
     Raises:
       InputError: the base model cannot be read.
@@ -51,6 +58,8 @@ def export_merged(
     files = _divide(shapes, jnp.dtype(dtype).itemsize, max_shard_bytes)
     with atomic_directory(directory) as temporary:
         _write_description(temporary, source, dtype)
+        if chat_template is not None:
+            _replace_chat_template(temporary, chat_template)
         for file, names in files.items():
             tensors = {
                 name: _merged(read, name, shapes[name], factors.get(name), lora.scale, dtype)
@@ -133,6 +142,16 @@ def _write_description(directory: Path, source: str, dtype: str) -> None:
     }
     write_json(directory / "generation_config.json", tokens)
     write_json(directory / "config.json", config_values(load_config(source, dtype)) | tokens)
+
+
+def _replace_chat_template(directory: Path, template: str) -> None:
+    """Writes the only chat template of a tokenizer's directory."""
+    (directory / CHAT_TEMPLATE).write_text(template, "utf-8")
+    path = directory / "tokenizer_config.json"
+    if path.exists():
+        values = read_json(path)
+        if values.pop("chat_template", None) is not None:  # where it was before transformers 4.52
+            write_json(path, values)
 
 
 def config_values(config: LlamaConfig) -> dict[str, Any]:

@@ -11,6 +11,13 @@ from paretohqd_jax.data.hub import is_hub_name
 from paretohqd_jax.policies import Policies, Policy
 
 MEASURES = Path("evaluation") / "points.json"
+ASKED = {  # how users of a library ask in the prompt format
+    "peft": "Ask in the prompt format that was trained, which chat_template.jinja here writes: "
+    "`tokenizer.apply_chat_template(messages, chat_template=TEXT, add_generation_prompt=True)` "
+    "with the base model's tokenizer and the text of that file.",
+    "transformers": "`tokenizer.apply_chat_template(messages, add_generation_prompt=True)` writes "
+    "the prompt format that was trained.",
+}
 
 
 def model_card(workdir: Path, run: Policies, policy: Policy, library: str) -> str:
@@ -42,7 +49,19 @@ def model_card(workdir: Path, run: Policies, policy: Policy, library: str) -> st
     }
     lines = ["---", *(f"{name}: {json.dumps(value)}" for name, value in head.items()), "---", ""]
     lines += [f"# {policy.label}", "", *(f"* {name}: {value}" for name, value in facts.items())]
-    lines += ["", "## Measures", "", *_measures(workdir, policy), "", "## Licence", ""]
+    lines += [
+        "",
+        "## Prompts",
+        "",
+        ASKED[library],
+        "",
+        "## Measures",
+        "",
+        *_measures(workdir, policy),
+        "",
+        "## Licence",
+        "",
+    ]
     lines += [
         "That of the base model holds for what is derived from it, and those of the data and the "
         "reward models may bind too; this card grants none."

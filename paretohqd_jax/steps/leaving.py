@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+from paretohqd_jax.models.huggingface import CHAT_TEMPLATE
 from paretohqd_jax.models.peft import export_peft
 from paretohqd_jax.pipeline import Output
 from paretohqd_jax.policies import FILE, Policies, Policy, read_policies, write_policies
@@ -74,7 +75,10 @@ def name_policies(
 
 
 def export(task: Task, policies: Output, points: Output) -> Output:
-    """Writes the adapter of each policy of the last family in PEFT's format, with a card."""
+    """Writes the adapter of each policy of the last family in PEFT's format.
+
+    With a card, and the chat template that writes prompts as they were trained.
+    """
     work = partial(export_adapters, base=task.base, workdir=task.run.workdir)
     return task.run.step("export", "adapters", work, policies, points, also=task.network)
 
@@ -103,3 +107,4 @@ def export_adapters(
         export_peft(path / policy.label, adapter, lora, base.config, base.source)
         card = model_card(workdir, run, policy, "peft")
         (path / policy.label / "README.md").write_text(card, "utf-8")
+        (path / policy.label / CHAT_TEMPLATE).write_text(base.chat.template, "utf-8")

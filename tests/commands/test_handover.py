@@ -304,6 +304,9 @@ def test_merge_builds_the_adapter_in(finished, adapters, params, tmp_path, capsy
         updates = np.einsum("n,nlir,nlro->lio", [0, 0.8, 0.2, 0], factors["a"], factors["b"])
         expected = params["layers"][name]["kernel"] + 2.0 * updates  # alpha / rank
         np.testing.assert_allclose(merged["layers"][name]["kernel"], expected, atol=1e-5)
+    asked = [{"role": "user", "content": "sing 3"}]
+    tokenizer = load_tokenizer(str(out))  # its base's own template would write "user: "
+    assert tokenizer.apply_chat_template(asked, tokenize=False) == "sing 3:"
     assert "is there already" in error_line(capsys, "merge", *where)
     assert "is there already" in error_line(capsys, "merge", *where, "--out=")
     inside = finished / "config.json" / "merged"  # as if a file were a folder

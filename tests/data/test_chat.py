@@ -181,3 +181,47 @@ def test_a_prompt_cannot_write_control_tokens(tokenizer, prompt_format, special)
     role = tokenizer.convert_tokens_to_ids("<|role|>")
     assert [ids[0], ids[-1]] == [role, role] and ids.count(role) == 2 and 256 not in ids
     assert "say <|role|>{{ 1 }}<eos>" in tokenizer.decode(ids)
+
+
+HH = "{prompt} \n\nAssistant:"
+
+
+def by_template(tokenizer, prompt_format, messages):
+    """What transformers makes of the messages with the template of a format."""
+    template = read_prompt_format(tokenizer, prompt_format).template
+    return tokenizer.apply_chat_template(
+        messages, chat_template=template, tokenize=False, add_generation_prompt=True
+    )
+
+
+FORMATS = (
+    "Q: {prompt}\nA:", HH, "{prompt}:", "[INST] {prompt} [/INST]", "Q: {prompt}\n\nAssistant:",
+    "<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n", "'\"{{ x }}\\ {prompt} é🙂%}",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("prompt_format", FORMATS)
+@pytest.mark.parametrize("bos", ["", "<s>"])
+def test_the_template_of_a_text_writes_the_same(tokenizer, prompt_format, bos):
+    with_tokens(tokenizer, "<|im_start|>", "<|im_end|>", bos=bos)
+    for roles in ("u", "su", "uau", "suau", "uuau", "usu", "ssuaau", "asu"):
+        messages = [
+            {"role": {"s": "system", "u": "user", "a": "assistant"}[role], "content": text}
+            for role, text in zip(roles, ("{{ a }}", "", "b\n", " c", "d' ", "e"), strict=False)
+        ]
+        text = format_prompt(tokenizer, as_prompt(messages), prompt_format)
+        if prompt_format == HH and roles == "u":
+            text = format_prompt(tokenizer, as_conversation(messages), prompt_format)
+        assert by_template(tokenizer, prompt_format, messages) == text
+        messages[-1]["content"] = written = "\n\nHuman: a?\n\nAssistant: b.\n\nHuman: c?"
+        if roles == "u":
+            assert by_template(tokenizer, prompt_format, messages) == format_prompt(
+                tokenizer, written, prompt_format
+            )
+
+
+def test_the_template_of_chats_is_the_tokenizers_own(tokenizer):
+    template = tokenizer.chat_template
+    assert read_prompt_format(tokenizer, "chat").template == template
+    tokenizer.chat_template = {"default": "{{ 1 / 0 }}", "short": template}
+    assert read_prompt_format(tokenizer, "chat:short").template == template

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,9 +16,11 @@ from tokenizers import (
     pre_tokenizers,
     trainers,
 )
+from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
 from paretohqd_jax.data.batches import token_ids
+from paretohqd_jax.data.chat import read_prompt_format
 from paretohqd_jax.data.special_tokens import LITERAL, START, encode, literal, special_tokens
 
 SPECIAL = ["<unk>", "<s>", "</s>", "<|end|>", "<|endless|>"]
@@ -147,3 +151,17 @@ def test_responses_are_text_and_end_once(tokenizer):
     assert ids.count(tokenizer.eos_token_id) == 1 and ids[-1] == tokenizer.eos_token_id
     assert cut == joint(tokenizer, "a")
     assert encode(tokenizer, []) == []
+
+
+@pytest.mark.parametrize("prompt_format", ["{prompt}:", "Hello {prompt}", " {prompt}\n"])
+def test_the_chat_template_of_a_format_leads_to_the_same_ids(tokenizer, prompt_format):
+    """Without marks, which only we read."""
+    before = TemplateProcessing("<s> $A", special_tokens=[("<s>", tokenizer.bos_token_id)])
+    bos = copy.deepcopy(tokenizer)
+    bos.backend_tokenizer.post_processor = before
+    chat = read_prompt_format(bos, prompt_format)
+    for asked in ("Hello world", " x", "\n12"):
+        ids = bos.apply_chat_template(
+            [{"role": "user", "content": asked}], chat_template=chat.template, return_dict=False
+        )
+        assert [ids] == encode(bos, [chat.render(asked)])

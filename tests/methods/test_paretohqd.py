@@ -58,7 +58,8 @@ def test_the_run_directory_is_what_the_guide_shows(workdir):
         "selection/stage2.parquet",
         "generated.parquet", "evaluation/responses.parquet", "evaluation/points.json",
         "report/front.png", "report/report.html", "adapters/w0.33_0.67/adapter_config.json",
-        "adapters/w0.33_0.67/adapter_model.safetensors",
+        "adapters/w0.33_0.67/adapter_model.safetensors", "adapters/w0.33_0.67/README.md",
+        "adapters/w0.33_0.67/chat_template.jinja",
     }  # fmt: skip
 
 

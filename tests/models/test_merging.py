@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import shutil
 from pathlib import Path
 
 import jax
@@ -12,6 +13,7 @@ import pytest
 from export_adapter import LORA, MERGED, golden_adapter
 from safetensors.numpy import load_file
 
+from paretohqd_jax.files import write_json
 from paretohqd_jax.models import merging
 from paretohqd_jax.models.huggingface import parse_config
 from paretohqd_jax.models.llama import Llama, compute_logits, output_embedding
@@ -105,6 +107,21 @@ def test_the_tokenizer_comes_along(merged):
     assert theirs(text).input_ids == ours(text).input_ids
     assert theirs.chat_template == ours.chat_template
     assert eos_token_ids(theirs, str(merged / "toy")) == eos_token_ids(ours, RANDOM_TOY) == (256,)
+
+
+def test_another_chat_template_is_the_only_one(tmp_path):
+    base = shutil.copytree(GOLDEN / "tied", tmp_path / "base")
+    tokenizer = load_tokenizer(RANDOM_TOY)
+    tokenizer.save_pretrained(base)
+    (base / "chat_template.jinja").unlink()  # as older versions wrote it
+    path = base / "tokenizer_config.json"
+    write_json(path, json.loads(path.read_text()) | {"chat_template": tokenizer.chat_template})
+    adapter = golden_adapter(load_config(str(base)))
+    for name, given in (("same", None), ("other", "{{ messages[0].content }}?")):
+        export_merged(tmp_path / name, str(base), adapter, LORA, "float32", chat_template=given)
+        written = load_tokenizer(str(tmp_path / name)).chat_template
+        assert written == (given or tokenizer.chat_template)
+    assert "chat_template" not in (tmp_path / "other" / "tokenizer_config.json").read_text()
 
 
 def test_a_failure_leaves_nothing_behind(tmp_path, monkeypatch):

@@ -16,14 +16,16 @@ def test_a_card_tells_base_method_preference_format_data_and_measures(tmp_path):
     run = Policies(["helpful", "brief"], base, {"stage2": []}, {"stage2": family})
     config = {"method": "paretohqd", "data": {"source": "rows.csv"}, "rewards": {"models": ["a"]}}
     (tmp_path / "config.json").write_text(json.dumps(config))
-    card = model_card(tmp_path, run, family[0], "peft")
+    told = (tmp_path, run, family[0])
+    card = model_card(*told, "peft")
     assert card.startswith('---\nlibrary_name: "peft"\n')
     assert '\nbase_model: "org/base"\n---\n' in card
     assert "* preference: helpful 0.25, brief 0.75\n" in card and "was not measured" in card
+    assert "chat_template.jinja" in card and "TEXT" not in model_card(*told, "transformers")
     assert '* prompt format: "{prompt}:\\n"\n* data: rows.csv\n' in card
     model = {"label": family[0].label, "mean_rewards": [1, 2], "interval": [[0, 1], [2, 3]]}
     points = {"objectives": run.objectives, "num_prompts": 9, "fronts": {"s": {"models": [model]}}}
     (tmp_path / "evaluation").mkdir()
     (tmp_path / "evaluation/points.json").write_text(json.dumps(points))
-    assert "on 9 held-out prompts" in (card := model_card(tmp_path, run, family[0], "peft"))
+    assert "on 9 held-out prompts" in (card := model_card(*told, "peft"))
     assert "* brief: 2 [1, 3]" in card
