@@ -355,6 +355,41 @@ def test_sample_says_so_when_nothing_is_left(tmp_path, capsys, monkeypatch):
     assert not (tmp_path / "rows.parquet").exists()
 
 
+def test_sample_cuts_gates_and_drops_near_duplicates(tmp_path, capsys, monkeypatch):
+    from paretohqd_jax.sampling import generation
+
+    texts = ["One two three. Four five six.", "One two three. Four five seven.", "Prompt 2. Prompt 5!"]
+
+    def respond(*_, **__):
+        answers = [texts[number % 3] for number in range(6)]
+        return pa.table({"response": answers, "truncated": [False] * 6})
+
+    monkeypatch.setattr(generation, "generate_responses", respond)
+    argv = [*map(str, sample(tmp_path, SAMPLING)), "--sentences", "1", "--gate", "echo<0.5"]
+    console(["paretohqd", *argv, "--gate", "words>=3", "--max-overlap", "0.9"])
+    rows = read_table(tmp_path / "rows.parquet").to_pydict()
+    assert rows["response"] == [*(texts[:2] * 2), *["One two three."] * 4]
+    assert rows["prompt"] == [f"prompt {number}" for number in (0, 1, 3, 4) * 2]
+    said = capsys.readouterr().out
+    assert "8 rows for 6 prompts; of 10 rows the gate echo<0.5 takes 2 (2 alone)" in said
+    console(["paretohqd", *argv, "--max-overlap", "0.4"])  # three of six words, and of seven
+    assert read_table(tmp_path / "rows.parquet")["response"].to_pylist() == texts[:2] * 2
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--sentences", "1,none"], "--sentences '1,none': write numbers of sentences, such as"),
+        (["--max-overlap", "2"], "--max-overlap 2: give a share from 0 to 1"),
+        (["--gate", "ecko<1"], "unknown reward model 'ecko'; did you mean echo?"),
+        (["--gate", "echo"], "--gate: 'echo' is no gate"),
+    ],
+)
+def test_sample_refuses_what_it_cannot_keep_rows_by(tmp_path, capsys, words, message):
+    assert message in error_line(capsys, [*map(str, sample(tmp_path, SAMPLING)), *words])
+    assert not (tmp_path / "rows.parquet.partial").exists()
+
+
 def test_sample_never_takes_the_responses_of_another_model(tmp_path, capsys, monkeypatch):
     from paretohqd_jax.evaluation import collapse
 
@@ -369,23 +404,6 @@ def test_sample_never_takes_the_responses_of_another_model(tmp_path, capsys, mon
         kept = (tmp_path / "rows.parquet.partial").rglob("*.parquet")
         counts.append(len({shard.parent for shard in kept}))
     assert counts == [1, 2, 3, 3]
-
-
-@pytest.mark.parametrize(
-    ("cut", "whole"),
-    [
-        ("One. Two! Thr", "One. Two!"),
-        ("Why? Bec", "Why?"),
-        ("no end", ""),
-        ("", ""),
-        ("A.", "A."),
-        ("很好。我们去", "很好。"),
-        ("क्या। मैं", "क्या।"),
-        ("هل؟ نعم", "هل؟"),
-    ],
-)
-def test_a_cut_response_keeps_its_whole_sentences(cut, whole):
-    assert sample_command._whole_sentences(cut) == whole
 
 
 @pytest.mark.parametrize(

@@ -13,18 +13,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
-import regex
 
 from paretohqd_jax.commands.arguments import positive_integer
 from paretohqd_jax.data.chat import check_prompt_format
 from paretohqd_jax.data.conversations import as_prompt
-from paretohqd_jax.data.rows import check_writable, drop_duplicates, write_table
+from paretohqd_jax.data.rows import check_writable, write_table
+from paretohqd_jax.data.words import whole_sentences
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.files import atomic_path
 from paretohqd_jax.pipeline import source_digest
 from paretohqd_jax.sampling.sampler import SamplingConfig
-
-SENTENCE_END = regex.compile(r"\p{Sentence_Terminal}")
 
 
 class Instruction(NamedTuple):
@@ -41,6 +39,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--instructions", required=True, help="jsonl of instructions and sampling")
     parser.add_argument("--prompt-format", default="chat", help="as config.data.prompt_format")
     parser.add_argument("--out", required=True, help="parquet, jsonl or csv to write")
+    parser.add_argument(
+        "--sentences", default="", metavar="N,...",
+        help="the first N sentences of a response are a row as well",
+    )  # fmt: skip
+    parser.add_argument(
+        "--gate", action="append", default=[], metavar="'NAME>=NUMBER'",
+        help="leave rows out that fail it, as of config.select.gates; several times",
+    )  # fmt: skip
+    parser.add_argument(
+        "--max-overlap", type=float, default=1.0, metavar="SHARE",
+        help="leave rows out that have more of their words in common with another of their prompt "
+        "(Jaccard index)",
+    )  # fmt: skip
     parser.add_argument("--batch-size", type=positive_integer, default=32, help="prompts at a time")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--seed", type=int, default=0)
@@ -50,14 +61,24 @@ def run(options: argparse.Namespace) -> None:
     """Samples responses to a file of prompts, one per prompt under each of several instructions.
 
     The instructions are not kept: they only make the responses differ. Responses cut at the token
-    limit are trimmed to their last whole sentence; collapsed ones are left out.
+    limit are trimmed to their last whole sentence; collapsed ones are left out, and what fails a
+    gate or has too many of its words in common with a response that stays.
     """
-    from paretohqd_jax.evaluation.collapse import collapse_causes
     from paretohqd_jax.models.lora import LoraConfig
     from paretohqd_jax.steps.base_model import BaseModel
+    from paretohqd_jax.steps.cleaning import (
+        check_gates,
+        with_first_sentences,
+        within_gates,
+        without_collapsed,
+        without_near_duplicates,
+    )
 
     check_writable(options.out)
     check_prompt_format(options.prompt_format)
+    counts = _parse_sentences(options.sentences)
+    if not 0 <= options.max_overlap <= 1:
+        raise InputError(f"--max-overlap {options.max_overlap:g}: give a share from 0 to 1")
     line_numbers, prompts = zip(*_read_lines(options.prompts), strict=True)
     told = _read_lines(options.instructions)
     instructions = [
@@ -69,6 +90,7 @@ def run(options: argparse.Namespace) -> None:
         date=_first_day(partial),
     )  # fmt: skip
     _ = base.chat  # what is wrong with the model is no instruction's fault
+    gates = check_gates(options.gate, base)
     for (number, _), instruction in zip(told, instructions, strict=True):
         try:
             base.format([_conversation(prompts[0], instruction)])
@@ -89,16 +111,34 @@ def run(options: argparse.Namespace) -> None:
     rows = pa.table(
         {"prompt": prompts * len(instructions), "response": [r for rs in responses for r in rs]}
     )
-    whole = [cause == "" for cause in collapse_causes(rows["response"].to_pylist())]
-    rows = drop_duplicates(rows.filter(pa.array(whole)))
-    if rows.num_rows == 0:
+    different = without_collapsed(with_first_sentences(rows, counts))
+    if different.num_rows == 0:
         raise InputError(
-            f"{options.model}: all {len(whole)} responses are collapsed, so there is nothing to "
+            f"{options.model}: all {rows.num_rows} responses are collapsed, so there is nothing to "
             f"write; use another model, or raise max_new_tokens in {options.instructions}"
         )
-    write_table(options.out, rows)
+    passed, took = different, ""
+    if gates.gates:
+        passed, took = within_gates(
+            different, gates, base, shards / "scores", options.batch_size, options.dtype
+        )
+        took = f"; of {different.num_rows} rows the gate {took}"
+    if passed.num_rows == 0:
+        raise InputError(f"{options.out}: no row is left{took}; loosen the gates")
+    kept = without_near_duplicates(passed, options.max_overlap)
+    if repeated := passed.num_rows - kept.num_rows:
+        took += f"; --max-overlap takes {repeated} of the others"
+    write_table(options.out, kept)
     shutil.rmtree(partial)
-    print(f"{options.out}: {rows.num_rows} rows for {len(prompts)} prompts")
+    print(f"{options.out}: {kept.num_rows} rows for {len(prompts)} prompts{took}")
+
+
+def _parse_sentences(text: str) -> list[int]:
+    """The counts of --sentences."""
+    counts = text.split(",") if text else []
+    if not all(count.strip().isdecimal() and int(count) for count in counts):
+        raise InputError(f"--sentences {text!r}: write numbers of sentences, such as 1,2")
+    return [int(count) for count in counts]
 
 
 def _sample_under(
@@ -126,7 +166,7 @@ def _sample_under(
         description=f"instruction {number}",
     )  # fmt: skip
     pairs = zip(rows["response"].to_pylist(), rows["truncated"].to_pylist(), strict=True)
-    return [_whole_sentences(text) if truncated else text for text, truncated in pairs]
+    return [whole_sentences(text) if truncated else text for text, truncated in pairs]
 
 
 def _conversation(prompt: str, instruction: Instruction) -> str:
@@ -150,11 +190,6 @@ def _by_line(message: str, path: str, line_numbers: Sequence[int]) -> str:
         return f"{path}: line {line_numbers[int(prompt[1])]}: the prompt"
 
     return re.sub(r"^prompt (\d+)", line, message)
-
-
-def _whole_sentences(text: str) -> str:
-    """The text up to its last full stop, exclamation or question mark of any script, or ""."""
-    return text[: max((mark.end() for mark in SENTENCE_END.finditer(text)), default=0)]
 
 
 def _read_lines(path: str) -> list[tuple[int, str]]:

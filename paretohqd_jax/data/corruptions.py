@@ -12,10 +12,9 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import regex
 
 from paretohqd_jax.data.conversations import messages_of
-from paretohqd_jax.data.words import split_words
+from paretohqd_jax.data.words import ends_sentence, split_sentences, split_words
 
 PRAISE = (
     "What a great question!",
@@ -25,15 +24,6 @@ PRAISE = (
 )
 LONGEST_PERIOD = 4  # words of a loop
 FEWEST_PERIODS = 4
-
-_CLOSING = r"[\p{Pe}\p{Pf}\"'*]*"
-# A sentence ends at its mark, before a blank or in a script without blanks, or with its line. A
-# full stop after a digit is rather that of a list.
-_SENTENCE = regex.compile(
-    rf"\S.*?(?:(?<!\d)\p{{STerm}}+{_CLOSING}(?=[\s\p{{Han}}\p{{Hiragana}}\p{{Katakana}}]|$)|$)",
-    regex.MULTILINE,
-)
-_ENDED = regex.compile(rf"\p{{STerm}}{_CLOSING}$")
 
 
 class Answer(NamedTuple):
@@ -64,8 +54,7 @@ def shuffle_words(text: str, random: np.random.Generator) -> str:
 
 def shuffle_sentences(text: str, random: np.random.Generator) -> str:
     """The same sentences in another order."""
-    sentences = [match[0].rstrip() for match in _SENTENCE.finditer(text)]
-    return _shuffled(text, sentences, random)
+    return _shuffled(text, split_sentences(text), random)
 
 
 def _shuffled(text: str, parts: Sequence[str], random: np.random.Generator) -> str:
@@ -92,7 +81,7 @@ def cut(text: str) -> str:
     words = split_words(text)
     gaps = _gaps(text, words)
     kept = len(words) // 2
-    while kept > 1 and _ENDED.search(words[kept - 1] + gaps[kept].rstrip()):
+    while kept > 1 and ends_sentence(words[kept - 1] + gaps[kept].rstrip()):
         kept -= 1
     return "".join(gap + word for gap, word in zip(gaps[:kept], words[:kept], strict=True))
 

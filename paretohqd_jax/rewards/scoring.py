@@ -39,6 +39,7 @@ class Scorer(Protocol):
 
 SCORERS: dict[str, Scorer] = {
     "brief": functions.brief,
+    "echo": functions.echo,
     "positivity": functions.positivity,
     "words": functions.word_count,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from ml_collections import ConfigDict
@@ -26,17 +27,28 @@ class RunGates(NamedTuple):
 
 
 def run_gates(config: ConfigDict) -> RunGates:
-    """Sorts `config.select.gates`, or where rows are drawn, `config.draw.gates`.
+    """Those of `config.select.gates`, or where rows are drawn, of `config.draw.gates`."""
+    group = next((name for name in ("select", "draw") if name in config), None)
+    gates = config[group].gates if group else []
+    return sort_gates(gates, config.rewards.models, f"config.{group}.gates")
+
+
+def sort_gates(texts: Sequence[str], models: Sequence[str], option: str) -> RunGates:
+    """The gates that are written in `texts`, and who gives their columns.
 
     A gate names an objective, or a scorer as an entry of `config.rewards.models` does, or else a
     column of the data.
 
+    Args:
+      texts: gates.
+      models: entries of `config.rewards.models`.
+      option: begins the messages.
+
     Raises:
       InputError: a gate cannot be read, or its column is another's already.
     """
-    models, objectives = config.rewards.models, objective_names(config.rewards.models)
-    group = next((name for name in ("select", "draw") if name in config), None)
-    parsed = parse_gates(config[group].gates, f"config.{group}.gates") if group else []
+    objectives = objective_names(models)
+    parsed = parse_gates(texts, option)
     columns = [split_model(gate.name)[0] for gate in parsed]
     scorers: dict[str, str] = {}
     for gate, column in zip(parsed, columns, strict=True):
@@ -48,13 +60,11 @@ def run_gates(config: ConfigDict) -> RunGates:
         other = scorers.setdefault(column, gate.name)
         if column in (*objectives, *OUR_COLUMNS) or split_model(other)[1] != scorer:
             raise InputError(
-                f"config.{group}.gates: {str(gate)!r}: the column {column!r} is another's; write "
+                f"{option}: {str(gate)!r}: the column {column!r} is another's; write "
                 f"COLUMN={scorer} with a name of its own"
             )
     brought = [name for name in dict.fromkeys(columns) if name not in (*objectives, *scorers)]
     for name in set(brought) & OUR_COLUMNS:
-        raise InputError(
-            f"config.{group}.gates: {name!r} is no score; gates are for columns of scores"
-        )
+        raise InputError(f"{option}: {name!r} is no score; gates are for columns of scores")
     gates = [gate._replace(name=column) for gate, column in zip(parsed, columns, strict=True)]
     return RunGates(list(dict.fromkeys(gates)), list(scorers.values()), brought)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paretohqd_jax.data.words import split_words
+from paretohqd_jax.data.words import first_sentences, split_words, whole_sentences
 
 
 @pytest.mark.parametrize(
@@ -51,3 +51,39 @@ def test_every_word_is_cut_out_of_the_text_in_order(text, letter):
     for word in split_words(text):
         start = text.index(word, start) + len(word)
     assert start == len(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "one", "two"),
+    [
+        ("Cats purr. Why? Who knows", "Cats purr.", "Cats purr. Why?"),
+        ('He said "No." Then he left.', 'He said "No."', 'He said "No." Then he left.'),
+        ("Version 1.5 is out! Yes.", "Version 1.5 is out!", "Version 1.5 is out! Yes."),
+        ("1. Boil it.\n2. Eat it.", "1. Boil it.", "1. Boil it.\n2. Eat it."),
+        ("很好。我们去", "很好。", "很好。我们去"),
+        ("no mark", "no mark", "no mark"),
+        ("", "", ""),
+    ],
+)
+def test_first_sentences(text, one, two):
+    assert (first_sentences(text, 1), first_sentences(text, 2)) == (one, two)
+
+
+@pytest.mark.parametrize(
+    ("cut", "whole"),
+    [
+        ("One. Two! Thr", "One. Two!"),
+        ("Why? Bec", "Why?"),
+        ("no end", ""),
+        ("", ""),
+        ("A.", "A."),
+        ("很好。我们去", "很好。"),
+        ("क्या। मैं", "क्या।"),
+        ("هل؟ نعم", "هل؟"),
+        ("Do this:\n\n1. Boil it.\n\n2.", "Do this:\n\n1. Boil it."),
+        ("Boil it. **2.** ", "Boil it."),
+        ("Do this:\n\n1. Boil", ""),
+    ],
+)
+def test_a_cut_response_keeps_its_whole_sentences(cut, whole):
+    assert whole_sentences(cut) == whole
