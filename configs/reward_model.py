@@ -20,11 +20,11 @@ CHAT = (
     "<|im_end|>\n<|im_start|>assistant\n{response}<|im_end|>",
 )
 EXAMPLES = ("helpful", "helpful_judge", "harmless")
-# Three copies in each group of training.
-NEGATIVES = (
-    "shuffled=0.5", "shuffled_sentences=0.35", "other_prompt=0.6", "cut=0.4", "repeated_half=0.5",
-    "loop=0.25", "echo=0.25", "praise=0.15",
-)  # fmt: skip
+# By how hard they are to learn, relevance the hardest: two copies to a group, or one to a pair.
+NEGATIVES = {
+    "other_prompt": 0.7, "shuffled": 0.25, "shuffled_sentences": 0.4, "cut": 0.2,
+    "repeated_half": 0.2, "loop": 0.08, "echo": 0.1, "praise": 0.07,
+}  # fmt: skip
 
 
 def get_config(example: str = "helpful"):
@@ -45,21 +45,21 @@ def get_config(example: str = "helpful"):
         config.data.score = "win_rate"
         config.data.log_odds = True
         config.data.margin = 2.0
-        config.data.group_size = 5
+        config.data.group_size = 8
         config.data.groups_per_prompt = 2
-        config.data.negatives = NEGATIVES
+        config.data.negatives = tuple(f"{kind}={share}" for kind, share in NEGATIVES.items())
         config.data.validation_share = 0.1
         config.data.test_share = 0.15
         # The judge learns from the other half of the prompts; both hold out the same ones.
         config.data.train_part = (0.0, 0.5) if example == "helpful" else (0.5, 1.0)
-        config.data.test_size = 8
-        config.model.num_layers = 12
+        config.data.test_size = 6
+        config.model.num_layers = 9
         config.text.texts = CHAT
         config.text.cut = "middle"
-        config.text.max_tokens = 128
-        config.train.num_steps = 160
+        config.text.max_tokens = 96
+        config.train.num_steps = 100
         config.train.batch_size = 2
-        config.train.learning_rate = 1.5e-3
+        config.train.learning_rate = 2e-3
         config.train.warmup_steps = 10
         config.card.data = (
             "AlpacaEval 2: responses of 58 models and GPT-4-turbo's judgements of them "
@@ -70,7 +70,8 @@ def get_config(example: str = "helpful"):
             "responses are other models' outputs"
         )
         config.card.note = (
-            "reads the first 160 tokens of prompt and response together; one of the 58 models, "
+            "reads 96 tokens of prompt and response together, of longer ones their beginnings and "
+            "ends; one of the 58 models, "
             "NullModel, is a constant text made to fool the judge, and counts as judged"
         )
     else:
@@ -78,24 +79,21 @@ def get_config(example: str = "helpful"):
         config.data.format = "hh"
         config.data.validation_share = 0.17
         config.data.test_share = 0.17
-        config.data.negatives = (
-            "shuffled=0.15", "shuffled_sentences=0.2", "other_prompt=0.25", "cut=0.15",
-            "repeated_half=0.1", "loop=0.05", "echo=0.05", "praise=0.05",
-        )  # fmt: skip
-        config.model.num_layers = 11
+        config.data.negatives = tuple(f"{kind}={share / 2}" for kind, share in NEGATIVES.items())
+        config.model.num_layers = 9
         config.text.texts = ("{dialogue}\n\nAssistant: {response}<|im_end|>",)
         config.text.cut = "left"
-        config.text.max_tokens = 96
+        config.text.max_tokens = 80
         # The response is a small part of what is read, and so of the mean that the head sees: the
         # head learns four times as fast, the adapter as above.
         config.lora.alpha = 8.0
         config.train.learning_rate = 4e-3
-        config.train.num_steps = 150
-        config.train.batch_size = 8
+        config.train.num_steps = 100
+        config.train.batch_size = 10
         config.card.data = "HH-RLHF, harmless-base, test split (github.com/anthropics/hh-rlhf)"
         config.card.licence = "research only; the data are MIT"
         config.card.note = (
-            "reads the last 128 tokens of dialogue and response together; favours short refusals, "
+            "reads the last 80 tokens of dialogue and response together; favours short refusals, "
             "see the figures by length; trained on what is HH-RLHF's test split: do not evaluate "
             "on it"
         )

@@ -2,7 +2,7 @@
 
 Real data compare fluent answers to one prompt, so that nothing in them tells what fluency or
 relevance is. So groups of responses get corrupted copies of their better ones, of a few kinds each,
-below them all.
+no better than the worst.
 """
 
 from __future__ import annotations
@@ -56,21 +56,18 @@ def parse_negatives(texts: Sequence[str]) -> dict[str, float]:
     return shares
 
 
-def with_negatives(
-    groups: pa.Table, shares: Mapping[str, float], margin: float, seed: int
-) -> pa.Table:
+def with_negatives(groups: pa.Table, shares: Mapping[str, float], seed: int) -> pa.Table:
     """Groups (see `data.groups`) of which those for training have corrupted copies besides.
 
     A group gets as many copies as the shares add up to, each of another kind and of one of the
-    better half of its responses, the best first. Copies score the same, 2 `margin` below the worst
-    of their group's real responses, so that they make pairs with all of these and none with each
-    other. Where a copy would be no change another kind steps in; a group that has too few is left
-    out, so that all stay of one size.
+    better half of its responses, the best first. Copies score what the worst of their group's real
+    responses does, so that they make pairs with all better ones, and none with each other or with
+    the worst, which may be no better. Where a copy would be no change another kind steps in; a
+    group that has too few is left out, so that all stay of one size.
 
     Args:
       groups: of one size in training.
       shares: by kind, the share of training groups that have such a copy.
-      margin: responses whose scores differ by less make no pair.
       seed: of the choice of kinds, and of what is random in a copy.
     """
     num_copies = round(sum(shares.values()))
@@ -85,12 +82,11 @@ def with_negatives(
         kinds = _drawn(shares, num_copies, np.random.default_rng([seed, number]))
         copies = _copies(kinds, group, other, num_copies, seed)
         if len(copies) == num_copies:
-            below = min(group["scores"]) - 2 * margin
             made.append(
                 group
                 | {
                     "responses": group["responses"] + copies,
-                    "scores": group["scores"] + [below] * num_copies,
+                    "scores": group["scores"] + [min(group["scores"])] * num_copies,
                 }
             )
     logger.info("negatives: %d copies in each of %d groups", num_copies, len(made))

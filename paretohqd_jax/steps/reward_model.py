@@ -163,7 +163,7 @@ def group_data(path: Path, scratch: Path, *, options: dict[str, Any], seed: int)
                 f"config.data.margin={margin}; give more prompts or lower the margin, which of "
                 "pairs is 1 at most"
             )
-    write_table(path, with_negatives(groups, negatives, margin, seed))
+    write_table(path, with_negatives(groups, negatives, seed))
 
 
 def train_on_groups(

@@ -25,17 +25,17 @@ def groups_of(size, num_train=40, response=SENTENCES):
     return pa.Table.from_pylist(rows)
 
 
-def test_a_pair_gets_copies_of_the_chosen_response_below_both():
+def test_a_pair_gets_a_copy_of_the_chosen_response_that_is_no_better_than_the_other():
     groups = groups_of(2)
     shares = {"shuffled": 0.5, "other_prompt": 0.5}
-    table = with_negatives(groups, shares, margin=0.5, seed=0)
+    table = with_negatives(groups, shares, seed=0)
     assert table.slice(40).equals(groups.slice(40)), "what is held out stays as it is"
     num_shuffled = 0
     for group in table.slice(0, 40).to_pylist():
         prompt = group["prompt"][1:]
         best, worst, copy = group["responses"]
         assert [best, worst] == [SENTENCES.format(row=row, prompt=prompt) for row in (1, 0)]
-        assert group["scores"] == [1.0, 0.0, -1.0]
+        assert group["scores"] == [1.0, 0.0, 0.0]
         if copy.endswith("They say enough."):
             other = copy.split()[6][:-1]
             assert copy.startswith("These are 1 good words of") and other != prompt
@@ -49,12 +49,12 @@ def test_a_pair_gets_copies_of_the_chosen_response_below_both():
 @pytest.mark.parametrize("size", [3, 4, 8])
 def test_copies_are_of_different_kinds_and_of_the_better_half(size):
     shares = {"cut": 1.0, "praise": 1.0, "repeated_half": 0.25, "echo": 0.75}
-    groups = with_negatives(groups_of(size), shares, margin=2.0, seed=0).slice(0, 40).to_pylist()
+    groups = with_negatives(groups_of(size), shares, seed=0).slice(0, 40).to_pylist()
     assert len(groups) == 40
     echoes = 0
     for group in groups:
         assert len(group["responses"]) == len(group["scores"]) == size + 3
-        assert group["scores"] == [size - 1.0 - row for row in range(size)] + [-4.0] * 3
+        assert group["scores"] == [size - 1.0 - row for row in range(size)] + [0.0] * 3
         real, copies = group["responses"][:size], group["responses"][size:]
         echoes += group["prompt"] in copies
         better = real[: (size + 1) // 2]
@@ -66,19 +66,19 @@ def test_copies_are_of_different_kinds_and_of_the_better_half(size):
 
 def test_another_kind_steps_in_where_a_copy_would_be_no_change():
     groups = groups_of(2, response="word{row}{prompt}")
-    table = with_negatives(groups, {"shuffled": 0.5, "praise": 0.5}, 0.5, 0)
+    table = with_negatives(groups, {"shuffled": 0.5, "praise": 0.5}, 0)
     assert all(texts[2] in PRAISE for texts in table.slice(0, 40)["responses"].to_pylist())
 
 
 def test_groups_with_too_few_copies_are_left_out(caplog):
-    table = with_negatives(groups_of(2, response="word{row}{prompt}"), {"shuffled": 1.0}, 0.5, 0)
+    table = with_negatives(groups_of(2, response="word{row}{prompt}"), {"shuffled": 1.0}, 0)
     assert pc.sum(pc.equal(table["split"], "train")).as_py() == 0
     assert "40 groups left out" in caplog.text
 
 
 def test_each_kind_comes_as_often_as_its_share():
     shares = {"shuffled": 0.5, "cut": 0.1, "echo": 0.4, "loop": 1.0}
-    texts = with_negatives(groups_of(2, 400), shares, 0.5, 0).slice(0, 400).to_pylist()
+    texts = with_negatives(groups_of(2, 400), shares, 0).slice(0, 400).to_pylist()
     echoes = [group["prompt"] in group["responses"] for group in texts]
     assert np.mean(echoes) == pytest.approx(0.4, abs=0.08)
 
