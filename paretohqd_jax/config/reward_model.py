@@ -19,6 +19,7 @@ from paretohqd_jax.config.options import (
     one_of,
 )
 from paretohqd_jax.data.negatives import parse_negatives
+from paretohqd_jax.data.special_tokens import CUTS
 from paretohqd_jax.errors import InputError
 
 SHARE = Valid("in (0, 1)", lambda value: 0 < value < 1)
@@ -26,6 +27,10 @@ SHARE = Valid("in (0, 1)", lambda value: 0 < value < 1)
 
 def _are_readings(texts: Sequence[str]) -> bool:
     return 1 <= len(texts) <= 2 and any("{response}" in text for text in texts)
+
+
+def _is_part(part: Sequence[float]) -> bool:
+    return len(part) == 2 and 0 <= part[0] < part[1] <= 1
 
 
 OPTIONS = {
@@ -46,16 +51,31 @@ OPTIONS = {
             4, at_least(2), OURS, "Scored responses to a prompt, compared with each other."
         ),
         "groups_per_prompt": Option(1, at_least(1), OURS, "Such groups of scored responses."),
-        "test_share": Option(0.1, SHARE, OURS, "Of the prompts, held out by a hash of their text."),
+        "validation_share": Option(
+            0.0,
+            Valid("in [0, 1)", lambda value: 0 <= value < 1),
+            OURS,
+            "Of the prompts, held out by a hash of their text to choose options by.",
+        ),
+        "test_share": Option(
+            0.1, SHARE, OURS, "Of the prompts, held out likewise to report on, by no choice seen."
+        ),
+        "train_part": Option(
+            (0.0, 1.0),
+            Valid("two numbers in [0, 1], the first smaller", _is_part),
+            OURS,
+            "Of the other prompts, by the same hash, those to learn from: models of (0.0,0.5) and "
+            "(0.5,1.0) share none.",
+        ),
         "test_size": Option(16, at_least(2), OURS, "Scored responses to each held-out prompt."),
         "negatives": Option(
             (),
             Valid(
-                "kinds and shares such as 'shuffled=0.25'",
+                "kinds and shares such as 'shuffled=0.5'",
                 lambda texts: parse_negatives(texts) is not None,
             ),
             OURS,
-            "Corrupted copies of responses to learn from: groups of that kind to each real group.",
+            "Corrupted copies to learn from: by kind the share of training groups that get one.",
         ),
     },
     "model": {
@@ -72,7 +92,10 @@ OPTIONS = {
             "as HH-RLHF writes it.",
         ),
         "cut": Option(
-            "left", one_of("left", "right"), OURS, "The side that longer texts lose tokens from."
+            "left",
+            one_of(*CUTS),
+            OURS,
+            'Where longer texts lose tokens; "middle" keeps beginning and end alike.',
         ),
         "max_tokens": Option(512, at_least(2), OURS, "Longer texts are cut."),
     },
@@ -112,6 +135,12 @@ def check(config: ConfigDict) -> None:
     """
     shared.check_sources(config, "data.source", "model.source")
     shared.check_train(config, config.train.num_steps)
+    held_out = config.data.validation_share + config.data.test_share
+    if held_out >= 1:
+        raise InputError(
+            f"config.data.validation_share and test_share add up to {held_out:g}: nothing is left "
+            "to train on; lower them"
+        )
     if config.train.loss == "regression" and not config.data.score:
         raise InputError("config.train.loss='regression' needs scores: set config.data.score")
     if config.train.loss == "regression" and config.data.negatives:

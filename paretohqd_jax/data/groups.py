@@ -1,7 +1,7 @@
 """Groups of responses to one prompt, with a score each: what a reward model learns from.
 
 Columns `prompt`, `responses` (a list of texts), `scores` (as many numbers, larger is better) and
-`split`, "train" or "test". A preference pair is a group of two.
+`split`, "train", "validation" or "test". A preference pair is a group of two.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +25,36 @@ from paretohqd_jax.errors import InputError
 logger = logging.getLogger(__name__)
 
 
+TRAIN, VALIDATION, TEST, UNUSED = "train", "validation", "test", "unused"
+
+
+class Split(NamedTuple):
+    """Which prompts are for what, by a hash of their text alone, whatever else the data hold.
+
+    In the order of the hash, a number in [0, 1), the first `validation_share` of all prompts are
+    for choosing options, the next `test_share` to report on, and of those that follow the part
+    from `train_part[0]` to `train_part[1]` to learn from.
+    """
+
+    validation_share: float
+    test_share: float
+    train_part: tuple[float, float] = (0.0, 1.0)
+
+    def part(self, prompt: str) -> str:
+        """VALIDATION, TEST, TRAIN or UNUSED.
+
+        Of a conversation it is the `dialogue` that counts, which HH-RLHF's prompts were before
+        turns were told apart: reward models that were trained then keep their test prompts.
+        """
+        text = dialogue(messages_of(prompt)) if is_conversation(prompt) else prompt
+        place = int(hashlib.sha256(text.strip().encode()).hexdigest()[:8], 16) / 16**8
+        held_out = self.validation_share + self.test_share
+        if place < held_out:
+            return VALIDATION if place < self.validation_share else TEST
+        low, high = self.train_part
+        return TRAIN if low <= (place - held_out) / (1 - held_out) < high else UNUSED
+
+
 def group_responses(
     table: pa.Table,
     *,
@@ -30,12 +62,14 @@ def group_responses(
     log_odds: bool,
     group_size: int,
     groups_per_prompt: int,
+    validation_share: float,
     test_share: float,
+    train_part: Sequence[float],
     test_size: int,
     seed: int,
     source: str,
 ) -> pa.Table:
-    """Pairs or scored rows as groups, split by prompt (see `in_test`).
+    """Pairs or scored rows as groups, split by prompt.
 
     Args:
       table: columns `prompt`, `chosen`, `rejected` (see `pairs`), or `prompt`, `response`, `score`.
@@ -44,7 +78,7 @@ def group_responses(
       log_odds: the scores are probabilities, whose logarithmic odds are meant.
       group_size: responses of a training group; of pairs always two.
       groups_per_prompt: at most as many training groups of a prompt; no response is in two.
-      test_share: of the prompts, held out.
+      validation_share, test_share, train_part: see `Split`; groups of unused prompts are left out.
       test_size: at most as many responses to a held out prompt, in one group.
       seed: of the choice of responses.
       source: for messages.
@@ -52,28 +86,20 @@ def group_responses(
     Raises:
       InputError: the table does not fit, or there is no group.
     """
+    split = Split(validation_share, test_share, (train_part[0], train_part[1]))
+    part_of = {prompt: split.part(prompt) for prompt in set(table["prompt"].to_pylist())}
+    used = [part_of[prompt] != UNUSED for prompt in table["prompt"].to_pylist()]
+    table = table.filter(pa.array(used, pa.bool_()))
     if {"chosen", "rejected"} <= set(table.column_names):
         groups = _groups_of_pairs(table, score, source)
     else:
-        sizes = {"train": group_size, "test": test_size}
         groups = _groups_of_rows(
-            table, score, log_odds, sizes, groups_per_prompt, test_share, seed, source
+            table, score, log_odds, group_size, groups_per_prompt, test_size, part_of, seed, source
         )
-    split = ["test" if in_test(group["prompt"], test_share) else "train" for group in groups]
     if not groups:
         raise InputError(f"{source}: no prompt has responses to compare, {group_size} for training")
-    return pa.Table.from_pylist(groups).append_column("split", pa.array(split))
-
-
-def in_test(prompt: str, share: float) -> bool:
-    """Whether a prompt is held out: by its text alone, whatever else the data hold.
-
-    Of a conversation that is the `dialogue`, which HH-RLHF's prompts were before turns were told
-    apart: reward models that were trained then keep their test prompts.
-    """
-    text = dialogue(messages_of(prompt)) if is_conversation(prompt) else prompt
-    digest = hashlib.sha256(text.strip().encode()).hexdigest()
-    return int(digest[:8], 16) / 16**8 < share
+    parts = [part_of[group["prompt"]] for group in groups]
+    return pa.Table.from_pylist(groups).append_column("split", pa.array(parts))
 
 
 def _groups_of_pairs(table: pa.Table, score: str, source: str) -> list[dict]:
@@ -98,9 +124,10 @@ def _groups_of_rows(
     table: pa.Table,
     score: str,
     log_odds: bool,
-    sizes: dict[str, int],
+    group_size: int,
     groups_per_prompt: int,
-    test_share: float,
+    test_size: int,
+    part_of: Mapping[str, str],
     seed: int,
     source: str,
 ) -> list[dict]:
@@ -121,9 +148,9 @@ def _groups_of_rows(
     groups = []
     for prompt in sorted(rows_of_prompt):
         rows = random.permutation(rows_of_prompt[prompt])
-        test = in_test(prompt, test_share)
-        size = min(sizes["test"], len(rows)) if test else sizes["train"]
-        count = min(1 if test else groups_per_prompt, len(rows) // size)
+        held_out = part_of[prompt] != TRAIN
+        size = min(test_size, len(rows)) if held_out else group_size
+        count = min(1 if held_out else groups_per_prompt, len(rows) // size)
         for group in rows[: count * size].reshape(count, size):
             texts = [responses[row] for row in group]
             groups.append({"prompt": prompt, "responses": texts, "scores": scores[group].tolist()})

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 LITERAL = "\ufdd0"  # before a character that begins no control token
 START = "\ufdd1"  # what follows is encoded as a text of its own, not as one that goes on
+CUTS = ("left", "right", "middle")  # where texts that are too long lose tokens
 SPELLING = "\ufdd2{}\ufdd3"  # of a control token for `_twin`
 
 
@@ -68,11 +69,14 @@ def encode_complete(
       tokenizer: adds tokens to a text or to a pair.
       columns: one of texts, or two for pairs.
       max_tokens: that remain, added ones included; None for all.
-      cut: the side, "left" or "right", that loses tokens; of a pair always the longer text's.
+      cut: where tokens are lost, one of CUTS; of a pair always the longer text's.
     """
-    tokenizer.truncation_side = cut
-    limit = {} if max_tokens is None else {"truncation": True, "max_length": max_tokens}
-    ids = tokenizer(*columns, verbose=False, **limit).input_ids  # it would warn of what is long
+    limit = {}
+    if max_tokens is not None and cut != "middle":
+        tokenizer.truncation_side = cut
+        limit = {"truncation": True, "max_length": max_tokens}
+    encoded = tokenizer(*columns, verbose=False, **limit)  # it would warn of what is long
+    complete = list(encoded.encodings)
     rows = list(zip(*columns, strict=True))
     marked = [number for number, row in enumerate(rows) if any(LITERAL in text for text in row)]
     encodings = iter(
@@ -80,8 +84,26 @@ def encode_complete(
     )
     for number in marked:  # the backend keeps the limit of the call before
         pair = (next(encodings) for _ in columns)
-        ids[number] = tokenizer.backend_tokenizer.post_process(*pair).ids
-    return ids
+        complete[number] = tokenizer.backend_tokenizer.post_process(*pair)
+    if max_tokens is not None and cut == "middle":
+        return [_without_middle(encoding, max_tokens) for encoding in complete]
+    return [encoding.ids for encoding in complete]
+
+
+def _without_middle(encoding: Encoding, max_tokens: int) -> list[int]:
+    """Its ids but those in the middle, which is the longer text's; what was added stays."""
+    places = [
+        [place for place, its_text in enumerate(encoding.sequence_ids) if its_text == text]
+        for text in (0, 1)
+    ]
+    lengths = [len(of_text) for of_text in places]
+    lost: set[int] = set()
+    for _ in range(len(encoding.ids) - max_tokens):
+        lengths[lengths[1] >= lengths[0]] -= 1
+    for of_text, kept in zip(places, lengths, strict=True):
+        first = kept - kept // 2
+        lost.update(of_text[first : len(of_text) - kept // 2])
+    return [token for place, token in enumerate(encoding.ids) if place not in lost]
 
 
 def _parts(text: str) -> list[str]:

@@ -1,10 +1,10 @@
 """Low-rank adapters (Hu et al., arXiv 2106.09685) as a pytree of their own.
 
 An adapter is `{"layers": {target: {"a": [L, in, r], "b": [L, r, out]}}}` in float32, the structure
-that `Llama` reads from its collection `lora`; a reward model's has its "head" [D] besides. A stack
-of adapters has one more leading axis `[num_adapters, ...]` on every leaf and is what `jax.vmap`
-maps over. Where every row may have an adapter of its own, N of them lie side by side, "a"
-[L, in, N, r] and "b" [L, N, r, out] (see `low_rank_update`).
+that `Llama` reads from its collection `lora`; a reward model's has its "head" [2, D] besides. A
+stack of adapters has one more leading axis `[num_adapters, ...]` on every leaf and is what
+`jax.vmap` maps over. Where every row may have an adapter of its own, N of them lie side by side,
+"a" [L, in, N, r] and "b" [L, N, r, out] (see `low_rank_update`).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class LoraConfig:
     """Rank, scale (alpha / rank), dropout on the adapter's input, and the adapted projections.
 
     The defaults are ParetoHqD's; its targets are not published, q and v are PEFT's for Llama.
-    An adapter with a `head` also learns to read one number off a hidden state (`reward_head`).
+    An adapter with a `head` also learns to read one number off hidden states (`reward_head`).
     """
 
     rank: int = 64
@@ -64,8 +64,8 @@ def init_adapters(
     """A stack of fresh adapters that leave the model's output unchanged.
 
     As PEFT does: a ~ U(-1/sqrt(in), 1/sqrt(in)) and b = 0. Leaves are float32,
-    `a` [num_adapters, L, in, r] and `b` [num_adapters, L, r, out], a `head` [num_adapters, D] is 0;
-    adapter i depends on `key` and i alone.
+    `a` [num_adapters, L, in, r] and `b` [num_adapters, L, r, out], a `head` [num_adapters, 2, D] is
+    0; adapter i depends on `key` and i alone.
     """
 
     def init_one(key: jax.Array) -> dict[str, Any]:
@@ -81,7 +81,7 @@ def init_adapters(
                 "a": jax.random.uniform(target_key, shape, jnp.float32, -bound, bound),
                 "b": jnp.zeros((config.num_layers, lora.rank, size_out), jnp.float32),
             }
-        head = {"head": jnp.zeros(config.hidden_size, jnp.float32)} if lora.head else {}
+        head = {"head": jnp.zeros((2, config.hidden_size), jnp.float32)} if lora.head else {}
         return {"layers": adapter, **head}
 
     keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(num_adapters))
@@ -100,7 +100,7 @@ def logical_axes(config: LlamaConfig, lora: LoraConfig) -> dict[str, Any]:
             "a": ("adapter", "layers", axis_in, "rank"),
             "b": ("adapter", "layers", "rank", axis_out),
         }
-    head = {"head": ("adapter", "norm")} if lora.head else {}
+    head = {"head": ("adapter", None, "norm")} if lora.head else {}
     return {"layers": names, **head}
 
 

@@ -1,4 +1,8 @@
-"""A number per text from a language model: the head of an adapter on the mean hidden state."""
+"""A number per text from a language model: the head of an adapter on hidden states.
+
+It is a product with the mean state over all tokens, which says what the text is like, plus one with
+the last token's, which says how it ends.
+"""
 
 from __future__ import annotations
 
@@ -38,9 +42,12 @@ def compute_rewards(
         deterministic=dropout_key is None or model.lora.dropout == 0.0,
         rngs={} if dropout_key is None else {"dropout": dropout_key},
     )
+    values = hidden.astype(jnp.float32) @ adapter["head"].T  # [B, T, 2]
     weights = mask.astype(jnp.float32)
-    values = hidden.astype(jnp.float32) @ adapter["head"]
-    return jnp.sum(values * weights, axis=1) / jnp.sum(weights, axis=1)
+    counts = jnp.sum(weights, axis=1)
+    mean = jnp.sum(values[..., 0] * weights, axis=1) / counts
+    last = (counts - 1).astype(jnp.int32)[:, None]
+    return mean + jnp.take_along_axis(values[..., 1], last, axis=1)[:, 0]
 
 
 def write_adapter(path: Path, adapter: dict[str, Any], lora: LoraConfig, num_layers: int) -> None:

@@ -12,6 +12,7 @@ import os
 from pathlib import Path
 from typing import Protocol
 
+from paretohqd_jax.data.special_tokens import CUTS
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.files import absolute_source
 from paretohqd_jax.rewards.reward_model import PLACEHOLDERS
@@ -199,7 +200,7 @@ def _check_card(path: Path, entry: Entry) -> None:
         ("checkpoint", entry.checkpoint != "", "a hub name or a directory"),
         ("texts", whole, "one or two texts with {response}"),
         ("sign", entry.sign in (-1, 1), "1, or -1 where less is better"),
-        ("cut", entry.cut in ("left", "right"), '"left" or "right"'),
+        ("cut", entry.cut in CUTS, " or ".join(f'"{cut}"' for cut in CUTS)),
         ("output", 0 <= entry.output <= last, f"0 to {last}, for num_outputs={entry.num_outputs}"),
         ("max_tokens", entry.max_tokens >= 1, "1 or more"),
     ):

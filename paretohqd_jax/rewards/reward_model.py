@@ -33,7 +33,7 @@ class RewardModel:
     """What the scoring engine needs of a reward model, wherever it comes from.
 
     `encode(prompts, responses)` gives the token ids of each pair in the model's own format, special
-    tokens included, cut to its context from the side that it was trained with.
+    tokens included, cut to its context where it was trained to be cut.
 
     `apply(params, tokens, mask)` of tokens int32 [B, T] and a mask bool [B, T], True on real tokens
     and padded on the right with any id, gives the rewards float32 [B]: the right output, with the
@@ -65,8 +65,8 @@ def encode_pairs(
         these, a conversation as its `transcript`, and {dialogue} for the prompt as a `dialogue`;
         HH-RLHF's responses, beside it, are without blanks at their ends. What spells a control
         token in these is text.
-      cut: the side, "left" or "right", that texts beyond `max_tokens` lose tokens from; of a pair,
-        always the longer text loses one.
+      cut: where texts beyond `max_tokens` lose tokens, on the "left", the "right" or in the
+        "middle"; of a pair, always the longer text loses one.
       max_tokens: that the model can read, special tokens included.
       prompts, responses: of equal number.
     """

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from ml_collections import ConfigDict
 
-from paretohqd_jax.data.groups import group_responses
+from paretohqd_jax.data.groups import TEST, TRAIN, VALIDATION, group_responses
 from paretohqd_jax.data.negatives import parse_negatives, with_negatives
 from paretohqd_jax.data.rows import read_table, write_table
 from paretohqd_jax.data.sources import read_source
@@ -143,7 +143,7 @@ def entry_of(config: ConfigDict) -> Entry:
 
 
 def group_data(path: Path, scratch: Path, *, options: dict[str, Any], seed: int) -> None:
-    """Reads pairs or scored rows, splits their groups by prompt, and adds groups of negatives."""
+    """Reads pairs or scored rows, splits their groups by prompt, and adds corrupted copies."""
     options = dict(options)
     negatives = parse_negatives(options.pop("negatives"))
     margin = options.pop("margin")
@@ -151,15 +151,19 @@ def group_data(path: Path, scratch: Path, *, options: dict[str, Any], seed: int)
     source = options.pop("source")
     table = read_source(source, **reading)
     groups = group_responses(table, **options, seed=seed, source=source)
-    for part in ("train", "test"):
+    for part in (TRAIN, TEST, *([VALIDATION] if options["validation_share"] else [])):
         scores = groups.filter(pc.equal(groups["split"], part))["scores"].to_pylist()
         if not any(max(group) - min(group) >= margin for group in scores):
-            raise InputError(
-                f"{source}: no pair of responses is left for {part}, with config.data.test_share="
-                f"{options['test_share']} and config.data.margin={margin}; give more "
-                "prompts or lower the margin, which of pairs is 1 at most"
+            shares = ", ".join(
+                f"config.data.{name}={options[name]}"
+                for name in ("validation_share", "test_share", "train_part")
             )
-    write_table(path, with_negatives(groups, negatives, margin, seed))
+            raise InputError(
+                f"{source}: no pair of responses is left for {part}, with {shares} and "
+                f"config.data.margin={margin}; give more prompts or lower the margin, which of "
+                "pairs is 1 at most"
+            )
+    write_table(path, with_negatives(groups, negatives, seed))
 
 
 def train_on_groups(
@@ -184,7 +188,7 @@ def train_on_groups(
 ) -> None:
     """Trains adapter and head on the training groups, `batch_size` groups per step."""
     table = read_table(groups.path)
-    table = table.filter(pc.equal(table["split"], "train"))
+    table = table.filter(pc.equal(table["split"], TRAIN))
     examples = tokenize_groups(base, entry, table)
     objective = bradley_terry_objective(margin)
     if loss == "regression":
@@ -246,18 +250,26 @@ def measure_held_out(
 ) -> None:
     """Measures the reward model, as it will be loaded, on the groups that were held out.
 
-    Leaves the figures of `measure_groups`, and under `robustness` those of `measure_robustness`.
+    Leaves the figures of `measure_groups` on the test part, and under `robustness` those of
+    `measure_robustness`; under `validation`, where prompts were held out for it, the same of these.
     """
     directory = scratch / "reward_model"
     on_main_process(lambda: write_model(directory, trained, base, entry, {}))
     table = read_table(groups.path)
-    table = table.filter(pc.equal(table["split"], "test"))
-    with sharded(base.mesh, DECODING_RULES):
-        metrics = measure_groups(str(directory), table, margin, scratch)
-        answers = answers_for_copies(table, NUM_PROMPTS)
+
+    def measured(part: str) -> dict[str, Any]:
+        its_groups = table.filter(pc.equal(table["split"], part))
+        metrics = measure_groups(str(directory), its_groups, margin, scratch)
+        answers = answers_for_copies(its_groups, NUM_PROMPTS)
         robustness, _ = measure_robustness(f"reward={directory}", answers, store=scratch)
+        return metrics | {"robustness": robustness}
+
+    with sharded(base.mesh, DECODING_RULES):
+        figures = measured(TEST)
+        if VALIDATION in table["split"].to_pylist():
+            figures["validation"] = measured(VALIDATION)
     if is_main_process():
-        write_json(path, metrics | {"robustness": robustness})
+        write_json(path, figures)
 
 
 def write_reward_model(
@@ -278,7 +290,8 @@ def write_reward_model(
     )
     layers = f"the first {base.config.num_layers}" if base.num_layers else "all"
     facts = {"layers": layers, "data": data, "training": training}
-    facts |= {"robustness": metrics.pop("robustness", None), "metrics": metrics}
+    parts = {name: metrics.pop(name) for name in ("robustness", "validation") if name in metrics}
+    facts |= parts | {"metrics": metrics}
     write_model(path, trained, base, entry, facts)
 
 

@@ -5,12 +5,12 @@ import pyarrow as pa
 import pytest
 
 from paretohqd_jax.data.conversations import as_conversation, parse_dialogue
-from paretohqd_jax.data.groups import group_responses, in_test
+from paretohqd_jax.data.groups import Split, group_responses
 from paretohqd_jax.errors import InputError
 
 OPTIONS = {
     "score": "", "log_odds": False, "group_size": 3, "groups_per_prompt": 2, "test_share": 0.3,
-    "test_size": 5, "seed": 0, "source": "data",
+    "validation_share": 0.0, "train_part": (0.0, 1.0), "test_size": 5, "seed": 0, "source": "data",
 }  # fmt: skip
 
 
@@ -28,7 +28,7 @@ def test_scored_rows_become_groups_of_one_prompt_each():
     sizes = {"train": set(), "test": set()}
     for row in table.to_pylist():
         sizes[row["split"]].add(len(row["responses"]))
-        assert (row["split"] == "test") == in_test(row["prompt"], 0.3)
+        assert row["split"] == Split(0.0, 0.3).part(row["prompt"])
         for response, score in zip(row["responses"], row["scores"], strict=True):
             assert response.startswith("r" + row["prompt"][1:] + ".")
             win = (int(response.split(".")[1]) + 1) / 10
@@ -45,14 +45,31 @@ def test_the_split_hangs_on_the_prompt_alone():
     more = group_responses(rows(60, 6), **OPTIONS | {"score": "win", "seed": 5})
     split = dict(zip(more["prompt"].to_pylist(), more["split"].to_pylist(), strict=True))
     assert all(split[row["prompt"]] == row["split"] for row in some.to_pylist())
-    share = np.mean([in_test(f"prompt {i}", 0.3) for i in range(2000)])
-    assert abs(share - 0.3) < 0.04
-    assert in_test("a prompt\n", 0.5) == in_test(" a prompt", 0.5)
+    parts = [Split(0.2, 0.3, (0.0, 0.25)).part(f"prompt {i}") for i in range(4000)]
+    shares = {part: parts.count(part) / 4000 for part in set(parts)}
+    due = {"validation": 0.2, "test": 0.3, "train": 0.125, "unused": 0.375}
+    assert shares == pytest.approx(due, abs=0.03)
+    half = Split(0.0, 0.5)
+    assert half.part("a prompt\n") == half.part(" a prompt")
+
+
+def test_halves_of_the_training_prompts_are_disjoint_and_share_what_is_held_out():
+    first, second = (Split(0.2, 0.3, part) for part in ((0.0, 0.5), (0.5, 1.0)))
+    whole, old = Split(0.2, 0.3), Split(0.0, 0.2)
+    for prompt in (f"prompt {i}" for i in range(500)):
+        part = whole.part(prompt)
+        halves = {first.part(prompt), second.part(prompt)}
+        assert halves == ({"train", "unused"} if part == "train" else {part})
+        assert (part == "validation") == (old.part(prompt) == "test")
+    options = OPTIONS | {"score": "win", "validation_share": 0.2, "train_part": (0.5, 1.0)}
+    prompts = group_responses(rows(), **options)["prompt"].to_pylist()
+    assert set(prompts) == {f"p{i}" for i in range(40) if second.part(f"p{i}") != "unused"}
 
 
 def test_conversations_are_held_out_by_the_text_of_their_dialogue():
     for text in (f"\n\nHuman: q{i}\n\nAssistant: a\n\nHuman: r" for i in range(50)):
-        assert in_test(as_conversation(parse_dialogue(text)), 0.5) == in_test(text, 0.5)
+        half = Split(0.0, 0.5)
+        assert half.part(as_conversation(parse_dialogue(text))) == half.part(text)
 
 
 def test_rows_without_a_score_are_left_out_and_others_named_by_their_source():

@@ -21,7 +21,8 @@ ROOT = Path(__file__).parents[2]
 OPTIONS = {
     "model.source": "random:toy", "model.num_layers": 1, "text.texts": "('{prompt}:','{response}')",
     "text.max_tokens": 32, "train.num_steps": 24, "train.batch_size": 6,
-    "train.learning_rate": 0.02, "train.checkpoint_every": 8,
+    "train.learning_rate": 0.02, "train.checkpoint_every": 8, "data.negatives": "()",
+    "data.groups_per_prompt": 1, "data.train_part": "(0.0,1.0)", "lora.rank": 4, "lora.alpha": 16.0,
 }  # fmt: skip
 SCORED = {"data.score": "quality", "data.log_odds": False, "data.margin": 0.5, "data.group_size": 4}
 
@@ -150,16 +151,18 @@ def test_dialogues_in_pairs_with_negatives(tmp_path):
     train(
         tmp_path / "run", tmp_path / "pairs.jsonl", "harmless",
         **{"text.texts": r"('{dialogue}\n\nAssistant: {response}',)",
-           "data.negatives": "('praise=0.5',)"},
+           "data.negatives": "('praise=0.5','other_prompt=0.5')"},
     )  # fmt: skip
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert metrics["accuracy"] > 0.9
     assert read_card(tmp_path / "run" / "reward_model").cut == "left"
     groups = read_table(tmp_path / "run" / "groups.parquet").to_pylist()
-    praised = [group["responses"][1] in PRAISE for group in groups if group["split"] == "train"]
-    assert sum(praised) == round(0.5 * praised.count(False)) and not any(praised[:20])
+    praised = [group["responses"][2] in PRAISE for group in groups if group["split"] == "train"]
+    assert 0.2 < np.mean(praised) < 0.8
     card = json.loads((tmp_path / "run" / "reward_model" / "reward_model.json").read_text())
-    assert card["data"]["negatives"] == ["praise=0.5"]
+    assert card["data"]["negatives"] == ["praise=0.5", "other_prompt=0.5"]
+    assert card["validation"]["num_prompts"] + card["metrics"]["num_prompts"] < len(praised)
+    assert card["validation"]["robustness"].keys() == card["robustness"].keys()
     assert card["robustness"]["praise"]["preferred"] == 1
 
 
@@ -169,9 +172,12 @@ def test_dialogues_in_pairs_with_negatives(tmp_path):
         ({"data.test_share": 1.5}, "config.data.test_share=1.5"),
         ({"data.test_share": 1e-9}, "left for test"),
         ({"text.texts": "('{prompt}',)"}, "config.text.texts"),
-        ({"text.cut": "middle"}, "config.text.cut"),
+        ({"text.cut": "above"}, "config.text.cut"),
+        ({"data.validation_share": 0.95}, "nothing is left to train on"),
+        ({"data.train_part": "(0.5,0.5)"}, "config.data.train_part"),
         ({"train.loss": "regression", "data.score": ""}, "config.train.loss"),
         ({"data.negatives": "('shuffled=1.5',)"}, "'shuffled=1.5' will not do"),
+        ({"data.negatives": "('shuffled=0.5',)"}, "the shares add up to 0.5"),
         ({"train.loss": "regression", "data.negatives": "('cut=1',)"}, "config.data.negatives: a"),
         ({"data.score": "beauty"}, "no column 'beauty'"),
         ({"data.margin": 2.0}, "left for train"),

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from paretohqd_jax.errors import InputError
+from paretohqd_jax.models.llama import Llama, init_params
 from paretohqd_jax.models.lora import LoraConfig, init_adapters
-from paretohqd_jax.models.reward_head import read_adapter, write_adapter
+from paretohqd_jax.models.reward_head import compute_rewards, read_adapter, write_adapter
 from paretohqd_jax.models.weights import TOY_CONFIG, load_config, load_pretrained
 
 LORA = LoraConfig(rank=2, alpha=4.0, targets=("q_proj", "up_proj"), head=True)
@@ -15,11 +16,28 @@ LORA = LoraConfig(rank=2, alpha=4.0, targets=("q_proj", "up_proj"), head=True)
 def test_an_adapter_is_read_as_it_was_written(tmp_path):
     stack = init_adapters(jax.random.key(0), TOY_CONFIG, LORA, 1)
     adapter = jax.tree.map(lambda leaf: np.asarray(leaf[0]) + 0.1, stack)
-    assert adapter["head"].shape == (TOY_CONFIG.hidden_size,)
+    assert adapter["head"].shape == (2, TOY_CONFIG.hidden_size)
     write_adapter(tmp_path / "reward_model.safetensors", adapter, LORA, 2)
     read, lora, num_layers = read_adapter(tmp_path / "reward_model.safetensors")
     assert (lora, num_layers) == (LORA, 2)
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(np.float16(a), b), adapter, read)
+
+
+def test_a_head_reads_the_mean_state_and_the_last_one():
+    model = Llama(TOY_CONFIG, LORA)
+    params = init_params(jax.random.key(0), TOY_CONFIG)
+    adapter = jax.tree.map(
+        lambda leaf: leaf[0], init_adapters(jax.random.key(1), TOY_CONFIG, LORA, 1)
+    )
+    adapter["head"] = jax.random.normal(jax.random.key(2), adapter["head"].shape)
+    tokens = np.arange(12).reshape(2, 6) % 7
+    mask = np.arange(6) < np.array([[6], [4]])
+    rewards = compute_rewards(model, params, adapter, tokens, mask)
+    hidden = np.asarray(model.apply({"params": params, "lora": adapter}, tokens, mask)[0])
+    for row, length in enumerate((6, 4)):
+        states = hidden[row, :length]
+        due = states.mean(axis=0) @ adapter["head"][0] + states[-1] @ adapter["head"][1]
+        np.testing.assert_allclose(rewards[row], due, rtol=1e-4)
 
 
 @pytest.mark.parametrize("content", [None, b"nothing", "other"])

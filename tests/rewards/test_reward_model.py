@@ -51,9 +51,11 @@ def test_braces_in_the_users_texts_stand_for_themselves(tokenizer):
         (("{prompt}{response}",), "left", "efghij"),
         (("{prompt}", "{response}"), "right", "abchij"),  # the longer of the two is shortened
         (("{prompt}", "{response}"), "left", "efghij"),
+        (("{prompt}{response}",), "middle", "abchij"),
+        (("{prompt}", "{response}"), "middle", "abghij"),
     ],
 )
-def test_long_texts_are_cut_from_the_side_asked_for_and_counted(tokenizer, texts, cut, expected):
+def test_long_texts_are_cut_where_asked_for_and_counted(tokenizer, texts, cut, expected):
     prompts, responses = ["abcdefg", "", "abc"], ["hij", "xyz", "def"]
     decoded, num_cut = texts_of(tokenizer, texts, cut, 6, prompts, responses)
     assert decoded == [expected, "xyz", "abcdef"]
@@ -81,6 +83,7 @@ def pair_tokenizer():
         ("right", 99, "[CLS] a [ sep ] b [SEP] b [SEP]"),
         ("right", 6, "[CLS] a [ [SEP] b [SEP]"),
         ("left", 6, "[CLS] ] b [SEP] b [SEP]"),
+        ("middle", 7, "[CLS] a [ b [SEP] b [SEP]"),
     ],
 )
 def test_control_tokens_in_the_users_texts_are_text(pair_tokenizer, cut, max_tokens, expected):
