@@ -7,10 +7,10 @@
     python -m paretohqd_jax.main --config=configs/reward_model.py:harmless --workdir=runs/harmless \
         --config.data.source=hh_harmless_base_pairs.jsonl.gz
 
-These made the models `smollm2-helpful`, `smollm2-helpful-judge` and `smollm2-harmless` of this
-package; docs/rewards.md says what they are worth. What is after the colon is an example to start
-from: any pairs (`prompt`, `chosen`, `rejected`) or scored rows (`prompt`, `response`, and a column
-of numbers) will do, and any base that runs.
+The first made the model `smollm2-helpful` of this package; the second makes a judge of what it
+selects, from the other half of the prompts. What is after the colon is an example to start from:
+any pairs (`prompt`, `chosen`, `rejected`) or scored rows (`prompt`, `response`, and a column of
+numbers) will do, and any base that runs. docs/rewards.md says more.
 """
 
 from paretohqd_jax.config import default_config
@@ -83,17 +83,17 @@ def get_config(example: str = "helpful"):
         config.model.num_layers = 9
         config.text.texts = ("{dialogue}\n\nAssistant: {response}<|im_end|>",)
         config.text.cut = "left"
-        config.text.max_tokens = 80
+        config.text.max_tokens = 128
         # The response is a small part of what is read, and so of the mean that the head sees: the
         # head learns four times as fast, the adapter as above.
         config.lora.alpha = 8.0
         config.train.learning_rate = 4e-3
         config.train.num_steps = 100
-        config.train.batch_size = 10
+        config.train.batch_size = 12
         config.card.data = "HH-RLHF, harmless-base, test split (github.com/anthropics/hh-rlhf)"
         config.card.licence = "research only; the data are MIT"
         config.card.note = (
-            "reads the last 80 tokens of dialogue and response together; favours short refusals, "
+            "reads the last 128 tokens of dialogue and response together; favours short refusals, "
             "see the figures by length; trained on what is HH-RLHF's test split: do not evaluate "
             "on it"
         )

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from paretohqd_jax.config.loading import load_config
 from paretohqd_jax.data.corruptions import PRAISE
 from paretohqd_jax.data.rows import read_table, write_table
 from paretohqd_jax.main import console
@@ -191,6 +192,16 @@ def test_options_that_do_not_fit(scored, tmp_path, capsys, options, message):
     with pytest.raises(SystemExit):
         train(tmp_path, scored, "helpful", **SCORED | options)
     assert message in capsys.readouterr().err
+
+
+def test_a_judge_learns_from_the_other_half_of_the_prompts_alone():
+    helpful, judge = (
+        load_config(f"{ROOT / 'configs/reward_model.py'}:{example}").to_dict()
+        for example in ("helpful", "helpful_judge")
+    )
+    assert (helpful["data"]["train_part"], judge["data"]["train_part"]) == ((0, 0.5), (0.5, 1))
+    judge["data"]["train_part"] = helpful["data"]["train_part"]
+    assert judge == helpful
 
 
 def test_its_rewards_do_not_depend_on_the_mesh(workdir):

@@ -203,7 +203,7 @@ def test_responses_in_dialogues_are_without_blanks_at_their_ends(gpt2):
 
 
 def test_unknown_names_list_what_there_is():
-    with pytest.raises(InputError, match="use one of .*, smollm2-harmless, smollm2-helpful, NAME@"):
+    with pytest.raises(InputError, match="use one of .*, smollm2-helpful, NAME@"):
         score(["a"], ["b"], ["harm"])
     with pytest.raises(InputError, match="'helpful@': give a directory or a hub name after @"):
         find_entry("helpful@")
