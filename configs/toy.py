@@ -78,6 +78,7 @@ def get_config(method="paretohqd"):
     config.lora.alpha = 8.0
     config.lora.targets = ("q_proj", "v_proj", "o_proj", "down_proj")
     config.train.batch_size = 4
+    config.train.held_out_loss = False  # which takes longer to compile than the training itself
     config.train.learning_rate = 3e-2
     config.train.checkpoint_every = 5
     config.evaluate.max_new_tokens = 24

@@ -93,7 +93,7 @@ def check_alignment(config: ConfigDict) -> None:
         check_scorer(split_model(model)[1], config.rewards.backend, base)
     check_source(config.data.source)
     if config.generate.engine == "external":
-        check_engine(config.model.source, config.lora.rank)
+        check_engine(config.model.source, config.lora.rank, config.generate.engine_command)
     if config.evaluate.truth:
         find_truth(config.evaluate.truth, len(config.rewards.models))
     check_base_model(base)

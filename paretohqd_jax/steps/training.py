@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
+import pyarrow as pa
 
 from paretohqd_jax.data.batches import Examples, tokenize
 from paretohqd_jax.data.rows import read_table
@@ -50,6 +52,7 @@ def fine_tune(
         partial(
             train_on_selected, base=task.base, checkpoint_every=train.checkpoint_every,
             log_directory=task.run.workdir / "logs",
+            held_out_by=task.objectives if train.held_out_loss else [],
         ),
         *filter(None, (scored, selected, start)),
         adapter_names=list(labels), num_steps=num_steps, seed=step_seed(task.config.seed, name),
@@ -77,13 +80,20 @@ def train_on_selected(
     adapter_names: Sequence[str],
     log_directory: Path,
     seed: int,
+    held_out_by: Sequence[str] = (),
 ) -> dict[str, int]:
     """Fine-tunes one adapter per name on its selected rows (S3, S6 of docs/method.md).
+
+    With objectives in `held_out_by` the loss on rows of held-out prompts is told.
 
     Returns what that cost: steps of all adapters, and the tokens of the responses in them.
     """
     num_adapters = len(adapter_names)
-    examples = selected_examples(base, scored, selection, num_adapters)
+    table = read_table(scored.path)
+    row_ids = read_table(selection.path)["row_id"].to_numpy().reshape(num_adapters, -1)
+    examples = examples_of(base, scored.path, table, row_ids)
+    like = held_out_rows(table, row_ids, held_out_by, batch_size) if held_out_by else row_ids[:, :0]
+    held_out = examples_of(base, scored.path, table, like) if like.size else None
     length = examples.tokens.shape[-1]
     check_training_memory(base, num_adapters, batch_size, length, num_microbatches)
 
@@ -99,7 +109,7 @@ def train_on_selected(
         batch_size=batch_size, num_microbatches=num_microbatches, seed=seed,
         adapter_names=adapter_names, directory=path, checkpoint_every=checkpoint_every,
         log_directory=log_directory / path.name, meta=checkpoint_meta(base, adapter_names),
-        description=f"{path.name} of {num_adapters} adapters",
+        description=f"{path.name} of {num_adapters} adapters", held_out=held_out,
     )  # fmt: skip
     tokens_per_row = examples.response_mask.sum(axis=-1).mean()
     num_adapter_steps = num_adapters * num_steps
@@ -116,17 +126,42 @@ def checkpoint_meta(base: BaseModel, adapter_names: Sequence[str]) -> dict[str, 
     return {"model": base.source, "lora": lora, "adapters": [*adapter_names]}
 
 
-def selected_examples(
-    base: BaseModel, scored: Output, selection: Output, num_adapters: int
-) -> Examples:
-    """The selected rows as `[num_adapters, k, length]` arrays."""
-    row_ids = read_table(selection.path)["row_id"].to_numpy()
-    rows = read_table(scored.path).take(row_ids)
+def examples_of(base: BaseModel, source: Path, table: pa.Table, row_ids: np.ndarray) -> Examples:
+    """Rows `[num_adapters, k]` of the table of a file, as `[num_adapters, k, length]` arrays."""
+    rows = table.take(row_ids.ravel())
     prompts = base.format(rows["prompt"].to_pylist())
     context = base.config.max_position_embeddings
     truncated = rows["truncated"].to_pylist() if "truncated" in rows.column_names else None
     examples = tokenize(
         base.tokenizer, prompts, rows["response"].to_pylist(), context, truncated,
-        source=scored.path, row_ids=row_ids,
+        source=source, row_ids=row_ids.ravel(),
     )  # fmt: skip
-    return jax.tree.map(lambda array: array.reshape(num_adapters, -1, array.shape[-1]), examples)
+    return jax.tree.map(lambda array: array.reshape(*row_ids.shape, array.shape[-1]), examples)
+
+
+def held_out_rows(
+    table: pa.Table, row_ids: np.ndarray, objectives: Sequence[str], num_rows: int
+) -> np.ndarray:
+    """Rows of held-out prompts, for each adapter those most like the rows it is trained on.
+
+    They are the nearest to the mean of its rows' rewards, in units of their standard deviations.
+
+    Args:
+      table: scored rows.
+      row_ids: `[num_adapters, k]`, of the rows that each is trained on.
+      objectives: the columns of rewards.
+      num_rows: for each adapter.
+
+    Returns:
+      int64 `[num_adapters, num_rows]`, or `[num_adapters, 0]` if fewer rows are held out.
+    """
+    splits = table["split"].to_pylist() if "split" in table.column_names else []
+    candidates = np.array([row for row, split in enumerate(splits) if split == "test"], np.int64)
+    if candidates.size < num_rows:
+        return row_ids[:, :0]
+    rewards = np.stack([table[name].to_numpy() for name in objectives], axis=1).astype(np.float64)
+    scale = rewards.std(axis=0)
+    rewards = rewards / np.where(scale > 0, scale, 1.0)
+    centres = rewards[row_ids].mean(axis=1)
+    gaps = ((rewards[candidates] - centres[:, None]) ** 2).sum(axis=-1)
+    return candidates[np.argsort(gaps, axis=1, kind="stable")[:, :num_rows]]

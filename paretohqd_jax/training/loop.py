@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from paretohqd_jax.errors import InputError
 from paretohqd_jax.models.llama import Llama
 from paretohqd_jax.progress import progress_bar
 from paretohqd_jax.training import checkpoints, placement
+from paretohqd_jax.training.held_out import held_out_loss
 from paretohqd_jax.training.mesh import sharded
 from paretohqd_jax.training.metrics import open_metrics
 from paretohqd_jax.training.step import (
@@ -28,6 +30,7 @@ from paretohqd_jax.training.step import (
     make_train_step,
 )
 
+logger = logging.getLogger(__name__)
 PyTree = Any
 
 
@@ -49,6 +52,7 @@ def fine_tune(
     meta: dict[str, Any],
     description: str,
     objective: Objective = SFT,
+    held_out: PyTree | None = None,
 ) -> PyTree:
     """Fine-tunes a stack of adapters, each on its own rows, and returns the trained stack.
 
@@ -72,6 +76,7 @@ def fine_tune(
       meta: JSON-able facts that a checkpoint must share to be resumed from.
       description: shown before the progress bar.
       objective: what is minimised.
+      held_out: rows like `examples` to tell the loss on at each checkpoint.
 
     Raises:
       InputError: a loss, gradient or adapter became NaN or infinite, or the checkpoint is another
@@ -102,6 +107,19 @@ def fine_tune(
                 bar.set_postfix(loss=f"{values['loss'].mean():.3f}", refresh=False)
                 bar.update()
 
+            measure = None
+            if held_out is not None:
+                rows_at_once = batch_size // num_microbatches
+                measure = held_out_loss(model, placed, objective, held_out, rows_at_once)
+
+            def tell_held_out_loss(step: int) -> None:
+                if measure is not None:
+                    losses = measure(state.adapters, params)
+                    write_metrics(step, _by_name({"held_out_loss": losses}, adapter_names))
+                    told = f"{losses.mean():.3f} after {step} steps"
+                    logger.info("%s: loss on held-out rows %s", description, told)
+
+            tell_held_out_loss(first_step)
             unread = None  # what the last step reported, read while the devices are at the next
             for step in range(first_step, num_steps):
                 rows = _rows(examples, seed, step, batch_size)
@@ -115,6 +133,7 @@ def fine_tune(
                 if last or stop or manager.should_save(step + 1):
                     report(*unread)  # first: what is not finite is never saved
                     unread = None
+                    tell_held_out_loss(step + 1)
                     saved = placement.to_save(placed, state, keys)
                     checkpoints.save(manager, step + 1, saved, meta, force=last or stop)
                 if stop:  # leaving the block waits until it is saved
