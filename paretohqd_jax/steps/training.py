@@ -55,7 +55,7 @@ def fine_tune(
             held_out_by=task.objectives if train.held_out_loss else [],
         ),
         *filter(None, (scored, selected, start)),
-        adapter_names=list(labels), num_steps=num_steps, seed=step_seed(task.config.seed, name),
+        adapter_names=list(labels), num_steps=num_steps, seed=task.config.seed,
         **{option: train[option] for option in names},
         also=task.network, all_processes=True,
     )  # fmt: skip
@@ -88,7 +88,7 @@ def train_on_selected(
 
     Returns what that cost: steps of all adapters, and the tokens of the responses in them.
     """
-    num_adapters = len(adapter_names)
+    num_adapters, seed = len(adapter_names), step_seed(seed, path.name)
     table = read_table(scored.path)
     row_ids = read_table(selection.path)["row_id"].to_numpy().reshape(num_adapters, -1)
     examples = examples_of(base, scored.path, table, row_ids)
