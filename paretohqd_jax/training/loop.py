@@ -98,19 +98,10 @@ def fine_tune(
             open_metrics(log_directory, first_step) as write_metrics,
             progress_bar(num_steps, description, "step", first_step) as bar,
         ):
-            pace = _pace(optimizer_config, num_adapters * batch_size, examples)
-
-            def report(step: int, metrics: dict[str, jax.Array]) -> None:
-                values = {name: x[:num_adapters] for name, x in jax.device_get(metrics).items()}
-                _check_finite(values, step, manager.latest_step(), adapter_names)
-                write_metrics(step, _by_name(values, adapter_names) | pace(step))
-                bar.set_postfix(loss=f"{values['loss'].mean():.3f}", refresh=False)
-                bar.update()
-
             measure = None
             if held_out is not None:
-                rows_at_once = batch_size // num_microbatches
-                measure = held_out_loss(model, placed, objective, held_out, rows_at_once)
+                part = batch_size // num_microbatches
+                measure = held_out_loss(model, placed, objective, held_out, part)
 
             def tell_held_out_loss(step: int) -> None:
                 if measure is not None:
@@ -120,6 +111,15 @@ def fine_tune(
                     logger.info("%s: loss on held-out rows %s", description, told)
 
             tell_held_out_loss(first_step)
+            pace = _pace(optimizer_config, num_adapters * batch_size, examples)
+
+            def report(step: int, metrics: dict[str, jax.Array]) -> None:
+                values = {name: x[:num_adapters] for name, x in jax.device_get(metrics).items()}
+                _check_finite(values, step, manager.latest_step(), adapter_names)
+                write_metrics(step, _by_name(values, adapter_names) | pace(step))
+                bar.set_postfix(loss=f"{values['loss'].mean():.3f}", refresh=False)
+                bar.update()
+
             unread = None  # what the last step reported, read while the devices are at the next
             for step in range(first_step, num_steps):
                 rows = _rows(examples, seed, step, batch_size)
@@ -133,11 +133,11 @@ def fine_tune(
                 if last or stop or manager.should_save(step + 1):
                     report(*unread)  # first: what is not finite is never saved
                     unread = None
-                    tell_held_out_loss(step + 1)
                     saved = placement.to_save(placed, state, keys)
                     checkpoints.save(manager, step + 1, saved, meta, force=last or stop)
-                if stop:  # leaving the block waits until it is saved
-                    raise Preempted
+                    if stop:  # leaving the block waits until it is saved
+                        raise Preempted
+                    tell_held_out_loss(step + 1)
         return placement.to_save(placed, state, keys)["adapters"]
 
 
