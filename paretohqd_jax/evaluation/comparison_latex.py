@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,8 +17,10 @@ from paretohqd_jax.evaluation.comparison_tables import (
 ESCAPES = {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
     "\u03c4": r"$\tau$", "\u00b1": r"$\pm$",
+    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': "''",
     **{character: f"\\{character}" for character in "&%$#_{}"},
 }  # fmt: skip
+MINUS = re.compile(r"(?<![\w-])-(?=\d)")  # of a number, not a hyphen
 HEAD = r"% \usepackage{booktabs,longtable}"
 
 
@@ -61,9 +64,11 @@ def _latex(table: Table, caption: str) -> list[str]:
 
 
 def _row(cells: Sequence[str]) -> str:
-    return " & ".join(map(escape, cells)) + r" \\"
+    row = " & ".join(map(escape, cells)) + r" \\"
+    return "{}" + row if row.startswith(("[", "*")) else row  # no argument of the last row
 
 
 def escape(text: str) -> str:
     """The text as LaTeX prints it."""
-    return "".join(ESCAPES.get(character, character) for character in text)
+    escaped = "".join(ESCAPES.get(character, character) for character in text)
+    return MINUS.sub("$-$", escaped)

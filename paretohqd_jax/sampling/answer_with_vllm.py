@@ -26,6 +26,7 @@ def main() -> None:
     parser.add_argument("--max-model-len", type=int, required=True)
     parser.add_argument("--tensor-parallel-size", type=int, default=1)
     parser.add_argument("--gpu-memory-utilization", type=float, default=0.9)
+    parser.add_argument("--enforce-eager", action="store_true", help="compile nothing")
     options = vars(parser.parse_args())
 
     requests = [json.loads(line) for line in (here / "requests.jsonl").open(encoding="utf-8")]

@@ -9,6 +9,7 @@ completions nor adapters, so `answer_with_vllm.py` goes along, for vLLM's offlin
 from __future__ import annotations
 
 import json
+import logging
 import shlex
 import shutil
 from collections.abc import Sequence
@@ -25,6 +26,7 @@ from paretohqd_jax.files import absolute_source, atomic_path
 from paretohqd_jax.models.llama import Llama
 from paretohqd_jax.models.peft import export_peft
 from paretohqd_jax.sampling import answer_with_vllm
+from paretohqd_jax.sampling.engine_command import check_program, run_engine_command
 from paretohqd_jax.sampling.generation import (
     SCHEMA,
     check_finite,
@@ -36,12 +38,15 @@ from paretohqd_jax.sampling.sampler import SamplingConfig
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+logger = logging.getLogger(__name__)
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # that vLLM's --max-lora-rank may be
 REMEDY = "delete it and run the engine's command again"
 
 
-def check_engine(source: str, rank: int) -> None:
-    """Raises InputError for a model or adapters that a serving engine does not load."""
+def check_engine(source: str, rank: int, command: str) -> None:
+    """Raises InputError for what a serving engine does not load, or a command that is not there."""
+    if command:
+        check_program(command)
     if source.lower().endswith(".gguf") or source.startswith(("package:", "random:")):
         raise InputError(
             f"config.generate.engine='external' needs a model the engine can load, and "
@@ -66,14 +71,16 @@ def external_responses(
     eos_token_ids: tuple[int, ...],
     directory: Path,
     description: str,
+    command: str = "",
 ) -> pa.Table:
     """The table of `generate_responses`, from the answers of an engine, once they are there.
 
-    Arguments are those of `generate_responses`, and `source`, the base model's name or path. Each
-    request carries a seed made from `key`, the adapter and the prompt.
+    Arguments are those of `generate_responses`, and `source`, the base model's name or path, and
+    `command`, which gets the answers (see `engine_command`). Each request carries a seed made from
+    `key`, the adapter and the prompt.
 
     Raises:
-      Paused: the answers are not there yet; the message tells how to get them.
+      Paused: the answers are not there and no command is given; the message tells how to get them.
       InputError: as `generate_responses`, or the answers are not those to the requests.
     """
     check_finite(adapters)
@@ -82,7 +89,9 @@ def external_responses(
             f"num_beams is {sampling.num_beams}: requests to an engine are for samples; set it to 1"
         )
     key_data = np.asarray(jax.random.key_data(key))
-    folder = directory / fingerprint(model, adapters, key_data, sampling, eos_token_ids, prompts)
+    folder = directory.resolve() / fingerprint(
+        model, adapters, key_data, sampling, eos_token_ids, prompts
+    )
     requests = _requests(prompts, key_data, sampling, eos_token_ids)
     answers = folder / "answers.jsonl"
     if not on_main_process(answers.exists):  # file systems may show it to others later
@@ -90,7 +99,11 @@ def external_responses(
         if is_main_process() and not (folder / "requests.jsonl").exists():
             _export(folder, requests, model, source, adapters)
         longest = max(len(ids) for each in prompts for ids in each) + sampling.max_new_tokens
-        raise Paused(_what_to_do(folder, description, len(requests), model, source, longest))
+        script = _script(folder, model, source, longest)
+        if not command:
+            raise Paused(_what_to_do(folder, description, len(requests), script))
+        logger.info("%s: %d requests for the engine", description, len(requests))
+        on_main_process(lambda: run_engine_command(command, folder, script))
     bodies = _read_answers(answers, requests)
     rows = [
         _to_row(tokenizer, *map(int, custom_id.split("-")), bodies[custom_id])
@@ -142,21 +155,23 @@ def _export(
             file.write(json.dumps(line | {"body": body}) + "\n")
 
 
-def _what_to_do(
-    folder: Path, description: str, num_requests: int, model: Llama, source: str, longest: int
-) -> str:
-    folder = folder.resolve()
-    command = [
-        "python", str(folder / "answer_with_vllm.py"),
+def _script(folder: Path, model: Llama, source: str, longest: int) -> list[str]:
+    """The script beside the requests, and its arguments."""
+    return [
+        str(folder / "answer_with_vllm.py"),
         "--model", absolute_source(source),
         "--dtype", model.config.dtype,
         "--max-lora-rank", str(next(rank for rank in RANKS if rank >= model.lora.rank)),
         "--max-model-len", str(longest),
     ]  # fmt: skip
+
+
+def _what_to_do(folder: Path, description: str, num_requests: int, script: list[str]) -> str:
     return (
         f"{description}: {num_requests} requests wait for the engine. In an environment with vLLM "
-        f"run\n\n  {shlex.join(command)}\n\nand then the same paretohqd command again. Any other "
-        f"engine may answer {folder / 'requests.jsonl'} with adapters/, in answers.jsonl beside it."
+        f"run\n\n  python {shlex.join(script)}\n\nand then the same paretohqd command again; with "
+        "--config.generate.engine_command='PYTHON {script}' it does both itself. Any other engine "
+        f"may answer {folder / 'requests.jsonl'} with adapters/, in answers.jsonl beside it."
     )
 
 

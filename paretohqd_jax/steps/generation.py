@@ -49,7 +49,7 @@ def generate(
         name, path,
         partial(
             answer_training_prompts, base=task.base, workdir=task.run.workdir, name=name,
-            batch_size=config.generate.batch_size,
+            batch_size=config.generate.batch_size, engine_command=config.generate.engine_command,
         ),
         scored, *stacks,
         policies=[dataclasses.asdict(policy) for policy in policies],
@@ -66,7 +66,7 @@ def respond(task: Task, scored: Output, policies: Output) -> Output:
         "respond", "evaluation/responses.parquet",
         partial(
             answer_test_prompts, base=task.base, workdir=task.run.workdir,
-            batch_size=config.evaluate.batch_size,
+            batch_size=config.evaluate.batch_size, engine_command=config.generate.engine_command,
         ),
         scored, policies,
         sampling=sampling_options(config.evaluate), engine=config.generate.engine,
@@ -87,6 +87,7 @@ def answer_training_prompts(
     num_prompts: int,
     batch_size: int,
     engine: str,
+    engine_command: str,
     sampling: Mapping[str, Any],
     seed: int,
 ) -> dict[str, int]:
@@ -102,7 +103,7 @@ def answer_training_prompts(
     answering = [Policy(**values) for values in policies]
     responses = answers_of(
         answering, stacks, workdir, base, prompts, engine, sampling, batch_size, scratch, seed,
-        name, "generate",
+        name, "generate", engine_command,
     )  # fmt: skip
     labels = pa.array([policy.label for policy in answering])
     responses = responses.append_column("policy", labels.take(responses["answerer"]))
@@ -121,6 +122,7 @@ def answer_test_prompts(
     workdir: Path,
     batch_size: int,
     engine: str,
+    engine_command: str,
     sampling: Mapping[str, Any],
     seed: int,
 ) -> None:
@@ -132,7 +134,7 @@ def answer_test_prompts(
     families, answering = zip(*run.every(), strict=True)
     responses = answers_of(
         answering, run.stacks, workdir, base, prompts_of(scored, "test"), engine, sampling,
-        batch_size, scratch, seed, "respond", "evaluate",
+        batch_size, scratch, seed, "respond", "evaluate", engine_command,
     )  # fmt: skip
     for name, values in (("family", families), ("policy", [each.label for each in answering])):
         responses = responses.append_column(name, pa.array(values).take(responses["answerer"]))
@@ -159,6 +161,7 @@ def answers_of(
     seed: int,
     name: str,
     group: str,
+    engine_command: str = "",
 ) -> pa.Table:
     """One response of every policy to every prompt, policy by policy, as `config.GROUP` says.
 
@@ -178,7 +181,9 @@ def answers_of(
     request = (adapters, base.tokenizer, encoded, key, how)
     options = {"eos_token_ids": base.eos_token_ids, "directory": scratch, "description": name}
     if engine == "external":
-        responses = external_responses(base.model, base.source, *request, **options)
+        responses = external_responses(
+            base.model, base.source, *request, **options, command=engine_command
+        )
     else:
         check_generation_memory(base, encoded, answerers, how, batch_size, name, group)
         with sharded(base.mesh, DECODING_RULES):

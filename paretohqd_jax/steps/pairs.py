@@ -50,7 +50,7 @@ def preference_data(task: Task) -> PreferenceData:
     config = task.config
     how = {
         "objectives": task.objectives, "per_prompt": config.pairs.per_prompt,
-        "conflict": config.pairs.conflict, "seed": step_seed(config.seed, "pairs"),
+        "conflict": config.pairs.conflict, "seed": config.seed,
     }  # fmt: skip
     if config.pairs.labels == "rewards":
         rows = score_rows(task)
@@ -133,6 +133,7 @@ def _write(
     seed: int,
 ) -> None:
     """Leaves the pairs, some of the training split alone; their counts are in the metadata."""
+    seed = step_seed(seed, "pairs")
     in_training = pc.equal(pairs["split"], "train")
     train, held_out = pairs.filter(in_training), pairs.filter(pc.invert(in_training))
     if not train.num_rows:

@@ -75,7 +75,7 @@ class RewardTask:
     def training(self) -> dict[str, Any]:
         """The options of training that decide its result."""
         train = self.config.train.items()
-        return {name: value for name, value in train if name != "checkpoint_every"}
+        return {name: v for name, v in train if name not in ("checkpoint_every", "held_out_loss")}
 
 
 def open_reward_task(config: ConfigDict, run: Run) -> RewardTask:
@@ -97,6 +97,7 @@ def train(task: RewardTask, groups: Output) -> Output:
     work = partial(
         train_on_groups, base=task.base, entry=task.entry, log_directory=task.run.workdir / "logs",
         checkpoint_every=task.config.train.checkpoint_every,
+        held_out_loss=task.config.train.held_out_loss,
     )  # fmt: skip
     return task.run.step(
         "train", "checkpoints", work, groups, margin=task.config.data.margin,
@@ -184,27 +185,33 @@ def train_on_groups(
     max_grad_norm: float,
     checkpoint_every: int,
     log_directory: Path,
+    held_out_loss: bool,
     seed: int,
 ) -> None:
     """Trains adapter and head on the training groups, `batch_size` groups per step."""
     table = read_table(groups.path)
-    table = table.filter(pc.equal(table["split"], TRAIN))
-    examples = tokenize_groups(base, entry, table)
+    parts = [table.filter(pc.equal(table["split"], part)) for part in (TRAIN, TEST)]
+    parts[1] = parts[1].slice(0, batch_size)
+    if not held_out_loss or parts[1].num_rows < batch_size:
+        parts.pop()
+    read = [tokenize_groups(base, entry, part) for part in parts]
     objective = bradley_terry_objective(margin)
     if loss == "regression":
         objective = regression_objective()
-        scores = examples.scores
-        examples = examples._replace(scores=(scores - scores.mean()) / scores.std())
-    num_responses, length = examples.tokens.shape[1:]
+        mean, deviation = read[0].scores.mean(), read[0].scores.std()
+        read = [groups._replace(scores=(groups.scores - mean) / deviation) for groups in read]
+    examples, *held_out = jax.tree.map(lambda array: array[None], read)
+    num_responses, length = examples.tokens.shape[2:]
     check_training_memory(base, 1, batch_size, length, num_microbatches, num_responses)
     fine_tune(
         base.model, base.params, lambda: fresh_adapters(base.mesh, base.model, seed, 1),
-        jax.tree.map(lambda array: array[None], examples),
+        examples,
         OptimizerConfig(learning_rate, num_steps, warmup_steps, weight_decay, max_grad_norm),
         mesh=base.mesh, batch_size=batch_size, num_microbatches=num_microbatches, seed=seed,
         adapter_names=["reward"], directory=path, checkpoint_every=checkpoint_every,
         log_directory=log_directory / path.name, meta=checkpoint_meta(base),
         description="reward model", objective=objective,
+        held_out=held_out[0] if held_out else None,
     )  # fmt: skip
 
 

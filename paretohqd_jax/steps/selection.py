@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -208,8 +209,8 @@ def draw_rows(task: Task, name: str, stage: str, scored: Output) -> Output:
     """
     draw = task.config.draw
     return task.run.step(
-        name, f"selection/{stage}.parquet", write_drawn_rows, scored,
-        rule=draw.rule, k=draw.k, gates=gates_of(task), seed=step_seed(task.config.seed, name),
+        name, f"selection/{stage}.parquet", partial(write_drawn_rows, name=name), scored,
+        rule=draw.rule, k=draw.k, gates=gates_of(task), seed=task.config.seed,
     )  # fmt: skip
 
 
@@ -218,6 +219,7 @@ def write_drawn_rows(
     scratch: Path,
     scored: Output,
     *,
+    name: str,
     rule: str,
     k: int,
     gates: Sequence[str],
@@ -235,7 +237,7 @@ def write_drawn_rows(
             "config.draw.k or config.data.num_test_prompts"
         )
     if rule == "random":
-        rows = np.random.default_rng(seed).permutation(rows)[:k]
+        rows = np.random.default_rng(step_seed(seed, name)).permutation(rows)[:k]
     log_gates(gates, candidates)
     logger.info("%d rows to train on", rows.size)
     facts = gate_facts(candidates)

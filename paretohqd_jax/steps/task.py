@@ -102,7 +102,7 @@ def check_alignment(config: ConfigDict) -> None:
     check_source(config.data.source)
     check_cache(config)
     if config.generate.engine == "external":
-        check_engine(config.model.source, config.lora.rank)
+        check_engine(config.model.source, config.lora.rank, config.generate.engine_command)
     if config.evaluate.truth:
         find_truth(config.evaluate.truth, len(config.rewards.models))
     check_base_model(base)

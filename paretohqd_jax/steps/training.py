@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
+import pyarrow as pa
 
 from paretohqd_jax.data.batches import Examples, tokenize
 from paretohqd_jax.data.rows import read_table
@@ -41,9 +43,10 @@ def fine_tune(
       num_steps: optimiser steps.
       start: a stack of the same labels to go on from; by default adapters are fresh.
     """
+    held_out_by = task.objectives if task.config.train.held_out_loss else []
     return training_step(
-        task, name, train_on_selected, scored, selected, *filter(None, [start]),
-        adapter_names=list(labels), num_steps=num_steps,
+        task, name, partial(train_on_selected, held_out_by=held_out_by), scored, selected,
+        *filter(None, [start]), adapter_names=list(labels), num_steps=num_steps,
     )  # fmt: skip
 
 
@@ -61,7 +64,7 @@ def training_step(
             work, base=task.base, checkpoint_every=train.checkpoint_every,
             log_directory=task.run.workdir / "logs",
         ),
-        *inputs, seed=step_seed(task.config.seed, name),
+        *inputs, seed=task.config.seed,
         **{option: train[option] for option in names}, **options,
         also=task.network, all_processes=True,
     )  # fmt: skip
@@ -78,18 +81,24 @@ def train_on_selected(
     adapter_names: Sequence[str],
     batch_size: int,
     num_microbatches: int,
+    held_out_by: Sequence[str] = (),
     **how: Any,
 ) -> dict[str, int]:
     """Fine-tunes one adapter per name on its selected rows (S3, S6 of docs/method.md).
 
-    `how` are the other arguments of `train_stack`. Returns what that cost.
+    With objectives in `held_out_by` the loss on rows of held-out prompts is told. `how` are the
+    other arguments of `train_stack`. Returns what that cost.
     """
-    examples = selected_examples(base, scored, selection, len(adapter_names))
+    table = read_table(scored.path)
+    row_ids = read_table(selection.path)["row_id"].to_numpy().reshape(len(adapter_names), -1)
+    examples = examples_of(base, scored.path, table, row_ids)
+    like = held_out_rows(table, row_ids, held_out_by, batch_size) if held_out_by else row_ids[:, :0]
+    held_out = examples_of(base, scored.path, table, like) if like.size else None
     length = examples.tokens.shape[-1]
     check_training_memory(base, len(adapter_names), batch_size, length, num_microbatches)
     return train_stack(
         path, examples, base=base, start=start, adapter_names=adapter_names,
-        batch_size=batch_size, num_microbatches=num_microbatches, **how,
+        batch_size=batch_size, num_microbatches=num_microbatches, held_out=held_out, **how,
     )  # fmt: skip
 
 
@@ -121,12 +130,12 @@ def train_stack(
       adapter_names: `[num_adapters]`.
       start: a stack of these names to go on from; by default adapters are fresh.
       log_directory: of the events of all stacks.
-      **what: objective and candidates, as of `training.loop.fine_tune`.
+      **what: objective, candidates and held_out, as of `training.loop.fine_tune`.
 
     Returns:
       What that cost: steps of all adapters, and the tokens of the responses in them.
     """
-    num_adapters = len(adapter_names)
+    num_adapters, seed = len(adapter_names), step_seed(seed, path.name)
 
     def first_adapters() -> Any:
         if start is None:
@@ -158,17 +167,42 @@ def checkpoint_meta(base: BaseModel, adapter_names: Sequence[str]) -> dict[str, 
     return {"model": base.source, "lora": lora, "adapters": [*adapter_names]}
 
 
-def selected_examples(
-    base: BaseModel, scored: Output, selection: Output, num_adapters: int
-) -> Examples:
-    """The selected rows as `[num_adapters, k, length]` arrays."""
-    row_ids = read_table(selection.path)["row_id"].to_numpy()
-    rows = read_table(scored.path).take(row_ids)
+def examples_of(base: BaseModel, source: Path, table: pa.Table, row_ids: np.ndarray) -> Examples:
+    """Rows `[num_adapters, k]` of the table of a file, as `[num_adapters, k, length]` arrays."""
+    rows = table.take(row_ids.ravel())
     prompts = base.format(rows["prompt"].to_pylist())
     context = base.config.max_position_embeddings
     truncated = rows["truncated"].to_pylist() if "truncated" in rows.column_names else None
     examples = tokenize(
         base.tokenizer, prompts, rows["response"].to_pylist(), context, truncated,
-        source=scored.path, row_ids=row_ids,
+        source=source, row_ids=row_ids.ravel(),
     )  # fmt: skip
-    return jax.tree.map(lambda array: array.reshape(num_adapters, -1, array.shape[-1]), examples)
+    return jax.tree.map(lambda array: array.reshape(*row_ids.shape, array.shape[-1]), examples)
+
+
+def held_out_rows(
+    table: pa.Table, row_ids: np.ndarray, objectives: Sequence[str], num_rows: int
+) -> np.ndarray:
+    """Rows of held-out prompts, for each adapter those most like the rows it is trained on.
+
+    They are the nearest to the mean of its rows' rewards, in units of their standard deviations.
+
+    Args:
+      table: scored rows.
+      row_ids: `[num_adapters, k]`, of the rows that each is trained on.
+      objectives: the columns of rewards.
+      num_rows: for each adapter.
+
+    Returns:
+      int64 `[num_adapters, num_rows]`, or `[num_adapters, 0]` if fewer rows are held out.
+    """
+    splits = table["split"].to_pylist() if "split" in table.column_names else []
+    candidates = np.array([row for row, split in enumerate(splits) if split == "test"], np.int64)
+    if candidates.size < num_rows:
+        return row_ids[:, :0]
+    rewards = np.stack([table[name].to_numpy() for name in objectives], axis=1).astype(np.float64)
+    scale = rewards.std(axis=0)
+    rewards = rewards / np.where(scale > 0, scale, 1.0)
+    centres = rewards[row_ids].mean(axis=1)
+    gaps = ((rewards[candidates] - centres[:, None]) ** 2).sum(axis=-1)
+    return candidates[np.argsort(gaps, axis=1, kind="stable")[:, :num_rows]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -18,6 +19,7 @@ from paretohqd_jax.errors import InputError
 from paretohqd_jax.models.llama import Llama
 from paretohqd_jax.progress import progress_bar
 from paretohqd_jax.training import checkpoints, placement
+from paretohqd_jax.training.held_out import held_out_loss
 from paretohqd_jax.training.mesh import sharded
 from paretohqd_jax.training.metrics import open_metrics
 from paretohqd_jax.training.step import (
@@ -29,6 +31,7 @@ from paretohqd_jax.training.step import (
     make_train_step,
 )
 
+logger = logging.getLogger(__name__)
 PyTree = Any
 
 
@@ -51,6 +54,7 @@ def fine_tune(
     description: str,
     objective: Objective = SFT,
     candidates: Sequence[np.ndarray] | None = None,
+    held_out: PyTree | None = None,
 ) -> PyTree:
     """Fine-tunes a stack of adapters, each on its own rows, and returns the trained stack.
 
@@ -75,6 +79,7 @@ def fine_tune(
       description: shown before the progress bar.
       objective: what is minimised.
       candidates: of each adapter, the numbers of the rows it is trained on; all by default.
+      held_out: rows like `examples` to tell the loss on at each checkpoint.
 
     Raises:
       InputError: a loss, gradient or adapter became NaN or infinite, or the checkpoint is another
@@ -99,6 +104,19 @@ def fine_tune(
             progress_bar(num_steps, description, "step", first_step) as bar,
         ):
             tokens = math.prod(jax.tree.leaves(examples)[0].shape[2:])  # of a row, padded
+            measure = None
+            if held_out is not None:
+                part = batch_size // num_microbatches
+                measure = held_out_loss(model, placed, objective, held_out, part)
+
+            def tell_held_out_loss(step: int) -> None:
+                if measure is not None:
+                    losses = measure(state.adapters, params)
+                    write_metrics(step, _by_name({"held_out_loss": losses}, adapter_names))
+                    told = f"{losses.mean():.3f} after {step} steps"
+                    logger.info("%s: loss on held-out rows %s", description, told)
+
+            tell_held_out_loss(first_step)
             pace = _pace(optimizer_config, num_adapters * batch_size * tokens)
 
             def report(step: int, metrics: dict[str, jax.Array]) -> None:
@@ -123,8 +141,9 @@ def fine_tune(
                     unread = None
                     saved = placement.to_save(placed, state, keys)
                     checkpoints.save(manager, step + 1, saved, meta, force=last or stop)
-                if stop:  # leaving the block waits until it is saved
-                    raise Preempted
+                    if stop:  # leaving the block waits until it is saved
+                        raise Preempted
+                    tell_held_out_loss(step + 1)
         return placement.to_save(placed, state, keys)["adapters"]
 
 

@@ -17,6 +17,7 @@ from paretohqd_jax.commands import compare as compare_command
 from paretohqd_jax.commands import run
 from paretohqd_jax.data.rows import read_table, write_table
 from paretohqd_jax.errors import InputError
+from paretohqd_jax.evaluation.comparison_latex import escape
 from paretohqd_jax.evaluation.comparison_tables import comparison_text
 from paretohqd_jax.files import write_json
 
@@ -109,6 +110,24 @@ def test_tables_in_latex():
     assert r"Kendall's $\tau$ & " in text and r"95\% intervals" in text
     rows = [line for line in text.splitlines() if " & " in line and not line.startswith("%")]
     assert all(re.fullmatch(r"(\\[&%$#_{}]|\\tau|[^\\%#_])*\\\\", row) for row in rows)
+    for table in re.findall(r"\\begin{longtable}(.*?)\\end{longtable}", text, re.DOTALL):
+        columns = re.search(r"l(r+)@{}}$", table, re.M)[1]
+        assert {len(re.findall(r"(?<!\\)&", row)) for row in table.splitlines() if row in rows} == {
+            len(columns)
+        }
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("-0.1 [-0.2, +0.3]", "$-$0.1 [$-$0.2, +0.3]"),
+        ("run-1, 1-2", "run-1, 1-2"),
+        ('a<b>|"', r"a\textless{}b\textgreater{}\textbar{}''"),
+        ("\\{~^}", r"\textbackslash{}\{\textasciitilde{}\textasciicircum{}\}"),
+    ],
+)
+def test_texts_in_latex(text, expected):
+    assert escape(text) == expected
 
 
 def test_estimated_hypervolumes_are_marked():

@@ -28,7 +28,7 @@ def test_a_method_has_the_options_that_it_reads():
     assert "select" in default_config() and "preferences" in default_config()
     sft = default_config("sft")
     assert "select" not in sft and "preferences" not in sft
-    assert list(sft.generate) == ["engine"]
+    assert list(sft.generate) == ["engine", "engine_command"]
     assert sft.train.num_steps == default_config().train.stage1_steps * 2
     with pytest.raises(AttributeError):
         sft.select = 1

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from paretohqd_jax.data.chat import check_prompt_format, format_prompt, read_prompt_format
@@ -96,6 +99,19 @@ CONVERSATION = as_prompt(
 def test_conversations_in_every_format(tokenizer, prompt_format, text):
     with_tokens(tokenizer, "<|im_start|>", "<|im_end|>")
     assert format_prompt(tokenizer, CONVERSATION, prompt_format) == text
+
+
+def test_the_page_on_formats_shows_dialogues_as_they_are_written(tokenizer):
+    with_tokens(tokenizer, "<|im_start|>", "<|im_end|>")
+    page = (Path(__file__).parents[2] / "docs" / "models.md").read_text()
+    table = page.partition("For dialogues this means")[2].partition("\n\nDialogues")[0]
+    rows = re.findall(r'^\| `"(.*?)"`.*? \| `(.*)` \|$', table, re.M)
+    roles, texts = ("user", "assistant", "user"), ("Hi", "Hello.", "Why?")
+    asked = [{"role": r, "content": text} for r, text in zip(roles, texts, strict=True)]
+    for row in rows:
+        prompt_format, text = (cell.replace("\\|", "|").replace("\\n", "\n") for cell in row)
+        assert format_prompt(tokenizer, as_prompt(asked), prompt_format) == text
+    assert len(rows) == 4
 
 
 def test_an_empty_system_message_takes_no_place(tokenizer):

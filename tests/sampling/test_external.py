@@ -14,12 +14,16 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from configs.toy import get_config
+from paretohqd_jax.config import check_config
+from paretohqd_jax.distributed import Preempted
 from paretohqd_jax.errors import InputError, Paused
 from paretohqd_jax.main import console
 from paretohqd_jax.models.llama import Llama
 from paretohqd_jax.models.lora import LoraConfig, init_adapters
 from paretohqd_jax.models.tokenizer import load_tokenizer
 from paretohqd_jax.models.weights import RANDOM_TOY, load_config
+from paretohqd_jax.sampling import engine_command
 from paretohqd_jax.sampling.external import check_engine, external_responses
 from paretohqd_jax.sampling.generation import SCHEMA
 from paretohqd_jax.sampling.sampler import SamplingConfig
@@ -39,13 +43,13 @@ def toy():
     return Llama(config, lora), adapters, load_tokenizer(RANDOM_TOY)
 
 
-def generate(toy, directory, seed=0):
+def generate(toy, directory, seed=0, command=""):
     model, adapters, tokenizer = toy
     prompts = [tokenizer(PROMPTS).input_ids] * 2
     return external_responses(
         model, "org/model", adapters, tokenizer, prompts, jax.random.key(seed),
         SamplingConfig(12, temperature=0.7, top_p=0.9), eos_token_ids=(256,),
-        directory=directory, description="generate",
+        directory=directory, description="generate", command=command,
     )  # fmt: skip
 
 
@@ -128,6 +132,61 @@ def test_an_engine_that_was_killed_goes_on(toy, tmp_path):
     assert generate(toy, tmp_path).num_rows == 8
 
 
+def test_a_command_is_run_until_it_has_answered(toy, tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(FAKE))
+    directory = tmp_path / "a b;$(touch c)"  # which a shell would read
+    command = f"{sys.executable} {{script}} --gpu-memory-utilization 0.5"
+    monkeypatch.setenv("FAKE_ENGINE_CALLS", "1")
+    with pytest.raises(InputError, match="ended with status .*; its last lines: .*engine.log"):
+        generate(toy, directory, command=command)
+    monkeypatch.delenv("FAKE_ENGINE_CALLS")
+    assert generate(toy, directory, command=command).num_rows == 8
+    [partial] = directory.iterdir()
+    assert "is complete" in (partial / "engine.log").read_text()
+    assert generate(toy, directory).num_rows == 8
+
+
+def test_commands_that_fail_say_their_last_words(toy, tmp_path):
+    program = "print('a', 'b', '', 'c', 'd', sep=chr(10)); exit(7)"
+    with pytest.raises(InputError, match=r"status 7; its last lines: b \| c \| d \(all of"):
+        generate(toy, tmp_path, command=f'{sys.executable} -c "{program}" {{folder}}')
+    with pytest.raises(InputError, match="left no .*answers.jsonl; its last lines: none"):
+        generate(toy, tmp_path, command=f"{sys.executable} -c pass {{folder}}")
+    with pytest.raises(InputError, match="there is no program 'no/python'; give its path"):
+        check_engine("org/model", 64, "no/python {script}")
+
+
+def test_sigterm_ends_the_command_too(toy, tmp_path, monkeypatch):
+    def stop() -> None:
+        if list(tmp_path.glob("*/pid")):
+            raise Preempted
+
+    monkeypatch.setattr(engine_command, "check_preemption", stop)
+    program = "import os, sys, time; open(sys.argv[1], 'w').write(str(os.getpid())); time.sleep(99)"
+    with pytest.raises(Preempted):
+        generate(toy, tmp_path, command=f'{sys.executable} -c "{program}" {{folder}}/pid')
+    [pid] = tmp_path.glob("*/pid")
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid.read_text()), 0)
+
+
+@pytest.mark.parametrize(
+    "command", ["python", "{script}", "python 'a {script}", "python a{script}"]
+)
+def test_commands_that_cannot_answer_are_refused(command):
+    config = get_config()
+    config.generate.engine, config.generate.engine_command = "external", command
+    with pytest.raises(InputError, match="engine_command=.* use '' or a command with {script}"):
+        check_config(config)
+
+
+def test_a_command_without_an_engine_is_refused():
+    config = get_config()
+    config.generate.engine_command = "python {script}"
+    with pytest.raises(InputError, match="use it with config.generate.engine='external'"):
+        check_config(config)
+
+
 def changed(line: str, *path: str, value: object) -> str:
     answer = part = json.loads(line)
     for name in path[:-1]:
@@ -197,10 +256,10 @@ def test_damaged_answers_are_named_by_line(toy, tmp_path, answered, damage):
 @pytest.mark.parametrize("source", ["model.gguf", "package:a/b.gguf", "random:toy"])
 def test_models_no_engine_loads_are_refused(source):
     with pytest.raises(InputError, match=r"config.model.source='.*use a Hugging Face directory"):
-        check_engine(source, 64)
-    check_engine("org/model", 64)
+        check_engine(source, 64, "")
+    check_engine("org/model", 64, "")
     with pytest.raises(InputError, match="config.lora.rank=600"):
-        check_engine("org/model", 600)
+        check_engine("org/model", 600, "")
 
 
 def test_a_run_stops_for_the_engine_and_goes_on(tmp_path, capsys, monkeypatch):
@@ -212,8 +271,8 @@ def test_a_run_stops_for_the_engine_and_goes_on(tmp_path, capsys, monkeypatch):
         "--config.train.stage1_steps=4", "--config.train.stage2_steps=2",
     )  # fmt: skip
 
-    def run() -> str:
-        console(["paretohqd", *options])
+    def run(*more: str) -> str:
+        console(["paretohqd", *options, *more])
         return capsys.readouterr().out
 
     def paused() -> str:
@@ -222,10 +281,11 @@ def test_a_run_stops_for_the_engine_and_goes_on(tmp_path, capsys, monkeypatch):
         assert ended.value.code == 3
         return capsys.readouterr().out
 
-    for step, num_requests in (("generate", 3 * 24), ("respond", 9 * 6)):
-        message = paused()
-        assert f"{step}: {num_requests} requests wait" in message
-        assert paused() == message
-        assert run_engine(message) == 0
-    assert "report.html" in run()
+    message = paused()
+    assert f"generate: {3 * 24} requests wait" in message
+    assert paused() == message
+    assert run_engine(message) == 0
+    assert f"respond: {9 * 6} requests wait" in paused()
+    monkeypatch.setenv("PYTHONPATH", str(FAKE))
+    assert "report.html" in run(f"--config.generate.engine_command={sys.executable} {{script}}")
     assert not list((tmp_path / "partial").iterdir())

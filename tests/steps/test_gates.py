@@ -175,10 +175,12 @@ def test_too_few_rows_after_the_gates_say_which_took_how_many(tmp_path):
 def test_rows_that_fail_are_not_drawn_either(tmp_path):
     write_table(tmp_path / "scored.parquet", pa.table(COLUMNS))
     scored, out = Output(tmp_path / "scored.parquet", "", {}), tmp_path / "drawn.parquet"
-    write_drawn_rows(out, tmp_path, scored, rule="all", k=9, gates=["c>=2"], seed=0)
+    write_drawn_rows(out, tmp_path, scored, name="draw", rule="all", k=9, gates=["c>=2"], seed=0)
     table = read_table(out)
     assert table["row_id"].to_pylist() == [2, 3]
     facts = json.loads(table.schema.metadata[b"selection"])
     assert facts["gates"] == {"c>=2": {"failed": 2, "failed_alone": 2}}
     with pytest.raises(InputError, match=r"0 rows to draw from.* the gate c>=9 takes 4 \(4 alone"):
-        write_drawn_rows(out, tmp_path, scored, rule="all", k=9, gates=["c>=9"], seed=0)
+        write_drawn_rows(
+            out, tmp_path, scored, name="draw", rule="all", k=9, gates=["c>=9"], seed=0
+        )

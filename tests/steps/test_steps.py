@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +20,7 @@ from paretohqd_jax.steps.base_model import BaseModel, step_seed
 from paretohqd_jax.steps.scoring import score_data
 from paretohqd_jax.steps.selection import pool_advice, write_selection
 from paretohqd_jax.steps.task import prompt_options
-from paretohqd_jax.steps.training import selected_examples
+from paretohqd_jax.steps.training import examples_of, held_out_rows
 
 
 @pytest.fixture
@@ -80,13 +81,8 @@ def test_a_prompt_beyond_the_context_is_named_by_row(tmp_path, base):
 def test_a_response_beyond_the_context_is_named_by_row_before_training(tmp_path, base):
     """Generated text may have more tokens when it is read again than when it was written."""
     table = pa.table({"prompt": ["a", "b", "c"], "response": ["x", "y", "z" * 600]})
-    write_table(tmp_path / "generated.parquet", table)
-    write_table(tmp_path / "selection.parquet", pa.table({"row_id": [0, 2]}))
-    outputs = [
-        Output(tmp_path / name, "", {}) for name in ("generated.parquet", "selection.parquet")
-    ]
     with pytest.raises(InputError, match=r"generated.parquet: row 2: .* context of 512; shorten"):
-        selected_examples(base, *outputs, num_adapters=1)
+        examples_of(base, Path("generated.parquet"), table, np.array([[0, 2]]))
 
 
 def test_columns_of_the_users_own_do_not_mix_with_ours(tmp_path, base):
@@ -108,12 +104,23 @@ def test_a_tokenizer_without_end_token_is_refused(tmp_path, base):
 
 def test_a_truncated_row_is_trained_without_an_end(tmp_path, base):
     columns = {"prompt": ["p", "p"], "response": ["ab", "ab"], "truncated": [True, False]}
-    write_table(tmp_path / "scored.parquet", pa.table(columns))
-    write_table(tmp_path / "selection.parquet", pa.table({"row_id": [0, 1]}))
-    outputs = (Output(tmp_path / f"{name}.parquet", "", {}) for name in ("scored", "selection"))
-    examples = selected_examples(base, *outputs, num_adapters=2)
+    examples = examples_of(base, Path("a.parquet"), pa.table(columns), np.array([[0], [1]]))
     ends = (examples.tokens == base.tokenizer.eos_token_id).any(axis=-1)
     assert ends.tolist() == [[False], [True]]
+
+
+def test_held_out_rows_are_those_most_like_an_adapters_own():
+    table = pa.table(
+        {
+            "a": [0.0, 1.0, 9.0, 8.0, 0.1, 9.0, 0.3],
+            "b": [5.0] * 7,  # of which nothing can be told
+            "split": ["train"] * 4 + ["test"] * 3,
+        }
+    )
+    row_ids = np.array([[0, 1], [2, 3]])
+    assert held_out_rows(table, row_ids, ["a", "b"], 2).tolist() == [[6, 4], [5, 6]]
+    assert held_out_rows(table, row_ids, ["a", "b"], 4).size == 0
+    assert held_out_rows(table.drop_columns(["split"]), row_ids, ["a", "b"], 2).size == 0
 
 
 def select_from(tmp_path, columns, k=2, preferences=((0.0, 1.0), (1.0, 0.0)), gates=(), rule="ray"):

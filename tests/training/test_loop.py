@@ -16,6 +16,7 @@ from paretohqd_jax.models.tokenizer import load_tokenizer
 from paretohqd_jax.models.weights import load_pretrained
 from paretohqd_jax.training import checkpoints, loop
 from paretohqd_jax.training.mesh import make_mesh
+from paretohqd_jax.training.metrics import read_metrics
 from paretohqd_jax.training.step import OptimizerConfig, adapter_loss
 
 NUM_STEPS = 6
@@ -219,7 +220,15 @@ def test_a_full_disk_ends_the_run_and_more_space_resumes_it(setting, tmp_path, l
 
 
 def test_metrics_reach_tensorboard(setting, tmp_path):
-    train(setting, tmp_path)
+    model, params, examples = setting
+    held_out = jax.tree.map(lambda array: array[:, ::-1][:, :3], examples)
+    adapters = train(setting, tmp_path, held_out=held_out, num_microbatches=2)
+    told = read_metrics(tmp_path / "logs")["held_out_loss/w1"]
+    assert [*told] == [0, 2, 4, 6]  # at the start and at each checkpoint
+    one, rows = jax.tree.map(lambda array: array[1], (adapters, held_out))
+    calm = Llama(model.config, dataclasses.replace(model.lora, dropout=0.0))
+    loss = adapter_loss(calm, params, one, rows, jax.random.key(0))
+    np.testing.assert_allclose(told[6], loss, rtol=1e-5)
     events = b"".join(path.read_bytes() for path in (tmp_path / "logs").iterdir())
     for name in (b"loss/w0", b"grad_norm/w1", b"norm/w1"):
         assert events.count(b"\n" + bytes([len(name)]) + name) == NUM_STEPS

@@ -1,0 +1,57 @@
+"""The loss of adapters in training on rows that they are not trained on."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from paretohqd_jax.models.llama import Llama
+from paretohqd_jax.models.sharding import vmap_adapters
+from paretohqd_jax.training.placement import Placement, place_batch
+from paretohqd_jax.training.step import Objective
+
+PyTree = Any
+
+
+def held_out_loss(
+    model: Llama, placed: Placement, objective: Objective, examples: PyTree, batch_size: int
+) -> Callable[[PyTree, PyTree], np.ndarray]:
+    """A function of adapters and base weights: the loss of each on its rows, without dropout.
+
+    Args:
+      model: the network in training.
+      placed: where its arrays lie.
+      objective: what training minimises.
+      examples: a NamedTuple of `[num_adapters, num_rows, ...]` arrays; rows beyond a multiple of
+        `batch_size` are left out.
+      batch_size: rows of each adapter that are computed together.
+
+    Returns:
+      A function `(adapters, params) -> float32 [num_adapters]`.
+    """
+    calm = Llama(model.config, dataclasses.replace(model.lora, dropout=0.0))
+
+    def one(params: PyTree, adapter: PyTree, batch: PyTree) -> tuple[jax.Array, jax.Array]:
+        loss = objective.loss(calm, params, adapter, batch, jax.random.key(0))
+        return loss, objective.num_terms(batch)
+
+    losses = jax.jit(
+        lambda adapters, params, batch: vmap_adapters(one, (None, 0, 0))(params, adapters, batch),
+        in_shardings=(placed.step.state.adapters, placed.step.params, placed.step.batch),
+        out_shardings=placed.step.metrics,
+    )
+    num_adapters, num_rows = jax.tree.leaves(examples)[0].shape[:2]
+    starts = range(0, num_rows - batch_size + 1, batch_size)
+    rows = [np.tile(np.arange(start, start + batch_size), (num_adapters, 1)) for start in starts]
+    batches = [place_batch(placed, examples, each) for each in rows]
+
+    def measure(adapters: PyTree, params: PyTree) -> np.ndarray:
+        parts = jax.device_get([losses(adapters, params, batch) for batch in batches])
+        loss, num_terms = (np.stack(each)[:, :num_adapters] for each in zip(*parts, strict=True))
+        return np.average(loss, axis=0, weights=np.maximum(num_terms, 1))
+
+    return measure
