@@ -128,7 +128,7 @@ def test_many_rows_with_candidates(num_rows, kind):
     np.testing.assert_allclose(traced_distances, distances, rtol=1e-6, atol=1e-7)
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(st.integers(2, 5), st.integers(10, 150), st.integers(0, 2**32 - 1), st.booleans())
 def test_invariants(num_objectives, num_rows, seed, ties):
     rng = np.random.default_rng(seed)

@@ -84,7 +84,9 @@ def assert_close(one, other):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), one, other)
 
 
-@pytest.mark.parametrize("shape", [(8, 1, 1), (4, 2, 1), (2, 2, 2), (1, 8, 1)])
+@pytest.mark.parametrize(
+    "shape", [(8, 1, 1), pytest.param((4, 2, 1), marks=pytest.mark.slow), (2, 2, 2), (1, 8, 1)]
+)
 def test_training_agrees_on_every_mesh(shape, examples, losses, on_one_device, tmp_path):
     expected_losses, expected = on_one_device
     trained = train(mesh_of(*shape), examples, tmp_path)
