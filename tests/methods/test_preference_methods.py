@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from pathlib import Path
 
 import numpy as np
@@ -92,14 +91,15 @@ def test_there_is_a_model_for_each_objective(workdir):
     assert reference.shape == (1, 171, 2) and reference.max() < 0
 
 
-def test_soups_find_the_models_that_dpo_has_left(workdir, source, caplog):
-    with caplog.at_level(logging.INFO):
-        run_toy(workdir, source, "dpo_soup", "--stage=policies")
-    assert "dpo: up to date, skipped" in caplog.text
-    [brief, both, vowels] = read_policies(workdir / "policies.json").served
-    assert both.adapters == ("dpo/w1.00_0.00", "dpo/w0.00_1.00")
-    assert (both.weights, both.combine) == ((0.5, 0.5), "update")
-    assert [brief.adapters, vowels.adapters] == [("dpo/w0.00_1.00",), ("dpo/w1.00_0.00",)]
+def test_soups_and_decoding_find_the_models_that_dpo_has_left(workdir, source, capsys):
+    for method, combine in (("dpo_soup", "update"), ("mod", "logits")):
+        run_toy(workdir, source, method, "--stage=policies")
+        assert " dpo: up to date, skipped" in capsys.readouterr().err
+        [vowels, both, brief] = read_policies(workdir / "policies.json").served
+        assert both.adapters == ("dpo/w1.00_0.00", "dpo/w0.00_1.00")
+        assert (both.weights, both.combine) == ((0.5, 0.5), combine)
+        assert [vowels.adapters, brief.adapters] == [("dpo/w0.00_1.00",), ("dpo/w1.00_0.00",)]
+        assert vowels.combine == "update"
 
 
 @pytest.mark.parametrize(
