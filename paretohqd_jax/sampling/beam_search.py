@@ -55,7 +55,7 @@ def search_responses(
     Prompts of one padded length are searched `num_slots` at a time, and all adapters lie side by
     side.
     """
-    stack = side_by_side(adapters, model.config.dtype)
+    stack = jax.jit(side_by_side, static_argnums=1)(adapters, model.config.dtype)
     for _, group in itertools.groupby(pending, lambda request: request.padded_length):
         requests = list(group)
         for first in range(0, len(requests), num_slots):

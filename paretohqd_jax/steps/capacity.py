@@ -101,7 +101,9 @@ def decoding_sizes(
         slots = num_slots(kind, num_beams, batch_size, multiple)
         seats = num_seats(len(adapters), num_prompts, slots, kind.num_members)
         rows = slots * kind.num_members * num_beams
-        sizes.append((rows, seats if num_beams == 1 else len(adapters)))
+        if num_beams > 1:  # they are copied into another order, and all adapters are at hand
+            rows, seats = 2 * rows, len(adapters)
+        sizes.append((rows, seats))
     rows, seats = zip(*sizes, strict=True)
     return max(rows), max(seats)
 

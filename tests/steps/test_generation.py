@@ -7,10 +7,13 @@ import numpy as np
 import pytest
 
 from paretohqd_jax.errors import InputError
+from paretohqd_jax.files import write_json
 from paretohqd_jax.models.lora import LoraConfig, combine_adapters, init_adapters
-from paretohqd_jax.policies import BASE, Policy
+from paretohqd_jax.pipeline import Output
+from paretohqd_jax.policies import BASE, Policies, Policy, write_policies
 from paretohqd_jax.steps.base_model import BaseModel
 from paretohqd_jax.steps.generation import answers_of
+from paretohqd_jax.steps.leaving import export_adapters
 from paretohqd_jax.steps.stacks import adapters_of, answerers_of, stacked
 from paretohqd_jax.steps.training import checkpoint_meta
 from paretohqd_jax.training.checkpoints import checkpoint_manager, save
@@ -126,3 +129,16 @@ def test_what_mixes_logits_is_no_adapter_and_no_request_to_an_engine(workdir, ba
             [KIND, mixture], {"dpo": NAMES}, workdir, base, PROMPTS, "external",
             {"max_new_tokens": 8}, 4, tmp_path, 0, "respond", "evaluate",
         )  # fmt: skip
+
+
+def test_an_export_leaves_out_what_no_adapter_is(workdir, base, tmp_path, caplog):
+    told = {"source": base.source, "dtype": base.dtype, "prompt_format": "", "date": "", "lora": {}}
+    families = {"mod": [mod("half", 0.5, 0.5), KIND]}
+    path = tmp_path / "policies.json"
+    write_policies(path, Policies(NAMES, told, {"dpo": NAMES}, families))
+    write_json(workdir / "config.json", {})
+    export_adapters(
+        tmp_path / "adapters", tmp_path, Output(path, "", {}), None, base=base, workdir=workdir
+    )
+    assert [each.name for each in (tmp_path / "adapters").iterdir()] == ["kind"]
+    assert "policies half mix the next-token probabilities of several adapters" in caplog.text
