@@ -130,7 +130,7 @@ def _answer(
     key = jax.random.key(step_seed(seed, f"chat {number}"))
     text = ""
     for piece in stream_response(
-        base.model, base.params, adapter, base.tokenizer,
+        base.model, base.params_by_layer, adapter, base.tokenizer,
         _prompt(base, sampling, question, exchanges), key, sampling, base.eos_token_ids,
     ):  # fmt: skip
         print(piece, end="", flush=True)

@@ -21,11 +21,15 @@ from paretohqd_jax.models.llama import Llama, LlamaConfig, compute_logits, outpu
 from paretohqd_jax.models.lora import side_by_side
 from paretohqd_jax.sampling.sampler import SamplingConfig, sample
 
+# On GPUs, products with the same left side would be one product with the right sides put together:
+# a copy of most weights in every step.
+COMPILER_OPTIONS = {"xla_gpu_dot_merger_threshold_mb": 0}
+
 
 class Slots(NamedTuple):
     """R rows that are decoded together; T is max_new_tokens."""
 
-    cache: Cache  # [L, R, K, S, h]
+    cache: Cache  # of each layer [R, K, S, h]
     keys: jax.Array  # uint32 [R, 2], key data: token t of a row is drawn with fold_in(key, t)
     adapter_ids: jax.Array  # int32 [R], among the adapters side by side
     tokens: jax.Array  # int32 [R, T], the response so far
@@ -35,7 +39,7 @@ class Slots(NamedTuple):
     @property
     def length(self) -> int:
         """Tokens there is room for in a slot."""
-        return self.cache.keys.shape[3]
+        return self.cache.room
 
 
 class Requests(NamedTuple):
@@ -81,7 +85,7 @@ def fill(
 
     Args:
       model: with its `lora`; or without, then `adapters` is {}.
-      params: base weights.
+      params: base weights, fast with each layer's apart (`models.layers.apart`).
       adapters: N of them side by side (`models.lora.side_by_side`).
       slots: with room for P + max_new_tokens.
       requests: the prompts, and the slots they go to.
@@ -163,7 +167,12 @@ def _options(eos_token_ids: tuple[int, ...], sampling: SamplingConfig) -> tuple[
     return np.asarray(eos_token_ids, np.int32), temperature, top_p
 
 
-@functools.partial(jax.jit, static_argnames=("model", "top_k"), donate_argnames="slots")
+@functools.partial(
+    jax.jit,
+    static_argnames=("model", "top_k"),
+    donate_argnames="slots",
+    compiler_options=COMPILER_OPTIONS,
+)
 def _fill(
     model: Llama,
     params: dict[str, Any],
@@ -202,7 +211,12 @@ def _fill(
     return _known_to_all(filled)
 
 
-@functools.partial(jax.jit, static_argnames=("model", "top_k"), donate_argnames="slots")
+@functools.partial(
+    jax.jit,
+    static_argnames=("model", "top_k"),
+    donate_argnames="slots",
+    compiler_options=COMPILER_OPTIONS,
+)
 def _advance(
     model: Llama,
     params: dict[str, Any],

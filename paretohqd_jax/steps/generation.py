@@ -176,7 +176,7 @@ def answers_of(
         check_generation_memory(base, encoded, how.max_new_tokens, batch_size, name, group)
         with sharded(base.mesh, DECODING_RULES):
             responses = generate_responses(
-                base.model, base.params, *request, batch_size=batch_size, **options
+                base.model, base.params_by_layer, *request, batch_size=batch_size, **options
             )
     asked = pa.array(prompts).take(responses["prompt_id"].combine_chunks())
     names = ["answerer" if name == "adapter" else name for name in responses.column_names]
