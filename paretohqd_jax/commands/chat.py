@@ -134,7 +134,7 @@ def _answer(
     key = jax.random.key(step_seed(seed, f"chat {number}"))
     text = ""
     for piece in stream_response(
-        base.model, base.params, *answering, base.tokenizer,
+        base.model, base.params_by_layer, *answering, base.tokenizer,
         _prompt(base, sampling, question, exchanges), key, sampling, base.eos_token_ids,
     ):  # fmt: skip
         print(piece, end="", flush=True)

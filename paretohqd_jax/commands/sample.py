@@ -159,7 +159,8 @@ def _sample_under(
     texts = base.format([_conversation(prompt, instruction) for prompt in prompts])
     context = base.config.max_position_embeddings
     rows = generate_responses(
-        base.model, base.params, init_adapters(jax.random.key(0), base.config, base.lora, 1),
+        base.model, base.params_by_layer,
+        init_adapters(jax.random.key(0), base.config, base.lora, 1),
         base.tokenizer, [encode_prompts(base.tokenizer, texts, context, instruction.sampling)],
         jax.random.key(step_seed(options.seed, f"sample {number}")), instruction.sampling,
         eos_token_ids=base.eos_token_ids, batch_size=options.batch_size, directory=scratch,

@@ -9,8 +9,10 @@ One alphabet for shapes, here and wherever this model is used:
   V vocabulary   r adapter rank   L layers   N adapters
 
 `Llama` is a pure function of its variables. The base weights are the collection `params`, one
-adapter is the collection `lora`; several adapters run together under `jax.vmap` over `lora` and the
-tokens alone, which keeps every base matmul a single one over all N * B * T rows.
+adapter is the collection `lora`, both with [L, ...] on the leaves below "layers" or, for decoding,
+with a tree for each layer (`models.layers.apart`). Several adapters run together under `jax.vmap`
+over `lora` and the tokens alone, which keeps every base matmul a single one over all N * B * T
+rows.
 """
 
 from __future__ import annotations
@@ -29,7 +31,8 @@ from paretohqd_jax.models.attention import (
     splash_attention,
     within,
 )
-from paretohqd_jax.models.cache import Cache, KeysValues
+from paretohqd_jax.models.cache import Cache, KeysValues, write_token
+from paretohqd_jax.models.layers import are_apart, layer_of
 from paretohqd_jax.models.llama_config import REMAT_POLICIES, LlamaConfig
 from paretohqd_jax.models.lora import LoraConfig, low_rank_update
 from paretohqd_jax.models.rope import rope, rope_frequencies
@@ -71,7 +74,7 @@ class Projection(nn.Module):
 
 
 class Layer(nn.Module):
-    """One decoder layer, written as the body of a scan over layers."""
+    """One decoder layer, written as the body of a scan over layers or a loop."""
 
     config: LlamaConfig
     lora: LoraConfig | None
@@ -85,8 +88,8 @@ class Layer(nn.Module):
         window: jax.Array | None,
         angles: jax.Array,
         token_mask: jax.Array,
-        new: Seen,
-        past: Seen | None,
+        positions: jax.Array,
+        seen: Seen,
         adapter_ids: jax.Array | None,
     ) -> tuple[jax.Array, KeysValues]:
         config = self.config
@@ -111,22 +114,24 @@ class Layer(nn.Module):
         if config.qk_norm:
             query, keys = norm("q_norm", query), norm("k_norm", keys)
         query = rope(query, angles)
-        new_keys = rope(keys, angles).swapaxes(1, 2)  # [B, K, T, h]
-        new_values = heads("v_proj", x).swapaxes(1, 2)
+        keys = rope(keys, angles).swapaxes(1, 2)  # [B, K, T, h]
+        values = heads("v_proj", x).swapaxes(1, 2)
         query = constrain(query, ("batch", None, "heads", None))
-        new_keys = constrain(new_keys, ("batch", "kv_heads", None, None))
-        new_values = constrain(new_values, ("batch", "kv_heads", None, None))
-        source = (new_keys, new_values, within(window, new, new.positions))
+        keys = constrain(keys, ("batch", "kv_heads", None, None))
+        values = constrain(values, ("batch", "kv_heads", None, None))
         if cached is not None:
-            attended = attention(query, [source, (*cached, within(window, past, new.positions))])
-        elif config.attention == "cudnn":
-            attended = cudnn_attention(query, new_keys, new_values, config.sliding_window)
-        elif config.attention == "splash":
-            attended = splash_attention(
-                query, new_keys, new_values, token_mask, config.sliding_window
+            # Written before anything is read: a cache as it was need not be kept.
+            keys, values = (
+                write_token(old, new, positions[:, 0])
+                for old, new in zip(cached, (keys, values), strict=True)
             )
+            attended = attention(query, keys, values, within(window, seen, positions))
+        elif config.attention == "cudnn":
+            attended = cudnn_attention(query, keys, values, config.sliding_window)
+        elif config.attention == "splash":
+            attended = splash_attention(query, keys, values, token_mask, config.sliding_window)
         else:
-            attended = attention(query, [source])
+            attended = attention(query, keys, values, within(window, seen, positions))
         attended = project("o_proj", attended.reshape(num_rows, num_tokens, -1))
         hidden = constrain(hidden + attended, ("batch", None, None))
 
@@ -134,7 +139,7 @@ class Layer(nn.Module):
         gated = jax.nn.silu(project("gate_proj", x)) * project("up_proj", x)
         gated = constrain(gated, ("batch", None, "mlp"))
         hidden = constrain(hidden + project("down_proj", gated), ("batch", None, None))
-        return hidden, (new_keys, new_values)
+        return hidden, (keys, values)
 
 
 class Llama(nn.Module):
@@ -152,27 +157,26 @@ class Llama(nn.Module):
         deterministic: bool = True,
         adapter_ids: jax.Array | None = None,
     ) -> tuple[jax.Array, KeysValues]:
-        """Hidden states [B, T, D] after the final norm; keys and values [L, B, K, T, h].
+        """Hidden states [B, T, D] after the final norm; keys and values [B, K, S, h] by layer.
 
         `tokens` is int32 [B, T]; `token_mask` bool [B, T] is True on real tokens, padding may be on
-        either side and is never attended to; positions count real tokens only. With a cache the
-        tokens follow those in it; the new keys and values are for `begin_rows`, `extend_rows` and
-        cost nothing where unused. Without `deterministic` the adapters' dropout is on and needs
-        `rngs={"dropout": key}`. With `adapter_ids` int32 [B] the collection `lora` holds several
-        adapters side by side, and each row has the one of its number.
+        either side and is never attended to; positions count real tokens only. The keys and values
+        are for `begin_rows` and cost nothing where unused. With a cache each row has one token,
+        which follows those in it, and keys and values are the cache's with it, for `extend_rows`.
+        Without `deterministic` the adapters' dropout is on and needs `rngs={"dropout": key}`. With
+        `adapter_ids` int32 [B] the collection `lora` holds several adapters side by side, and each
+        row has the one of its number.
         """
         config = self.config
-        num_tokens = tokens.shape[1]
         if token_mask is None:
             token_mask = jnp.ones(tokens.shape, bool)
         positions = jnp.cumsum(token_mask, axis=1) - 1
-        cached, past = None, None
-        if cache is not None:
+        if cache is None:
+            seen = Seen(jnp.tri(tokens.shape[1], dtype=bool) & token_mask[:, None], positions)
+        else:
             positions = positions + cache.lengths[:, None]
-            cached = (cache.keys, cache.values)
-            past_mask = jnp.tile(cache.mask[:, None], (1, num_tokens, 1))
-            past = Seen(past_mask, jnp.arange(past_mask.shape[2])[None])
-        new = Seen(jnp.tri(num_tokens, dtype=bool) & token_mask[:, None], positions)
+            places = jnp.arange(cache.room)[None]
+            seen = Seen((places <= positions)[:, None], places)
         frequencies = rope_frequencies(config.head_dim, config.rope_theta, config.rope_scaling)
         angles = jnp.maximum(positions, 0)[..., None] * frequencies  # [B, T, h / 2]
 
@@ -183,13 +187,16 @@ class Llama(nn.Module):
         # Whole vectors are looked up: their parts would have to be put together for every token.
         hidden = constrain(embedding, ("vocab", None))[tokens]
         hidden = constrain(hidden, ("batch", None, None))
-        hidden, written = self._layers(deterministic)(
-            hidden, cached, config.layer_windows(), angles, token_mask, new, past, adapter_ids
-        )
+        context = (angles, token_mask, positions, seen, adapter_ids)
+        if cache is not None or any(map(are_apart, self.variables.values())):
+            hidden, written = self._one_by_one(deterministic, hidden, cache, *context)
+        else:
+            layers = self._scanned(deterministic)
+            hidden, written = layers(hidden, None, config.layer_windows(), *context)
         weight = self.param("norm", nn.initializers.ones, (config.hidden_size,), config.dtype)
         return rms_norm(hidden, weight, config.rms_norm_eps), written
 
-    def _layers(self, deterministic: bool) -> nn.Module:
+    def _scanned(self, deterministic: bool) -> nn.Module:
         layer = Layer
         if self.config.remat != "none":
             # The scan is barrier enough; prevent_cse would only hinder the compiler.
@@ -204,6 +211,23 @@ class Llama(nn.Module):
             metadata_params={nn.PARTITION_NAME: "layers"},
         )
         return scanned(self.config, self.lora, deterministic, name="layers")
+
+    def _one_by_one(
+        self, deterministic: bool, hidden: jax.Array, cache: Cache | None, *context: Any
+    ) -> tuple[jax.Array, KeysValues]:
+        """The layers in a loop that is unrolled, each with its own part of the cache."""
+        layer = Layer(self.config, self.lora, deterministic, parent=None)
+        adapted = {name: tree for name, tree in self.variables.items() if "layers" in tree}
+        windows = self.config.layer_windows()
+        written = []
+        for number in range(self.config.num_layers):
+            own = {name: layer_of(tree, number) for name, tree in adapted.items()}
+            cached = None if cache is None else (cache.keys[number], cache.values[number])
+            window = None if windows is None else windows[number]
+            hidden, new = layer.apply(own, hidden, cached, window, *context)
+            written.append(new)
+        keys, values = zip(*written, strict=True)
+        return hidden, (keys, values)
 
 
 def output_embedding(params: dict[str, Any], config: LlamaConfig) -> jax.Array:

@@ -3,13 +3,14 @@
 An adapter is `{"layers": {target: {"a": [L, in, r], "b": [L, r, out]}}}` in float32, the structure
 that `Llama` reads from its collection `lora`; a reward model's has its "head" [2, D] besides. A
 stack of adapters has one more leading axis `[num_adapters, ...]` on every leaf and is what
-`jax.vmap` maps over. Where every row may have an adapter of its own, N of them lie side by side,
-"a" [L, in, N, r] and "b" [L, N, r, out] (see `low_rank_update`).
+`jax.vmap` maps over. Where every row may have an adapter of its own, N of them lie side by side, of
+each layer "a" [in, N, r] and "b" [N, r, out] (see `low_rank_update`).
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from paretohqd_jax.errors import InputError
+from paretohqd_jax.models.layers import apart
 
 if TYPE_CHECKING:
     from paretohqd_jax.models.llama_config import LlamaConfig
@@ -181,14 +183,14 @@ def low_rank_update(
     return low @ b.reshape(-1, size_out)
 
 
+@functools.partial(jax.jit, static_argnums=1)
 def side_by_side(adapters: dict[str, Any], dtype: str) -> dict[str, Any]:
-    """A stack of adapters [N, ...] laid out for `low_rank_update`, in `dtype`."""
-    return {
-        "layers": {
-            target: {
-                "a": jnp.moveaxis(factors["a"], 0, 2).astype(dtype),
-                "b": jnp.moveaxis(factors["b"], 0, 1).astype(dtype),
-            }
-            for target, factors in adapters["layers"].items()
+    """A stack of adapters [N, ...] laid out for `low_rank_update`, each layer apart, in `dtype`."""
+    layers = {
+        target: {
+            "a": jnp.moveaxis(factors["a"], 0, 2).astype(dtype),
+            "b": jnp.moveaxis(factors["b"], 0, 1).astype(dtype),
         }
+        for target, factors in adapters["layers"].items()
     }
+    return apart({"layers": layers})

@@ -28,11 +28,15 @@ from paretohqd_jax.sampling.logit_mixtures import PRODUCT, Mixing
 from paretohqd_jax.sampling.next_token import draw_tokens
 from paretohqd_jax.sampling.sampler import SamplingConfig
 
+# On GPUs, products with the same left side would be one product with the right sides put together:
+# a copy of most weights in every step.
+COMPILER_OPTIONS = {"xla_gpu_dot_merger_threshold_mb": 0}
+
 
 class Slots(NamedTuple):
     """R rows that are decoded together, each by M members; T is max_new_tokens."""
 
-    cache: Cache  # [L, R M, K, S, h], the members of a row beside each other
+    cache: Cache  # of each layer [R M, K, S, h], the members of a row beside each other
     keys: jax.Array  # uint32 [R, 2], key data: token t of a row is drawn with fold_in(key, t)
     adapter_ids: jax.Array  # int32 [R, M], among the adapters side by side
     weights: jax.Array  # float32 [R, M], of the members
@@ -44,7 +48,7 @@ class Slots(NamedTuple):
     @property
     def length(self) -> int:
         """Tokens there is room for in a slot."""
-        return self.cache.keys.shape[3]
+        return self.cache.room
 
 
 class Requests(NamedTuple):
@@ -97,7 +101,7 @@ def fill(
 
     Args:
       model: with its `lora`; or without, then `adapters` is {}.
-      params: base weights.
+      params: base weights, fast with each layer's apart (`models.layers.apart`).
       adapters: N of them side by side (`models.lora.side_by_side`).
       slots: with room for P + max_new_tokens.
       requests: the prompts, and the slots they go to.
@@ -187,7 +191,12 @@ def _options(eos_token_ids: tuple[int, ...], sampling: SamplingConfig) -> tuple[
     return np.asarray(eos_token_ids, np.int32), temperature, top_p
 
 
-@functools.partial(jax.jit, static_argnames=("model", "top_k", "mixing"), donate_argnames="slots")
+@functools.partial(
+    jax.jit,
+    static_argnames=("model", "top_k", "mixing"),
+    donate_argnames="slots",
+    compiler_options=COMPILER_OPTIONS,
+)
 def _fill(
     model: Llama,
     params: dict[str, Any],
@@ -235,7 +244,12 @@ def _fill(
     return _known_to_all(filled)
 
 
-@functools.partial(jax.jit, static_argnames=("model", "top_k", "mixing"), donate_argnames="slots")
+@functools.partial(
+    jax.jit,
+    static_argnames=("model", "top_k", "mixing"),
+    donate_argnames="slots",
+    compiler_options=COMPILER_OPTIONS,
+)
 def _advance(
     model: Llama,
     params: dict[str, Any],

@@ -136,7 +136,7 @@ class Seats:
         self.residents = order[: num_seats(len(order), num_prompts, num_slots, num_members)]
         self._adapters = adapters
         first = jax.tree.map(lambda leaf: leaf[np.array(self.residents)], adapters)
-        self.stack = _lay_out(first, dtype)
+        self.stack = side_by_side(first, dtype)
 
     def members(self, answerer: int) -> tuple[int, ...]:
         """The adapters of an answerer."""
@@ -162,15 +162,12 @@ class Seats:
         return True
 
 
-_lay_out = jax.jit(side_by_side, static_argnums=1)
-
-
 @functools.partial(jax.jit, donate_argnums=0)
 def _replace(stack: dict[str, Any], one: dict[str, Any], seat: jax.Array) -> dict[str, Any]:
     """The stack with another adapter, a stack of one, in a seat."""
 
     def put(path: Any, old: jax.Array, new: jax.Array) -> jax.Array:
-        axis = 2 if path[-1].key == "a" else 1
+        axis = 1 if path[-1].key == "a" else 0
         return jax.lax.dynamic_update_slice_in_dim(old, new.astype(old.dtype), seat, axis)
 
     [first, *_] = jax.tree.leaves(stack)

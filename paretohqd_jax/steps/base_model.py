@@ -16,6 +16,7 @@ from jax.sharding import Mesh
 from paretohqd_jax.data.chat import PromptFormat, read_prompt_format
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.models.attention import check_attention
+from paretohqd_jax.models.layers import apart, are_apart, stacked
 from paretohqd_jax.models.llama import (
     Llama,
     LlamaConfig,
@@ -47,18 +48,37 @@ class BaseModel:
     mesh: Mesh = dataclasses.field(default_factory=lambda: make_mesh(devices=jax.devices()[:1]))
     num_layers: int | None = None  # the first, or all of them
     date: str = ""  # that chat templates are told; "" for today
+    _weights: list[Any] = dataclasses.field(
+        default_factory=list, init=False, repr=False, compare=False
+    )
 
     @functools.cached_property
     def config(self) -> LlamaConfig:
         config = load_config(self.source, self.dtype, self.remat, self.num_layers)
         return dataclasses.replace(config, attention=self.attention)
 
-    @functools.cached_property
+    @property
     def params(self) -> dict[str, Any]:
-        logger.info("loading %s", self.source)
-        names, shapes = logical_axes(self.config), param_shapes(self.config)
-        shardings = named_shardings(self.mesh, names, shapes)
-        return load_pretrained(self.source, self.dtype, self.remat, shardings, self.num_layers)[1]
+        """The weights, those of all layers in stacks. Only this or `params_by_layer` is held."""
+        if not self._weights:
+            logger.info("loading %s", self.source)
+            names, shapes = logical_axes(self.config), param_shapes(self.config)
+            shardings = named_shardings(self.mesh, names, shapes)
+            self._weights.append(
+                load_pretrained(self.source, self.dtype, self.remat, shardings, self.num_layers)[1]
+            )
+        elif are_apart(self._weights[0]):
+            self._weights.append(stacked(self._weights.pop()))
+        return self._weights[0]
+
+    @property
+    def params_by_layer(self) -> dict[str, Any]:
+        """The weights, those of each layer apart, as decoding wants them."""
+        if not self._weights:
+            _ = self.params
+        if not are_apart(self._weights[0]):
+            self._weights.append(apart(self._weights.pop()))
+        return self._weights[0]
 
     @functools.cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:

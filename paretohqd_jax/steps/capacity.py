@@ -78,7 +78,7 @@ def check_generation_memory(
         "adapters": "lower config.lora.rank or the number of preferences",
     }
     fewer_rows = f"lower config.{group}.batch_size"
-    taken_by_rows = ("cache", "one layer's weights and cache", "logits", "shorter cache")
+    taken_by_rows = ("cache", "logits", "shorter cache")
     remedies |= dict.fromkeys(taken_by_rows, fewer_rows)
     check_memory(memory, f"step {name} with its responses", remedies)
 

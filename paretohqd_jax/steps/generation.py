@@ -188,8 +188,8 @@ def answers_of(
         check_generation_memory(base, encoded, answerers, how, batch_size, name, group)
         with sharded(base.mesh, DECODING_RULES):
             responses = generate_responses(
-                base.model, base.params, *request, answerers=answerers, batch_size=batch_size,
-                **options,
+                base.model, base.params_by_layer, *request, answerers=answerers,
+                batch_size=batch_size, **options,
             )  # fmt: skip
     asked = pa.array(prompts).take(responses["prompt_id"].combine_chunks())
     return responses.append_column("prompt", asked)

@@ -150,9 +150,6 @@ def generation_memory(
             # In the model's dtype, whole on every device.
             "adapters": size * sum(x.size for x in jax.tree.leaves(_stack(model, num_seats))),
             "cache": rows * token * length,
-            # Taken out of the stack of all layers.
-            "one layer's weights and cache": _layer_bytes(local)
-            + rows * token * length // config.num_layers,
         },
         in_turns={
             # Whole logits of a device's rows, their softmax, and the latter in blocks; float32.

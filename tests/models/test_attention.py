@@ -42,7 +42,7 @@ def reference(query, keys, values, real, window=None):
     positions = np.arange(real.shape[1])
     distance = positions[:, None] - positions
     seen = (distance >= 0) & (distance < (window or real.shape[1]))
-    return attention(query, [(keys, values, jnp.asarray(seen & real[:, None]))])
+    return attention(query, keys, values, jnp.asarray(seen & real[:, None]))
 
 
 def compare(kernel, arrays, real, window):

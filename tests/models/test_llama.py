@@ -13,6 +13,7 @@ import pytest
 
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.models.cache import begin_rows, empty_cache, extend_rows, longer_cache
+from paretohqd_jax.models.layers import apart, stacked
 from paretohqd_jax.models.llama import (
     Llama,
     LlamaConfig,
@@ -108,7 +109,7 @@ def test_cached_and_uncached_logits_agree(params, adapters, tokens):
     model = Llama(CONFIG, LORA)
     lengths, num_steps, rows = np.array([12, 7]), 8, np.arange(2)
     adapter_ids = jnp.array([2, 1])
-    variables = {"params": params, "lora": side_by_side(adapters, "float32")}
+    variables = {"params": apart(params), "lora": side_by_side(adapters, "float32")}
 
     @jax.jit
     def prefill(tokens):
@@ -136,16 +137,22 @@ def test_cached_and_uncached_logits_agree(params, adapters, tokens):
         np.testing.assert_allclose(stepwise, whole[0, lengths[row] - 1 :], atol=2e-5)
 
 
+def test_layers_apart_are_the_same_ones(params):
+    layers = apart(params)["layers"]
+    assert len(layers) == CONFIG.num_layers
+    jax.tree.map(np.testing.assert_array_equal, stacked(apart(params)), params)
+
+
 def test_rows_begin_where_they_are_told(tokens):
     shape = (CONFIG.num_layers, 3, CONFIG.num_kv_heads, 8, CONFIG.head_dim)
     empty = empty_cache(shape, "float32")
-    written = tuple(jnp.ones(x.shape[:3] + (5, CONFIG.head_dim)) for x in (empty.keys,) * 2)
+    written = (jnp.ones((*shape[:1], 3, *shape[2:3], 5, CONFIG.head_dim)),) * 2
     cache = begin_rows(empty, jnp.array([2, 3, 0]), written, jnp.array([4, 9, 5]))
     assert cache.lengths.tolist() == [5, 0, 4]  # row 3 does not exist
-    np.testing.assert_array_equal(cache.keys.any(axis=(0, 2, 3, 4)), [True, False, True])
+    np.testing.assert_array_equal(np.any(cache.keys, axis=(0, 2, 3, 4)), [True, False, True])
     np.testing.assert_array_equal(cache.mask.sum(axis=1), [5, 0, 4])
     longer = longer_cache(cache, 12)
-    np.testing.assert_array_equal(longer.values[:, :, :, :8], cache.values)
+    np.testing.assert_array_equal(np.array(longer.values)[:, :, :, :8], cache.values)
     assert longer.mask.shape == (3, 12)
 
 

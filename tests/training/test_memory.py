@@ -16,6 +16,7 @@ from jax.sharding import PartitionSpec as P
 from paretohqd_jax.data.batches import Examples
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.models.cache import Cache
+from paretohqd_jax.models.layers import apart
 from paretohqd_jax.models.llama import Llama, LlamaConfig, logical_axes, param_shapes
 from paretohqd_jax.models.lora import TARGETS, LoraConfig, init_adapters, side_by_side
 from paretohqd_jax.sampling import decoder
@@ -200,18 +201,27 @@ def test_decoding_takes_what_the_estimate_says(config, num_rows, sizes):
         return side_by_side(stack, config.dtype), slots
 
     adapters, slots = jax.tree.map(placed, jax.eval_shape(arguments))
-    in_cache = (None, ("data", "fsdp"), "tensor")
-    keys, values, lengths = slots.cache
-    cache = Cache(placed(keys, in_cache), placed(values, in_cache), lengths)
+    in_cache = (("data", "fsdp"), "tensor")
+    *both, lengths = slots.cache
+    keys, values = (tuple(placed(x, in_cache) for x in arrays) for arrays in both)
     shapes = param_shapes(config)
-    params = jax.tree.map(
-        lambda x, sharding: placed(x, sharding.spec),
-        shapes, named_shardings(mesh, logical_axes(config), shapes),
-    )  # fmt: skip
+    shardings = named_shardings(mesh, logical_axes(config), shapes)
+    [first, *_] = jax.eval_shape(apart, shapes)["layers"]
+    layer = jax.tree.map(
+        lambda x, sharding: placed(x, sharding.spec[1:]), first, shardings["layers"]
+    )
+    params = {
+        name: placed(shapes[name], shardings[name].spec) for name in shapes if name != "layers"
+    } | {"layers": (layer,) * config.num_layers}
     options = [np.zeros(1, np.int32), *[np.float32(1)] * 2, *[np.int32(0)] * 2]
     with sharded(mesh, DECODING_RULES):
         lowered = decoder._advance.lower(
-            model, params, adapters, slots._replace(cache=cache), *options, top_k=0
+            model,
+            params,
+            adapters,
+            slots._replace(cache=Cache(keys, values, lengths)),
+            *options,
+            top_k=0,
         )
         measured = total_bytes(lowered)
     # While tokens are drawn there is no shorter cache.

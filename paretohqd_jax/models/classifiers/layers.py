@@ -56,7 +56,7 @@ def attend(
     num_rows, num_tokens, _ = query.shape
     mask = jnp.broadcast_to(mask, (num_rows, num_tokens, keys.shape[1]))
     keys, values = heads(keys).swapaxes(1, 2), heads(values).swapaxes(1, 2)
-    return attention(heads(query), [(keys, values, mask)]).reshape(query.shape)
+    return attention(heads(query), keys, values, mask).reshape(query.shape)
 
 
 def positions(mask: jax.Array) -> jax.Array:
