@@ -147,7 +147,7 @@ class Seats:
 
         The seats of the occupants' adapters are taken.
         """
-        members = self.members(answerer)
+        members = dict.fromkeys(self.members(answerer))
         new = [adapter for adapter in members if adapter not in self.residents]
         if not new:
             return True

@@ -80,7 +80,7 @@ def test_answers_become_the_table(toy, tmp_path, answered):
     for row in table.to_pylist():
         assert row["truncated"] == row["periodic_tail"] == row["response"].startswith("haha")
         assert row["num_tokens"] == (12 if row["truncated"] else 3)
-        assert row["truncated"] or row["response"].startswith(f"adapter{row['adapter']} says")
+        assert row["truncated"] or row["response"].startswith(f"adapter{row['answerer']} says")
     assert 0 < sum(table["truncated"].to_pylist()) < 8
     with pytest.raises(Paused):  # answers to other requests are not taken
         generate(toy, tmp_path, seed=1)
