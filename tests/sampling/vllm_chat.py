@@ -1,9 +1,12 @@
 """Greedy answers of a merged checkpoint, asked by its chat template; runs where vLLM is."""
 
 import json
+import os
 import sys
 
-from vllm import LLM, SamplingParams
+os.environ["VLLM_LOGGING_STREAM"] = "ext://sys.stderr"  # standard output is for the answers
+
+from vllm import LLM, SamplingParams  # noqa: E402
 
 
 def main(model: str, max_tokens: int, questions: list[str]) -> None:
@@ -13,7 +16,7 @@ def main(model: str, max_tokens: int, questions: list[str]) -> None:
         SamplingParams(temperature=0.0, max_tokens=max_tokens),
     )
     answers = [(list(o.prompt_token_ids), o.outputs[0].text.strip()) for o in outputs]
-    print(json.dumps(answers), file=sys.__stdout__)
+    print(json.dumps(answers))
 
 
 if __name__ == "__main__":
