@@ -20,11 +20,12 @@ CHAT = (
     "<|im_end|>\n<|im_start|>assistant\n{response}<|im_end|>",
 )
 EXAMPLES = ("helpful", "helpful_judge", "harmless")
-# By how hard they are to learn, relevance the hardest: two copies to a group, or one to a pair.
-NEGATIVES = {
-    "other_prompt": 0.7, "shuffled": 0.25, "shuffled_sentences": 0.4, "cut": 0.2,
-    "repeated_half": 0.2, "loop": 0.08, "echo": 0.1, "praise": 0.07,
-}  # fmt: skip
+# One copy to a group, by how hard the kinds are to learn. Answers to other prompts are not among
+# them: so few steps teach nothing of relevance, and other things less well.
+NEGATIVES = (
+    "shuffled=0.2", "shuffled_sentences=0.34", "cut=0.14", "repeated_half=0.14", "loop=0.06",
+    "echo=0.08", "praise=0.04",
+)  # fmt: skip
 
 
 def get_config(example: str = "helpful"):
@@ -47,20 +48,20 @@ def get_config(example: str = "helpful"):
         config.data.margin = 2.0
         config.data.group_size = 8
         config.data.groups_per_prompt = 2
-        config.data.negatives = tuple(f"{kind}={share}" for kind, share in NEGATIVES.items())
+        config.data.negatives = NEGATIVES
         config.data.validation_share = 0.1
         config.data.test_share = 0.15
         # The judge learns from the other half of the prompts; both hold out the same ones.
         config.data.train_part = (0.0, 0.5) if example == "helpful" else (0.5, 1.0)
         config.data.test_size = 6
-        config.model.num_layers = 9
+        config.model.num_layers = 12
         config.text.texts = CHAT
         config.text.cut = "middle"
-        config.text.max_tokens = 96
-        config.train.num_steps = 100
+        config.text.max_tokens = 128
+        config.train.num_steps = 115
         config.train.batch_size = 2
-        config.train.learning_rate = 2e-3
-        config.train.warmup_steps = 10
+        config.train.learning_rate = 1.5e-3
+        config.train.warmup_steps = 8
         config.card.data = (
             "AlpacaEval 2: responses of 58 models and GPT-4-turbo's judgements of them "
             "(github.com/tatsu-lab/alpaca_eval)"
@@ -70,7 +71,7 @@ def get_config(example: str = "helpful"):
             "responses are other models' outputs"
         )
         config.card.note = (
-            "reads 96 tokens of prompt and response together, of longer ones their beginnings and "
+            "reads 128 tokens of prompt and response together, of longer ones their beginnings and "
             "ends; one of the 58 models, "
             "NullModel, is a constant text made to fool the judge, and counts as judged"
         )
@@ -79,7 +80,7 @@ def get_config(example: str = "helpful"):
         config.data.format = "hh"
         config.data.validation_share = 0.17
         config.data.test_share = 0.17
-        config.data.negatives = tuple(f"{kind}={share / 2}" for kind, share in NEGATIVES.items())
+        config.data.negatives = NEGATIVES
         config.model.num_layers = 9
         config.text.texts = ("{dialogue}\n\nAssistant: {response}<|im_end|>",)
         config.text.cut = "left"

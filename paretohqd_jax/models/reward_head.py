@@ -72,6 +72,9 @@ def read_adapter(path: Path) -> tuple[dict[str, Any], LoraConfig, int]:
             settings = json.loads(file.metadata()["reward_model"])
             tensors = {name: file.get_tensor(name).astype(np.float32) for name in file.keys()}
         lora, num_layers = LoraConfig(**settings["lora"]), int(settings["num_layers"])
+        head = tensors["head"]
     except (OSError, SafetensorError, TypeError, KeyError, ValueError) as error:
         raise InputError(f"{path}: no adapter of a reward model ({error})") from error
+    if head.ndim == 1:  # of a file from before heads read the last state too
+        tensors["head"] = np.stack([head, np.zeros_like(head)])
     return traverse_util.unflatten_dict(tensors, sep="."), lora, num_layers

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.models.llama import Llama, param_shapes
@@ -61,8 +60,6 @@ def open_trained(entry: Entry, dtype: str = "float32") -> tuple[Llama, dict[str,
       InputError: see `load_trained`.
     """
     adapter, lora, num_layers = read_adapter(Path(entry.adapter))
-    if adapter["head"].ndim == 1:  # of before heads read the last state too
-        adapter["head"] = np.stack([adapter["head"], np.zeros_like(adapter["head"])])
     config = load_config(entry.checkpoint, dtype, num_layers=num_layers)
     expected = jax.eval_shape(lambda: init_adapters(jax.random.key(0), config, lora, 1))
     shapes = jax.tree.map(lambda leaf: leaf.shape[1:], expected)

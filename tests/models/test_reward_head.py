@@ -23,6 +23,13 @@ def test_an_adapter_is_read_as_it_was_written(tmp_path):
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(np.float16(a), b), adapter, read)
 
 
+def test_a_file_whose_head_reads_the_mean_alone_is_one_still(tmp_path):
+    head = np.arange(3, dtype=np.float32)
+    write_adapter(tmp_path / "reward_model.safetensors", {"head": head}, LORA, 2)
+    read, _, _ = read_adapter(tmp_path / "reward_model.safetensors")
+    np.testing.assert_array_equal(read["head"], [head, [0, 0, 0]])
+
+
 def test_a_head_reads_the_mean_state_and_the_last_one():
     model = Llama(TOY_CONFIG, LORA)
     params = init_params(jax.random.key(0), TOY_CONFIG)
