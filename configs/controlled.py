@@ -35,6 +35,8 @@ WRITING = {
     "generate.temperature": 1.0,
     "generate.top_p": 1.0,
 }
+# Methods that learn from preference pairs: any two rows of a prompt, by their scores.
+ON_PAIRS = ("dpo", "dpo_soup", "mod", "dpo_lw", "modpo", "raco", "smooth_tchebycheff")
 METHODS = {
     "paretohqd": {
         "select.k": 40,
@@ -44,6 +46,7 @@ METHODS = {
     },
     "sft": {"draw.k": 40, "train.num_steps": sum(STEPS)},
     "best_of_n": {"train.num_steps": sum(STEPS), **WRITING},
+    **dict.fromkeys(ON_PAIRS, {"train.num_steps": sum(STEPS)}),
 }
 
 
@@ -96,7 +99,7 @@ def _config(method, exponent, M, noise, rows, seed):
     config.lora.targets = (
         "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"
     )  # fmt: skip
-    config.train.learning_rate = 1e-2
+    config.train.learning_rate = 2e-3 if method in ON_PAIRS else 1e-2
     config.train.checkpoint_every = 1000  # a stage is over before it would be worth one
     config.evaluate.max_new_tokens = WRITING["generate.max_new_tokens"]
     config.evaluate.top_p = 1.0

@@ -13,6 +13,7 @@ from paretohqd_jax.data.rows import read_table
 from paretohqd_jax.main import console
 from paretohqd_jax.manifest import read_manifest
 from paretohqd_jax.policies import read_policies
+from paretohqd_jax.steps.report import losses_of
 
 ROOT = Path(__file__).parents[2]
 VOWELS = "configs.toy:vowels"
@@ -89,6 +90,10 @@ def test_there_is_a_model_for_each_objective(workdir):
     assert steps["dpo"]["cost"]["optimizer_steps"] == 8
     reference = np.load(workdir / "reference_log_probs.npy")
     assert reference.shape == (1, 171, 2) and reference.max() < 0
+    losses = losses_of(workdir / "logs/dpo")
+    # At first a model is its own reference: its margins, by another program, are 0.
+    np.testing.assert_allclose(losses[:, 0], np.log(2), rtol=1e-3)
+    assert losses.shape == (2, 4) and (losses[:, -1] < np.log(2)).all()
 
 
 def test_soups_and_decoding_find_the_models_that_dpo_has_left(workdir, source, capsys):
