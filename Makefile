@@ -9,7 +9,7 @@ API := build/api
 VLLM := .venv-vllm
 TORCH := https://download.pytorch.org/whl/cpu
 
-.PHONY: quickstart test test-all test-vllm lint docs setup tensorboard
+.PHONY: quickstart test test-all test-vllm lint docs results setup tensorboard
 
 quickstart: setup
 	$(BIN)/python -m paretohqd_jax.main --config=configs/quickstart.py --workdir=runs/quickstart
@@ -46,6 +46,13 @@ docs: setup
 		paretohqd_jax.methods paretohqd_jax.studies paretohqd_jax.sampling paretohqd_jax.training
 	$(BIN)/python -m paretohqd_jax.main options --markdown > docs/options.md
 	@echo "API reference: $(API)/index.html"
+
+# The tables and the figure of docs/results.md, of the points that are kept there.
+results: setup
+	$(BIN)/python -m paretohqd_jax.main study studies/controlled --workdir build/results \
+		--points docs/results/*.json.gz
+	cp build/results/table.md docs/results/controlled.md
+	cp build/results/fronts.png docs/images/controlled.png
 
 setup: $(VENV)/installed-$(VERSION)
 

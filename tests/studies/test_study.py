@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from paretohqd_jax.studies.plan import Row, Runs, Study, Table, load_study, plan
 from paretohqd_jax.studies.run_tables import write_tables
 from paretohqd_jax.studies.stored import points_of, read_points
 
+RESULTS = Path(__file__).parents[2] / "docs" / "results"
 # Stands for a run: leaves what a finished one left, or fails where it is told to.
 PROGRAM = """
 import pathlib, shutil, sys
@@ -280,5 +282,7 @@ def test_the_first_study_is_valid_as_it_stands(tmp_path):
     assert len({run.label for run in planned}) == len(planned) == 5 * (6 * 6 + 4 * 3)
     assert f"--config.model.source={tmp_path}/prepared/base_2" in planned[0].arguments
     assert planned[0].config["model"]["source"] == "{base_2}"
+    kept = [run for path in RESULTS.glob("*.json.gz") for run in read_points(path)]
+    assert len(kept) >= 6 * 6 * 3 and {run.name for run in kept} <= {run.name for run in planned}
     with pytest.raises(InputError, match="table 'x' is not one of bulging"):
         load_study("studies/controlled:x")
