@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 
-from paretohqd_jax.data.batches import Examples, tokenize
+from paretohqd_jax.data.batches import Examples, one_longer, tokenize
 from paretohqd_jax.data.rows import read_table
 from paretohqd_jax.pipeline import Output
 from paretohqd_jax.steps.base_model import BaseModel, step_seed
@@ -129,4 +129,6 @@ def selected_examples(
         base.tokenizer, prompts, rows["response"].to_pylist(), context, truncated,
         source=scored.path, row_ids=row_ids,
     )  # fmt: skip
+    if jax.default_backend() != "cpu":
+        examples = one_longer(examples)
     return jax.tree.map(lambda array: array.reshape(num_adapters, -1, array.shape[-1]), examples)
