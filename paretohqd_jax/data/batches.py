@@ -92,6 +92,17 @@ def tokenize(
     return Examples(tokens, token_mask, response_mask)
 
 
+def one_longer(examples: Examples) -> Examples:
+    """The rows with one more token of padding.
+
+    A token is predicted from those before it, so that a model works on all positions but the last:
+    on a length that the tiles of an accelerator's matrix products divide, as those of `tokenize`
+    are, only if there is one more.
+    """
+    room = [(0, 0)] * (examples.tokens.ndim - 1) + [(0, 1)]
+    return Examples(*(np.pad(array, room) for array in examples))
+
+
 def batch_rows(seed: int, stream: int, step: int, num_rows: int, batch_size: int) -> np.ndarray:
     """The rows of batch `step`, int64 `[batch_size]`: shuffled epochs laid end to end.
 

@@ -17,7 +17,7 @@ from paretohqd_jax.steps.base_model import BaseModel
 from paretohqd_jax.steps.capacity import check_training_memory
 from paretohqd_jax.steps.pairs import training_pairs
 from paretohqd_jax.steps.task import Task
-from paretohqd_jax.steps.training import train_stack, training_step
+from paretohqd_jax.steps.training import on_tiles, train_stack, training_step
 from paretohqd_jax.training.preferences import COMBINATIONS, Pairs, preference_objective
 
 NUM_RESPONSES = 2  # of a pair
@@ -180,4 +180,4 @@ def tokenized_pairs(base: BaseModel, table: pa.Table, source: str) -> Examples:
         base.tokenizer, base.format(rows["prompt"].to_pylist()), rows["response"].to_pylist(),
         base.config.max_position_embeddings, source=source, row_ids=row_ids,
     )  # fmt: skip
-    return Examples(*(array.reshape(table.num_rows, 2, -1) for array in examples))
+    return Examples(*(array.reshape(table.num_rows, 2, -1) for array in on_tiles(examples)))

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import pyarrow as pa
 
-from paretohqd_jax.data.batches import Examples, tokenize
+from paretohqd_jax.data.batches import Examples, one_longer, tokenize
 from paretohqd_jax.data.rows import read_table
 from paretohqd_jax.pipeline import Output
 from paretohqd_jax.steps.base_model import BaseModel, step_seed
@@ -177,7 +177,13 @@ def examples_of(base: BaseModel, source: Path, table: pa.Table, row_ids: np.ndar
         base.tokenizer, prompts, rows["response"].to_pylist(), context, truncated,
         source=source, row_ids=row_ids.ravel(),
     )  # fmt: skip
+    examples = on_tiles(examples)
     return jax.tree.map(lambda array: array.reshape(*row_ids.shape, array.shape[-1]), examples)
+
+
+def on_tiles(examples: Examples) -> Examples:
+    """The rows, on an accelerator of a length that its tiles divide in training."""
+    return examples if jax.default_backend() == "cpu" else one_longer(examples)
 
 
 def held_out_rows(

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from paretohqd_jax.data.batches import batch_rows, token_counts, tokenize
+from paretohqd_jax.data.batches import batch_rows, one_longer, token_counts, tokenize
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.models.tokenizer import load_tokenizer
 
@@ -37,6 +37,14 @@ def test_lengths_are_rounded_up_but_never_beyond_the_limit(tokenizer):
     message = "rows: row 1: .* 7 tokens, more than the model's context of 6; shorten"
     with pytest.raises(InputError, match=message):
         tokenize(tokenizer, ["a", "abcd"], ["b", "ef"], max_length=6)
+
+
+def test_one_more_token_is_padding(tokenizer):
+    examples = tokenize(tokenizer, ["abc"], ["de"], max_length=100)
+    longer = one_longer(examples)
+    for array, before in zip(longer, examples, strict=True):
+        assert array.shape == (1, 17) and not array[:, 16].any()
+        np.testing.assert_array_equal(array[:, :16], before)
 
 
 def test_token_counts_include_the_end(tokenizer):

@@ -79,7 +79,7 @@ def test_adapters_take_turns_on_few_seats(toy, tmp_path, monkeypatch):
     sizes = []
 
     def counting(*arguments, **options):
-        sizes.append(jax.tree.leaves(arguments[2])[0].shape[2])
+        sizes.append(jax.tree.leaves(arguments[2])[0].shape[1])
         return advance(*arguments, **options)
 
     advance = schedule.advance
