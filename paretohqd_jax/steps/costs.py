@@ -61,6 +61,7 @@ def training_cost(base: BaseModel, speed: Speed, options: Mapping[str, Any], len
     memory = training_memory(
         base.model, base.mesh, num_adapters=num_adapters, batch_size=batch_size, length=length,
         num_microbatches=options["num_microbatches"],
+        num_gradients=options.get("num_gradients", 1),
     )  # fmt: skip
     # Forward, backward to the activations, and where these are not kept, forward again.
     operations = (6 if base.remat == "full" else 4) * _num_params(base)

@@ -88,10 +88,12 @@ def _train(
     *inputs: Output,
     first: Sequence[int] = (),
 ) -> Output:
+    num_gradients = len(task.objectives) if objective["combination"] in COMBINATIONS else 1
     return training_step(
         task, name, train_on_pairs, *inputs, adapter_names=list(labels), weights=weights.tolist(),
         first=list(first), objectives=task.objectives, objective=objective,
         num_steps=task.config.train.num_steps, num_responses=NUM_RESPONSES,
+        num_gradients=num_gradients,
     )  # fmt: skip
 
 
@@ -111,6 +113,7 @@ def train_on_pairs(
     batch_size: int,
     num_microbatches: int,
     num_responses: int,
+    num_gradients: int,
     **how: Any,
 ) -> dict[str, int]:
     """Trains them; `how` are the other arguments of `train_stack`. Returns what that cost."""
@@ -120,7 +123,6 @@ def train_on_pairs(
         tokenized_pairs(base, table, str(pairs.path)), np.load(reference.path)[0], labels,
         np.array(weights, np.float32), np.load(margins.path) if margins else None, first,
     )  # fmt: skip
-    num_gradients = len(objectives) if objective["combination"] in COMBINATIONS else 1
     check_training_memory(
         base, num_adapters, batch_size, examples.tokens.shape[-1], num_microbatches, num_responses,
         num_gradients,

@@ -97,7 +97,7 @@ def fitting_rows(
     )  # fmt: skip
     if not fits.any():
         raise InputError(
-            f"{source}: no {kind} has {min_tokens} to {max_tokens} tokens; "
+            f"{source}: no row has {min_tokens} to {max_tokens} tokens; "
             "change config.data.min_tokens or config.data.max_tokens"
         )
     return table.filter(pa.array(fits))
