@@ -30,6 +30,7 @@ def prompts_of(options: argparse.Namespace) -> np.ndarray:
 def ours(options: argparse.Namespace, num_adapters: int, adapted: bool = True) -> Callable:
     import jax
 
+    from paretohqd_jax.models.layers import apart
     from paretohqd_jax.models.llama import Llama
     from paretohqd_jax.models.lora import init_adapters
     from paretohqd_jax.sampling.decoder import decode
@@ -37,7 +38,7 @@ def ours(options: argparse.Namespace, num_adapters: int, adapted: bool = True) -
 
     config, lora = shapes.model_of(options)
     tokens = prompts_of(options)
-    params = shapes.jax_params(config)
+    params = apart(shapes.jax_params(config))
     model = Llama(config, lora if adapted else None)
     adapters = init_adapters(jax.random.key(1), config, lora, num_adapters) if adapted else {}
     keys = jax.random.split(jax.random.key(0), (num_adapters, options.rows))
