@@ -33,6 +33,7 @@ def ours(
 ) -> Callable:
     import jax
 
+    from paretohqd_jax.models.layers import apart
     from paretohqd_jax.models.llama import Llama
     from paretohqd_jax.models.lora import init_adapters
     from paretohqd_jax.sampling.answerers import Answerer
@@ -42,7 +43,7 @@ def ours(
 
     config, lora = shapes.model_of(options)
     tokens = prompts_of(options)
-    params = shapes.jax_params(config)
+    params = apart(shapes.jax_params(config))
     model = Llama(config, lora if adapted else None)
     adapters = init_adapters(jax.random.key(1), config, lora, num_adapters) if adapted else {}
     answerers = []

@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
 
 from paretohqd_jax.errors import InputError
@@ -50,3 +52,13 @@ def test_added_tokens_count_and_fewer_tokens_than_embeddings_are_fine(tmp_path):
 
 def test_the_toy_passes():
     check_base_model(BaseModel(RANDOM_TOY, "float32", "none", "{prompt}", LoraConfig(rank=1)))
+
+
+def test_the_weights_are_held_in_one_layout_at_a_time():
+    base = BaseModel(RANDOM_TOY, "float32", "none", "{prompt}", LoraConfig(rank=2))
+    other = base.with_lora(LoraConfig(rank=4))
+    before = jax.tree.map(np.asarray, base.params)
+    assert len(other.params_by_layer["layers"]) == base.config.num_layers
+    assert other.params_by_layer is base.params_by_layer
+    jax.tree.map(np.testing.assert_array_equal, base.params, before)
+    assert len(base._weights) == 1 and other.params is base.params

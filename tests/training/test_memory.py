@@ -128,6 +128,20 @@ def test_a_tpu_takes_what_the_estimate_says(sizes, megabytes):
     assert estimate.total == pytest.approx(megabytes * 1e6, rel=0.1)
 
 
+@pytest.mark.parametrize(("num_adapters", "megabytes"), [(1, 15396 + 3300), (11, 34585 + 38502)])
+def test_a_gpu_takes_what_the_estimate_says(num_adapters, megabytes):
+    """Llama-2-7B compiled for an H100 ahead of time: figures of docs/performance.md."""
+    config = LlamaConfig(32000, 4096, 11008, 32, 32, 32, 128, 4096, dtype="bfloat16", remat="full")
+    model = Llama(config, LoraConfig(rank=64, targets=TARGETS))
+    mesh = AbstractMesh((1, 1, 1), AXES)
+    estimate = training_memory(model, mesh, num_adapters=num_adapters, batch_size=8, length=513)
+    assert estimate.total == pytest.approx(megabytes * 1e6, rel=0.2)
+    decoder = generation_memory(
+        model, mesh, num_seats=3, batch_size=128, prompt_length=128, max_new_tokens=128
+    )
+    assert sum(decoder.held.values()) == pytest.approx((31616 + 33) * 1e6, rel=0.05)
+
+
 def test_every_device_has_its_share(device):
     model = Llama(dataclasses.replace(WIDE, remat="full"), FEW)
     sizes = {"num_adapters": 4, "batch_size": 4, "length": 64}
