@@ -46,19 +46,16 @@ def test_the_better_response_has_the_larger_reward(name):
     assert (better > worse).all(), (better, worse)
 
 
-@pytest.mark.parametrize(
-    ("name", "accuracy", "length"),
-    [("smollm2-helpful", 0.70, "longer")],
-)
-def test_cards_tell_what_the_models_are_worth(name, accuracy, length):
-    card = json.loads((ASSETS / name / CARD).read_text())
-    metrics = card["metrics"]
-    assert metrics["accuracy"] >= accuracy
-    assert metrics["accuracy"] > max(metrics["longer"], metrics["shorter"])
-    assert metrics["accuracy_same_length"] > max(metrics["longer_same_length"], 0.5)
+def test_its_card_tells_what_the_model_is_worth():
+    directory = ASSETS / "smollm2-helpful"
+    card = json.loads((directory / CARD).read_text())
+    for metrics in (card["metrics"], card["validation"]):
+        assert metrics["accuracy"] >= 0.70
+        assert metrics["accuracy_same_length"] > max(metrics["longer_same_length"], 0.5)
+    fooled = {kind for kind, found in card["robustness"].items() if found["preferred"] < 0.9}
+    assert fooled <= {"other_prompt", "shuffled_sentences"}, "docs/rewards.md says so"
     assert card["sign"] == 1 and card["licence"].startswith("research") and card["data"]["about"]
-    size = sum(path.stat().st_size for path in (ASSETS / name).iterdir())
-    assert size <= 1_000_000
+    assert sum(path.stat().st_size for path in directory.iterdir()) <= 1_500_000
 
 
 def test_an_adapter_of_another_base_is_refused_before_any_weights_are_read():
