@@ -358,11 +358,8 @@ def test_sample_says_so_when_nothing_is_left(tmp_path, capsys, monkeypatch):
 def test_sample_cuts_gates_and_drops_near_duplicates(tmp_path, capsys, monkeypatch):
     from paretohqd_jax.sampling import generation
 
-    texts = [
-        "One two three. Four five six.",
-        "One two three. Four five seven.",
-        "Prompt 2. Prompt 5!",
-    ]
+    one = "One two three."
+    texts = [f"{one} Four five six.", f"{one} Four five seven.", "Prompt 2. Prompt 5!"]
 
     def respond(*_, **__):
         answers = [texts[number % 3] for number in range(6)]
@@ -372,7 +369,7 @@ def test_sample_cuts_gates_and_drops_near_duplicates(tmp_path, capsys, monkeypat
     argv = [*map(str, sample(tmp_path, SAMPLING)), "--sentences", "1", "--gate", "echo<0.5"]
     console(["paretohqd", *argv, "--gate", "words>=3", "--max-overlap", "0.9"])
     rows = read_table(tmp_path / "rows.parquet").to_pydict()
-    assert rows["response"] == [*(texts[:2] * 2), *["One two three."] * 4]
+    assert rows["response"] == [*(texts[:2] * 2), *[one] * 4]
     assert rows["prompt"] == [f"prompt {number}" for number in (0, 1, 3, 4) * 2]
     said = capsys.readouterr().out
     assert "8 rows for 6 prompts; of 10 rows the gate echo<0.5 takes 2 (2 alone)" in said

@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 def quickstart_rows() -> pa.Table:
     """Everyday prompts with several responses each, sampled from SmolLM2-135M-Instruct.
 
-    Written by `paretohqd sample`; README says how to make it again.
+    Written by `paretohqd sample`; docs/data.md says how to make them again.
     """
     assets = importlib.resources.files("paretohqd_jax.data") / "assets"
     with importlib.resources.as_file(assets / "quickstart.parquet") as path:

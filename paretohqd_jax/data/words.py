@@ -36,7 +36,8 @@ _SENTENCE = regex.compile(
     regex.MULTILINE,
 )
 _ENDED = regex.compile(rf"\p{{STerm}}{_CLOSING}$")
-_LIST_NUMBER = regex.compile(r"\W*\d+\W*")
+_MARK = regex.compile(r"\p{Sentence_Terminal}")
+_LIST_NUMBER = regex.compile(r"(?:^|\s)\W*\d{1,2}\.$")
 
 
 def split_words(text: str) -> list[str]:
@@ -70,8 +71,6 @@ def first_sentences(text: str, count: int) -> str:
 
 
 def whole_sentences(text: str) -> str:
-    """`text` up to the end of its last sentence that has its mark and is no number of a list."""
-    sentences = split_sentences(text)
-    while sentences and (not ends_sentence(sentences[-1]) or _LIST_NUMBER.fullmatch(sentences[-1])):
-        sentences.pop()
-    return first_sentences(text, len(sentences))
+    """`text` up to its last mark that ends a sentence, not the number of a list, or ""."""
+    ends = (mark.end() for mark in _MARK.finditer(text))
+    return text[: max((end for end in ends if not _LIST_NUMBER.search(text[:end])), default=0)]

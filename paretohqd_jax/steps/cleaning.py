@@ -13,7 +13,7 @@ from paretohqd_jax.config import objective_names, split_model
 from paretohqd_jax.data.gates import count_failures, failures, in_words
 from paretohqd_jax.data.overlap import near_duplicates
 from paretohqd_jax.data.rows import drop_duplicates
-from paretohqd_jax.data.words import first_sentences
+from paretohqd_jax.data.words import ends_sentence, first_sentences
 from paretohqd_jax.evaluation import collapse
 from paretohqd_jax.rewards.scoring import check_scorer
 from paretohqd_jax.steps.base_model import BaseModel
@@ -32,13 +32,16 @@ def check_gates(texts: Sequence[str], base: BaseModel) -> RunGates:
 
 
 def with_first_sentences(rows: pa.Table, counts: Sequence[int]) -> pa.Table:
-    """The rows, and after them for each count the first so many sentences of every response."""
-    responses = rows["response"].to_pylist()
-    cut = [
-        pa.table({"prompt": rows["prompt"], "response": [first_sentences(r, n) for r in responses]})
-        for n in counts
-    ]
-    return pa.concat_tables([rows, *cut])
+    """The rows, and after them for each count the first so many sentences of every response.
+
+    Lines that end without the mark of a sentence, such as one before a list, make no row.
+    """
+    tables = [rows]
+    for count in counts:
+        cut = [first_sentences(response, count) for response in rows["response"].to_pylist()]
+        table = pa.table({"prompt": rows["prompt"], "response": cut})
+        tables.append(table.filter(pa.array(map(ends_sentence, cut), pa.bool_())))
+    return pa.concat_tables(tables)
 
 
 def without_collapsed(rows: pa.Table) -> pa.Table:

@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+import importlib.resources
+
 import numpy as np
 import pytest
 
+from paretohqd_jax.data.overlap import echoed_share, near_duplicates
 from paretohqd_jax.data.sources import check_source, load_pairs, load_rows, split_by_prompt
 from paretohqd_jax.errors import InputError
+
+ASSETS = importlib.resources.files("paretohqd_jax.data") / "assets"
 
 
 def rows_of_this_module():
@@ -95,12 +100,16 @@ def test_holding_out_everything_is_refused():
         split_by_prompt(["a", "b", "a"], 2, seed=0)
 
 
-def test_the_embedded_rows_are_what_the_readme_says():
+def test_the_embedded_rows_are_what_the_page_of_data_says():
     table = load_rows("quickstart")
-    assert table.num_rows >= 1500
-    assert len(set(table["prompt"].to_pylist())) >= 200
-    words = np.array([len(r.split()) for r in table["response"].to_pylist()])
-    assert words.min() >= 3 and words.max() >= 30
+    prompts, responses = table["prompt"].to_pylist(), table["response"].to_pylist()
+    assert table.num_rows >= 1500 and len(set(prompts)) >= 240
+    assert set(prompts) <= {*(ASSETS / "quickstart_prompts.txt").read_text().splitlines()}
+    assert (ASSETS / "quickstart.parquet").stat().st_size < 1e6
+    words = np.array([len(response.split()) for response in responses])
+    assert words.min() >= 5 and np.quantile(words, 0.9) >= 40
+    assert max(map(echoed_share, prompts, responses)) <= 0.6
+    assert not any(near_duplicates(prompts, responses, 0.8))
 
 
 def test_columns_that_become_texts_are_texts_in_a_csv(tmp_path, monkeypatch):
