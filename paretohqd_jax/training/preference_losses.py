@@ -3,8 +3,8 @@
 A pair has a chosen and a rejected response to one prompt, and for each objective a label: 1 where
 the objective prefers the chosen response, -1 where it prefers the rejected one, 0 where it does not
 decide. Every method of the preference line is a function of the pairs' margins (`dpo_margins`,
-`modpo_margins`): `objective_losses` has the loss of each objective, `weighted_loss` and
-`smooth_tchebycheff` make one of them, and `training.conflicts` combines their gradients.
+`modpo_margins`): `objective_losses` has the loss of each objective,
+`smooth_tchebycheff` makes one of them, and `training.conflicts` combines their gradients.
 """
 
 from __future__ import annotations
@@ -101,15 +101,6 @@ def objective_losses(losses: jax.Array, labels: jax.Array) -> jax.Array:
     `losses` and `labels` are `[pairs, num_objectives]`; the result is `[num_objectives]`.
     """
     return jnp.sum(losses, axis=0) / jnp.maximum(jnp.sum(labels != 0, axis=0), 1)
-
-
-def weighted_loss(losses: jax.Array, weights: jax.Array) -> jax.Array:
-    """DPO with loss weighting: mean over pairs of the objectives' losses, weighted; a scalar.
-
-    Its optimum mixes the probabilities of being preferred, not the rewards. `losses` are
-    `[pairs, num_objectives]`, `weights` `[num_objectives]`.
-    """
-    return jnp.mean(losses @ weights)
 
 
 def smooth_tchebycheff(losses: jax.Array, weights: jax.Array, temperature: float) -> jax.Array:
