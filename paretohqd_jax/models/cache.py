@@ -73,8 +73,11 @@ def write_token(old: jax.Array, new: jax.Array, lengths: jax.Array) -> jax.Array
 
     Every row gets it, in its first slot that is not in use: `lengths` int32 [B], less than S.
     """
-    # Nothing else in memory moves: the places differ, and all lie within the array.
-    written = old.at[jnp.arange(old.shape[0]), :, lengths].set(
+    num_rows, num_heads = old.shape[:2]
+    places = jnp.arange(num_rows)[:, None], jnp.arange(num_heads), lengths[:, None]
+    # Nothing else in memory moves: the places differ, and all lie within the array. (With rows and
+    # tokens alone as indices TPUs would turn the whole array round, to have those in front.)
+    written = old.at[places].set(
         new[:, :, 0], mode="promise_in_bounds", unique_indices=True, indices_are_sorted=True
     )
     return _in_order(constrain(written, AXES))
