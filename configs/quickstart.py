@@ -23,14 +23,14 @@ METHODS = {
         "select.rule": "chebyshev",  # the answers that lack least, not only those on the ray
         "select.k": 40,
         "select.gates": GATES,
-        "train.stage1_steps": 24,
-        "train.stage2_steps": 16,
+        "train.stage1_steps": 20,
+        "train.stage2_steps": 14,
         "generate.num_prompts": 96,
-        "generate.max_new_tokens": 48,
+        "generate.max_new_tokens": 64,
         "generate.temperature": 0.8,
         "generate.batch_size": 32,
     },
-    "sft": {"draw.k": 40, "draw.gates": GATES, "train.num_steps": 40},
+    "sft": {"draw.k": 40, "draw.gates": GATES, "train.num_steps": 34},
 }
 
 
@@ -54,7 +54,8 @@ def get_config(method="paretohqd"):
     config.train.batch_size = 4
     config.train.learning_rate = 3e-3
     config.train.checkpoint_every = 6
-    config.evaluate.max_new_tokens = 48
+    # More than the rows' responses have: the reward model is hard on answers that are cut.
+    config.evaluate.max_new_tokens = 64
     config.evaluate.temperature = 0.7
     config.evaluate.batch_size = 32
     return config
