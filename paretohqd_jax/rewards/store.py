@@ -128,7 +128,7 @@ def _read_folder(folder: Folder | None, digests: Sequence[bytes]) -> tuple[list[
     if folder is None:
         return rewards, is_cut
     wanted = {digest: text for text, digest in enumerate(digests)}
-    for path in sorted(folder.path.glob("*.safetensors")):
+    for path in sorted(folder.path.glob("[!.]*.safetensors")):  # others are being written
         for digest, reward, cut in _read_file(path):
             text = wanted.pop(digest, None)
             if text is not None:
