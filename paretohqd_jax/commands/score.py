@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -51,10 +52,10 @@ def run(options: argparse.Namespace) -> None:
     check_texts(table, options.file)
     check_holds(options.out, with_messages(table))
     partial = Path(f"{options.out}.partial")
-    if options.cache:
-        check_store(Path(options.cache))
+    store = Path(os.path.expanduser(options.cache)) if options.cache else partial
+    check_store(store)
     rewards = rewards_of(
-        table, models, make_mesh(), Path(options.cache or partial), "scoring",
+        table, models, make_mesh(), store, "scoring",
         backend=options.backend, dtype=options.dtype, batch_size=options.batch_size,
         source=options.file,
     )  # fmt: skip

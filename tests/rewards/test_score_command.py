@@ -87,7 +87,8 @@ def test_a_killed_command_says_what_it_kept_and_goes_on(rows, gpt2, tmp_path, ca
     assert "brief: of 3 different rows 3 from the store, 0 scored" in command(gpt2)
     assert not Path(f"{out}.partial").exists()
 
-    cache = ("--cache", str(tmp_path / "cache"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    cache = ("--cache=~/cache",)
     counts = "helpful@{}: of 3 different rows {} from the store, {} scored".format
     assert counts(model, 0, 3) in command(model, *cache)
     told = command(gpt2, *cache)
@@ -98,6 +99,7 @@ def test_a_killed_command_says_what_it_kept_and_goes_on(rows, gpt2, tmp_path, ca
     weights.write_bytes(changed)
     assert counts(model, 0, 3) in command(model, *cache)
     assert counts(model, 3, 0) in command(model, *cache)
+    assert (tmp_path / "cache").is_dir()
 
 
 @pytest.mark.filterwarnings("error::RuntimeWarning")

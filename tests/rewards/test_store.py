@@ -148,3 +148,5 @@ def test_a_store_that_cannot_be(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="file/in: no scores can be kept there .*another folder"):
         check_store(tmp_path / "file" / "in")
+    check_store(tmp_path / "a" / "b")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"], "a check leaves nothing"
