@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 
 from paretohqd_jax.commands.arguments import positive_integer
-from paretohqd_jax.config import objective_names
+from paretohqd_jax.config import names_in, objective_names
 from paretohqd_jax.data.messages import read_conversations, with_messages
 from paretohqd_jax.data.rows import (
     check_holds,
@@ -44,7 +44,7 @@ def run(options: argparse.Namespace) -> None:
     from paretohqd_jax.training.mesh import make_mesh
 
     check_writable(options.out)
-    models = options.models.split(",")
+    models = names_in(options.models)
     names = objective_names(models)
     if len(set(names)) < len(names):
         raise InputError(f"--models {options.models}: name each column once, as COLUMN=NAME")
