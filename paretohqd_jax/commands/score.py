@@ -46,6 +46,8 @@ def run(options: argparse.Namespace) -> None:
     check_writable(options.out)
     models = names_in(options.models)
     names = objective_names(models)
+    if not names:
+        raise InputError("--models names no reward model; give one or more, as a,COLUMN=b")
     if len(set(names)) < len(names):
         raise InputError(f"--models {options.models}: name each column once, as COLUMN=NAME")
     table = read_conversations(read_table(options.file), options.file)

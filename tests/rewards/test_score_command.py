@@ -38,6 +38,12 @@ def test_a_file_gets_a_column_per_model_and_their_statistics(rows, tmp_path, cap
     assert "3 rows" in capsys.readouterr().out
 
 
+def test_no_reward_model_is_refused(rows, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        console(["paretohqd", "score", rows, "--models=", "--out", str(tmp_path / "scores.csv")])
+    assert "error: --models names no reward model" in capsys.readouterr().err
+
+
 def test_conversations_are_scored_and_stay_lists_of_messages(tmp_path):
     asked = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "q"}]
     path, out = tmp_path / "rows.jsonl", tmp_path / "scores.jsonl"
