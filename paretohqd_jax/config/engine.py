@@ -11,10 +11,15 @@ from paretohqd_jax.config.options import OURS, Option, Valid, one_of, require
 
 
 def _is_command(text: str) -> bool:
-    """Whether a text has the words of a command, one of them the script or with the folder."""
+    """Whether a text has the words of a command, one of them the script or with the folder.
+
+    The script stands for several words, so it cannot be a part of one.
+    """
     with contextlib.suppress(ValueError):
-        arguments = shlex.split(text)[1:]
-        return not text or "{script}" in arguments or any("{folder}" in a for a in arguments)
+        words = shlex.split(text)
+        if any("{script}" in word and word != "{script}" for word in words):
+            return False
+        return not text or any("{script}" in w or "{folder}" in w for w in words[1:])
     return False
 
 
@@ -28,7 +33,7 @@ ENGINE = {
     ),
     "engine_command": Option(
         "",
-        Valid("'' or a command with {script} or {folder} in it", _is_command),
+        Valid("'' or a command with {script}, as a word, or {folder} in it", _is_command),
         OURS,
         'The command, for the run to start it itself: "PYTHON {script}" with the Python of vLLM\'s '
         "environment, or your own engine's, with {folder}, that of requests and answers.",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import contextlib
 import importlib.util
 import inspect
 import re
@@ -15,6 +14,7 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
+from paretohqd_jax.config.objectives import names_in
 from paretohqd_jax.config.options import flat
 from paretohqd_jax.errors import InputError, did_you_mean
 
@@ -126,20 +126,10 @@ def _with_tuples(config: ConfigDict, argv: Sequence[str]) -> list[str]:
         _check_exists(option, options, config)
         if isinstance(options.get(option), tuple):
             if equals:
-                words[index] = f"{name}={_as_tuple(value)}"
+                words[index] = f"{name}={names_in(value)!r}"
             elif index + 1 < len(words):
-                words[index + 1] = _as_tuple(words[index + 1])
+                words[index + 1] = repr(names_in(words[index + 1]))
     return words
-
-
-def _as_tuple(text: str) -> str:
-    """What is a tuple or list already stays; other text is names with commas between them."""
-    with contextlib.suppress(SyntaxError, ValueError):
-        value = ast.literal_eval(text)
-        if isinstance(value, (tuple, list)):
-            return repr(tuple(value))
-        text = value if isinstance(value, str) else text
-    return repr(tuple(part.strip() for part in text.split(",") if part.strip()))
 
 
 def _check_exists(option: str, options: dict[str, Any], config: ConfigDict) -> None:

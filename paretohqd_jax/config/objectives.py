@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+import ast
+import contextlib
+import re
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from paretohqd_jax.data.rows import OUR_COLUMNS
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.pareto import check_preferences, preference_grid
+
+BETWEEN_NAMES = re.compile(r",(?![^(]*\))")  # not between the arguments of a function
+
+
+def names_in(text: str) -> tuple[Any, ...]:
+    """The values in a text of the command line: `a,b`, `a` and `('a','b')` all do."""
+    with contextlib.suppress(SyntaxError, ValueError):
+        value = ast.literal_eval(text)
+        if isinstance(value, (tuple, list)):
+            return tuple(value)
+        text = value if isinstance(value, str) else text
+    return tuple(part.strip() for part in BETWEEN_NAMES.split(text) if part.strip())
 
 
 def split_model(model: str) -> tuple[str, str]:

@@ -14,6 +14,7 @@ import contextlib
 import hashlib
 import json
 import logging
+import os
 import secrets
 import time
 from collections.abc import Sequence
@@ -106,10 +107,13 @@ def folder_of(store: Path, name: str, identity: dict[str, Any] | None) -> Folder
 
 
 def check_store(store: Path) -> None:
-    """Raises InputError unless files can be added to the store; for a command before its work."""
+    """Raises InputError unless files can be added to the store; for a command before its work.
+
+    Nothing is left there: the store need not exist yet.
+    """
+    nearest = next(folder for folder in (store, *store.parents) if os.path.lexists(folder))
+    trial = nearest / f".tmp-{secrets.token_hex(8)}"
     try:
-        store.mkdir(parents=True, exist_ok=True)
-        trial = store / f".tmp-{secrets.token_hex(8)}"
         trial.touch()
         trial.unlink()
     except OSError as error:
@@ -128,7 +132,7 @@ def _read_folder(folder: Folder | None, digests: Sequence[bytes]) -> tuple[list[
     if folder is None:
         return rewards, is_cut
     wanted = {digest: text for text, digest in enumerate(digests)}
-    for path in sorted(folder.path.glob("*.safetensors")):
+    for path in sorted(folder.path.glob("[!.]*.safetensors")):  # others are being written
         for digest, reward, cut in _read_file(path):
             text = wanted.pop(digest, None)
             if text is not None:

@@ -64,9 +64,15 @@ def run_engine_command(command: str, folder: Path, script: Sequence[str]) -> Non
 def _run(words: Sequence[str], log: Path) -> int:
     """The exit status of a command, which ends when this process is told to."""
     with open(log, "wb") as output:
-        process = subprocess.Popen(
-            words, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
-        )
+        try:
+            process = subprocess.Popen(
+                words, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                start_new_session=True,
+            )  # fmt: skip
+        except OSError as error:  # such as a script without a first line that names its program
+            raise InputError(
+                f"{OPTION}: {words[0]!r} cannot be run ({error.strerror}); give a program"
+            ) from error
     try:
         while True:
             with contextlib.suppress(subprocess.TimeoutExpired):

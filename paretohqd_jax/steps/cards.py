@@ -44,9 +44,11 @@ def model_card(workdir: Path, run: Policies, policy: Policy, library: str) -> st
         "objectives": ", ".join(config.get("rewards", {}).get("models", run.objectives)),
         "preference": preference,
         "adapters": ", ".join(policy.adapters),
-        "prompt format": json.dumps(run.base["prompt_format"], ensure_ascii=False),
+        "prompt format": _quoted(run.base["prompt_format"]),
         "data": config.get("data", {}).get("source", ""),
     }
+    if policy.prompt is not None:
+        facts["asked in words of its own, the user's at {prompt}"] = _quoted(policy.prompt)
     lines = ["---", *(f"{name}: {json.dumps(value)}" for name, value in head.items()), "---", ""]
     lines += [f"# {policy.label}", "", *(f"* {name}: {value}" for name, value in facts.items())]
     lines += [
@@ -67,6 +69,11 @@ def model_card(workdir: Path, run: Policies, policy: Policy, library: str) -> st
         "reward models may bind too; this card grants none."
     ]
     return "\n".join(lines) + "\n"
+
+
+def _quoted(text: str) -> str:
+    """A text in one line."""
+    return json.dumps(text, ensure_ascii=False)
 
 
 def _measures(workdir: Path, policy: Policy) -> list[str]:

@@ -22,8 +22,8 @@ from paretohqd_jax.steps.evaluation import answers_of, fronts_of
 
 # Options that differ between the runs of one method, or change no result.
 NO_EFFECT = re.compile(
-    r"seed|mesh\.\w+|model\.(remat|attention)|train\.checkpoint_every|data\.date"
-    r"|(generate|evaluate|rewards)\.batch_size|rewards\.cache"
+    r"seed|mesh\.\w+|model\.(remat|attention)|train\.(checkpoint_every|held_out_loss)|data\.date"
+    r"|(generate|evaluate|rewards)\.batch_size|rewards\.cache|generate\.engine_command"
 ).fullmatch
 
 

@@ -254,7 +254,9 @@ def test_seeds_of_one_method_differ_in_nothing_else(runs):
     shutil.copytree(runs / "seed1", runs / "another_rule")
     config = json.loads((runs / "seed1/config.json").read_text())
     config["select"]["rule"] = "chebyshev"
-    config["evaluate"]["batch_size"] = 9  # which changes no result
+    config["evaluate"]["batch_size"] = 9  # which changes no result, nor do these
+    config["train"] = {"held_out_loss": False}
+    config["generate"] = {"engine_command": "python {script}"}
     write_json(runs / "another_rule/config.json", config)
     message = (
         r"ours: its runs differ in more than the seed \(select.rule is 'chebyshev' in "

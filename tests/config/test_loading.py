@@ -125,7 +125,8 @@ def test_functions_of_configs_are_found_without_a_checkout(monkeypatch):
 @pytest.mark.parametrize(
     ("value", "models"),
     [("a,b", ("a", "b")), ("('a','b')", ("a", "b")), ("['a', 'b']", ("a", "b")), ("a", ("a",)),
-     ("'a'", ("a",)), ("x=m:f,brief", ("x=m:f", "brief")), ("", ())],
+     ("'a'", ("a",)), ("x=m:f,brief", ("x=m:f", "brief")), ("", ()),
+     ("m:f('x',2),x=m:g(3),brief", ("m:f('x',2)", "x=m:g(3)", "brief"))],
 )  # fmt: skip
 def test_several_values_may_be_written_with_commas_alone(value, models):
     for words in ([f"--config.rewards.models={value}"], ["--config.rewards.models", value]):

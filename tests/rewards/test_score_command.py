@@ -38,6 +38,12 @@ def test_a_file_gets_a_column_per_model_and_their_statistics(rows, tmp_path, cap
     assert "3 rows" in capsys.readouterr().out
 
 
+def test_no_reward_model_is_refused(rows, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        console(["paretohqd", "score", rows, "--models=", "--out", str(tmp_path / "scores.csv")])
+    assert "error: --models names no reward model" in capsys.readouterr().err
+
+
 def test_conversations_are_scored_and_stay_lists_of_messages(tmp_path):
     asked = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "q"}]
     path, out = tmp_path / "rows.jsonl", tmp_path / "scores.jsonl"
@@ -87,7 +93,8 @@ def test_a_killed_command_says_what_it_kept_and_goes_on(rows, gpt2, tmp_path, ca
     assert "brief: of 3 different rows 3 from the store, 0 scored" in command(gpt2)
     assert not Path(f"{out}.partial").exists()
 
-    cache = ("--cache", str(tmp_path / "cache"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    cache = ("--cache=~/cache",)
     counts = "helpful@{}: of 3 different rows {} from the store, {} scored".format
     assert counts(model, 0, 3) in command(model, *cache)
     told = command(gpt2, *cache)
@@ -98,6 +105,7 @@ def test_a_killed_command_says_what_it_kept_and_goes_on(rows, gpt2, tmp_path, ca
     weights.write_bytes(changed)
     assert counts(model, 0, 3) in command(model, *cache)
     assert counts(model, 3, 0) in command(model, *cache)
+    assert (tmp_path / "cache").is_dir()
 
 
 @pytest.mark.filterwarnings("error::RuntimeWarning")

@@ -94,6 +94,14 @@ def test_a_file_that_is_damaged_or_foreign_is_named_and_set_aside(
     assert not file.exists() and file.with_suffix(".damaged").exists() and whole.exists()
 
 
+def test_a_file_that_another_run_is_writing_is_left_alone(tmp_path, caplog):
+    keep(tmp_path, [1.0, 2.0])
+    unfinished = folder(tmp_path).path / ".tmp-0.safetensors"  # as `files.atomic_path` has it
+    unfinished.touch()
+    assert kept(tmp_path)[:2] == [1.0, 2.0]
+    assert unfinished.exists() and not caplog.records
+
+
 def _forge(file):
     columns = load_file(file)
     metadata = {"scorer": file.parent.name, "sha256": "0" * 64}
@@ -140,3 +148,5 @@ def test_a_store_that_cannot_be(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="file/in: no scores can be kept there .*another folder"):
         check_store(tmp_path / "file" / "in")
+    check_store(tmp_path / "a" / "b")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"], "a check leaves nothing"

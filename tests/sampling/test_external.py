@@ -152,6 +152,11 @@ def test_commands_that_fail_say_their_last_words(toy, tmp_path):
         generate(toy, tmp_path, command=f'{sys.executable} -c "{program}" {{folder}}')
     with pytest.raises(InputError, match="left no .*answers.jsonl; its last lines: none"):
         generate(toy, tmp_path, command=f"{sys.executable} -c pass {{folder}}")
+    unnamed = tmp_path / "engine"
+    unnamed.write_text("answer")
+    unnamed.chmod(0o755)
+    with pytest.raises(InputError, match="engine' cannot be run .Exec format error.; give a prog"):
+        generate(toy, tmp_path, command=f"{unnamed} {{folder}}")
     with pytest.raises(InputError, match="there is no program 'no/python'; give its path"):
         check_engine("org/model", 64, "no/python {script}")
 
@@ -171,12 +176,14 @@ def test_sigterm_ends_the_command_too(toy, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "command", ["python", "{script}", "python 'a {script}", "python a{script}"]
-)
+    "command",
+    ["python", "{script}", "python 'a {script}", "python a{script}",
+     "bash -c 'python {script}' {folder}"],
+)  # fmt: skip
 def test_commands_that_cannot_answer_are_refused(command):
     config = get_config()
     config.generate.engine, config.generate.engine_command = "external", command
-    with pytest.raises(InputError, match="engine_command=.* use '' or a command with {script}"):
+    with pytest.raises(InputError, match="engine_command=.* use '' or a command with {script}, as"):
         check_config(config)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
@@ -23,6 +24,9 @@ def test_a_card_tells_base_method_preference_format_data_and_measures(tmp_path):
     assert "* preference: helpful 0.25, brief 0.75\n" in card and "was not measured" in card
     assert "chat_template.jinja" in card and "TEXT" not in model_card(*told, "transformers")
     assert '* prompt format: "{prompt}:\\n"\n* data: rows.csv\n' in card
+    asking = dataclasses.replace(family[0], prompt="{prompt} <helpful> 0.25")
+    asks = '* asked in words of its own, the user\'s at {prompt}: "{prompt} <helpful> 0.25"\n'
+    assert asks in model_card(tmp_path, run, asking, "peft") and "own words" not in card
     model = {"label": family[0].label, "mean_rewards": [1, 2], "interval": [[0, 1], [2, 3]]}
     points = {"objectives": run.objectives, "num_prompts": 9, "fronts": {"s": {"models": [model]}}}
     (tmp_path / "evaluation").mkdir()
