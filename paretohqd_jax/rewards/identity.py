@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import hashlib
+import importlib.metadata
 import json
 import logging
 import secrets
@@ -19,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from paretohqd_jax.files import local_path, write_json
+from paretohqd_jax.models.sources import resolve_source
+from paretohqd_jax.provenance import PACKAGE
 from paretohqd_jax.rewards.likelihood import is_dated
 from paretohqd_jax.rewards.registry import Entry, LanguageModel
 from paretohqd_jax.user_functions import definition_digest
@@ -30,9 +33,15 @@ logger = logging.getLogger(__name__)
 
 
 def function_identity(name: str, function: Callable[..., Any]) -> dict[str, Any] | None:
-    """Of a scorer that is a function; None if its text cannot be found, such as one of C's."""
+    """Of a scorer that is a function; None if its text cannot be found, such as one of C's.
+
+    This package's own call others of it, which its version stands for.
+    """
     definition = definition_digest(function, name)
-    return definition and {"function": name, "definition": definition}
+    if not definition:
+        return None
+    ours = {} if ":" in name else {"version": importlib.metadata.version(PACKAGE)}
+    return {"function": name, "definition": definition} | ours
 
 
 def model_identity(entry: Entry, backend: str, dtype: str, memory: Path) -> dict[str, Any]:
@@ -60,11 +69,11 @@ def reading_of(entry: Entry) -> dict[str, Any]:
 def content_digest(place: str, memory: Path) -> str:
     """Identifies a model by the bytes of its file, or of all files in its folder but hidden ones.
 
-    A name that is no path (of the hub, of a package, "random:toy") stands for itself. Bytes are
+    Other names (of the hub, "random:toy") stand for themselves. Bytes are
     read once: `memory` is a folder that keeps the digest of each file, which holds for as long as
     its size, inode and times of change stay.
     """
-    path = local_path(place)
+    path = resolve_source(place) if place.startswith("package:") else local_path(place)
     if path is None:
         return place
     files = [path]

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # that vLLM's --max-lora-rank may be
-REMEDY = "delete it and run the engine's command again"
+REMEDY = "delete it and have the engine answer again"
 
 
 def check_engine(source: str, rank: int, command: str) -> None:

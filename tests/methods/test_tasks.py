@@ -20,6 +20,8 @@ from paretohqd_jax.models.lora import LoraConfig
 from paretohqd_jax.pareto import representatives
 from paretohqd_jax.rewards.registry import find_entry
 from paretohqd_jax.rewards.scoring import SCORERS
+from paretohqd_jax.sampling.answerers import alone
+from paretohqd_jax.sampling.sampler import SamplingConfig
 from paretohqd_jax.steps import capacity
 from paretohqd_jax.steps.preferences import NUM_RESPONSES
 from paretohqd_jax.training.mesh import AXES, check_sizes
@@ -139,8 +141,10 @@ def test_a_task_fits_its_hardware(name, hardware, monkeypatch):
     prompts = [[0] * (config.data.max_tokens - 1)] * 1000
     num_adapters = {"generate": num_representatives, "respond": 1 + 2 * num_preferences}
     for step, group in (("generate", config.generate), ("respond", config.evaluate)):
+        how = SamplingConfig(group.max_new_tokens)
+        answerers = alone(num_adapters[step])
         capacity.check_generation_memory(
-            base, [prompts] * num_adapters[step], group.max_new_tokens, group.batch_size, step, ""
+            base, [prompts] * len(answerers), answerers, how, group.batch_size, step, ""
         )
     assert len(estimates) == 3
     for memory in estimates:

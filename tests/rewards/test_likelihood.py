@@ -63,7 +63,8 @@ def test_it_does_not_depend_on_the_mesh():
     expected = score(PROMPTS, RESPONSES, ["likelihood"], batch_size=3, base=TOY)
     with sharded(make_mesh(2, 2, 2), DECODING_RULES):
         rewards = score(PROMPTS, RESPONSES, ["likelihood"], batch_size=3, base=TOY)
-        kernel = load_scorer("likelihood", "jax", "float32", TOY).params["embed_tokens"]
+        variables = load_scorer("likelihood", "jax", "float32", TOY).params
+    kernel = variables["params"]["embed_tokens"]
     assert kernel.addressable_shards[0].data.size == kernel.size // 4
     np.testing.assert_allclose(rewards, expected, rtol=0, atol=1e-4)
 

@@ -238,7 +238,7 @@ def test_cards_of_ones_own(tmp_path):
         ({"texts": ["{response}", 1]}, "texts"),
         ({"sign": 0}, "sign"),
         ({"sign": True}, "sign=True"),
-        ({"cut": "middle"}, "cut"),
+        ({"cut": "centre"}, "cut"),
         ({"output": 1}, "output"),
         ({"output": "0"}, "output='0'"),
         ({"num_outputs": "1"}, "num_outputs='1'"),

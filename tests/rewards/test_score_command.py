@@ -129,7 +129,7 @@ def test_inspecting_one_row_and_prompts_that_are_messages(tmp_path, capsys):
         ("=brief", "its column cannot be called ''"),
         (
             "brief,kind",
-            "unknown reward model 'kind'; use one of brief, positivity, words, harmless",
+            "unknown reward model 'kind'; use one of brief, echo, positivity, words, harmless",
         ),
     ],
 )

@@ -101,7 +101,10 @@ def test_kept_scores_of_other_texts_or_objectives_are_not_taken(scorers, tmp_pat
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("breif", r"unknown reward model 'breif'; did you mean brief\? use one of brief, positi"),
+        (
+            "breif",
+            r"unknown reward model 'breif'; did you mean brief\? use one of brief, echo, positi",
+        ),
         ("no_such_module:f", r"cannot import no_such_module"),
         (".relative:f", r"cannot import .relative"),
         ("my_scorers:nothing", r"my_scorers has no function 'nothing'"),

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
 from paretohqd_jax.errors import InputError
+from paretohqd_jax.rewards import registry
 from paretohqd_jax.rewards import store as module
 from paretohqd_jax.rewards.identity import content_digest, model_identity
 from paretohqd_jax.rewards.registry import find_entry
@@ -120,6 +122,9 @@ def test_a_model_is_told_by_its_bytes_and_how_it_reads(gpt2, tmp_path, monkeypat
     assert identity(f"helpful@{copy}") == known == identity(f"harmless@{gpt2}")
     assert identity(f"deberta@{gpt2}") != known != identity(f"helpful@{gpt2}", dtype="bfloat16")
     assert content_digest("random:toy", memory) == "random:toy"
+    packaged = Path(registry.__file__)
+    in_package = content_digest(f"package:paretohqd_jax/rewards/{packaged.name}", memory)
+    assert in_package == content_digest(str(packaged), memory)
     (copy / ".cache").mkdir()
     (copy / ".cache" / "lock").touch()
     with monkeypatch.context() as patch:  # no byte is read twice

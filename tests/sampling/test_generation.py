@@ -108,7 +108,7 @@ def test_mixtures_take_turns_on_few_seats(toy, tmp_path, monkeypatch):
     kept = sum(pq.read_table(path).num_rows for path in few.glob("*/*.parquet"))
     sizes = interrupt_after(monkeypatch, 999)
     found = generate(mixed_toy, few, PROMPTS[:2], 2, answerers=answerers)
-    assert {jax.tree.leaves(call[2])[0].shape[2] for call in sizes} == {6} and 0 < kept < 18
+    assert {jax.tree.leaves(call[2])[0].shape[1] for call in sizes} == {6} and 0 < kept < 18
     assert found.equals(generate(mixed_toy, tmp_path, PROMPTS[:2], 100, answerers=answerers))
 
 

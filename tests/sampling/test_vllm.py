@@ -12,6 +12,7 @@ import subprocess
 from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
 
 from paretohqd_jax.data.rows import read_table
@@ -19,11 +20,12 @@ from paretohqd_jax.main import console
 from paretohqd_jax.models.lora import LoraConfig
 from paretohqd_jax.models.merging import export_merged
 from paretohqd_jax.pipeline import Output
-from paretohqd_jax.policies import policy_for, read_policies
+from paretohqd_jax.policies import read_policies
 from paretohqd_jax.sampling.generation import encode_prompts
 from paretohqd_jax.sampling.sampler import SamplingConfig
 from paretohqd_jax.steps import task
 from paretohqd_jax.steps.base_model import BaseModel
+from paretohqd_jax.steps.choosing import policy_for
 from paretohqd_jax.steps.generation import answers_of, prompts_of
 from paretohqd_jax.steps.serving import base_of
 from paretohqd_jax.training.mesh import make_mesh
@@ -105,7 +107,7 @@ def test_a_run_has_its_report_and_our_answers_of_every_adapter(
 
 
 def test_an_exact_mixture(run, base, workdir, prompts, tmp_path):
-    mixture = policy_for(run.served, MIXED, interpolate=True)
+    mixture = policy_for(run.served, np.array(MIXED), interpolate=True)
     assert len(mixture.adapters) == 2
     ours, theirs = (
         answered(run, base, workdir, prompts, [mixture], tmp_path / engine, engine)
@@ -128,5 +130,5 @@ def test_a_merged_model_asked_by_its_chat_template(run, base, workdir, prompts, 
     ids, theirs = zip(*json.loads(said.stdout.splitlines()[-1]), strict=True)
     how = SamplingConfig(**GREEDY)
     assert [*ids] == encode_prompts(base.tokenizer, base.format(prompts), 8192, how)
-    mixture = policy_for(run.served, MIXED, interpolate=True)
+    mixture = policy_for(run.served, np.array(MIXED), interpolate=True)
     assert [*theirs] == answered(run, base, workdir, prompts, [mixture], tmp_path / "jax", "jax")

@@ -102,7 +102,7 @@ def test_a_model_learns_to_write_the_task(tmp_path):
         ("paretohqd,0", "front '0': use one of bulging, flat, hollow, or the exponent"),
         ("paretohqd,-1", "a number above 0"),
         ("paretohqd,curly", "front 'curly'"),
-        ("dpo,hollow", "method 'dpo' is not one of paretohqd"),
+        ("ppo,hollow", "method 'ppo' is not one of paretohqd"),
         ("sft,hollow,size=3", "'size=3': write NAME=NUMBER with a name among M, noise"),
         ("sft,hollow,M=two", "'M=two': write NAME=NUMBER"),
     ],
