@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from paretohqd_jax.config.mod import DIVERGENCE
 from paretohqd_jax.data.conversations import (
     as_conversation,
     as_prompt,
@@ -30,7 +31,6 @@ from paretohqd_jax.files import write_json
 FILE = "policies.json"
 BASE_FIELDS = ("source", "dtype", "prompt_format", "date", "lora")
 COMBINATIONS = ("update", "logits")
-DIVERGENCE = re.compile(r"reverse_kl|forward_kl|jsd|alpha=0?\.\d*[1-9]\d*")
 LABEL = re.compile(r"[\w=+-][\w.,=+-]*")  # also the name of files, as are names of stacks
 SUM_TOLERANCE = 1e-6
 
@@ -127,7 +127,7 @@ def one_adapter_each(stack: str, preferences: np.ndarray) -> list[Policy]:
 
 
 def mixtures(
-    corners: Sequence[Policy], preferences: np.ndarray, combine: str = "update"
+    corners: Sequence[Policy], preferences: np.ndarray, combine: str = "update", **how: Any
 ) -> list[Policy]:
     """A family in which each preference mixes models of one objective each by its weights.
 
@@ -135,6 +135,7 @@ def mixtures(
       corners: `[num_objectives]` policies of one adapter each, in the order of the objectives.
       preferences: `[num_preferences, num_objectives]`.
       combine: as of `Policy`. A model whose weight is 0 is left out; one alone answers as it is.
+      **how: logits are mixed, as of `Policy`.
     """
     family = []
     for label, preference in zip(preference_labels(preferences), preferences.tolist(), strict=True):
@@ -142,8 +143,8 @@ def mixtures(
             (corner.adapters[0], w) for corner, w in zip(corners, preference, strict=True) if w
         ]
         adapters, weights = zip(*parts, strict=True)
-        how = combine if len(parts) > 1 else "update"
-        family.append(Policy(label, tuple(preference), adapters, weights, how))
+        mixing = {"combine": combine, **how} if len(parts) > 1 else {}
+        family.append(Policy(label, tuple(preference), adapters, weights, **mixing))
     return family
 
 

@@ -30,7 +30,7 @@ def align(config: ConfigDict, run: Run) -> Path:
     reference = log_probs(task, "reference_log_probs", pairs)
     models = single_objective_models(task, pairs, reference)
     corners = one_adapter_each("dpo", np.eye(len(task.objectives)))
-    family = mixtures(corners, task.preferences, "logits")
+    family = mixtures(corners, task.preferences, "logits", **config.mod)
     return leave(task, rows, {"mod": family}, [models], pairs=pairs)
 
 

@@ -98,13 +98,15 @@ def test_there_is_a_model_for_each_objective(workdir):
 
 def test_soups_and_decoding_find_the_models_that_dpo_has_left(workdir, source, capsys):
     for method, combine in (("dpo_soup", "update"), ("mod", "logits")):
-        run_toy(workdir, source, method, "--stage=policies")
+        other = [] if method == "dpo_soup" else ["--config.mod.divergence=alpha=0.5"]
+        run_toy(workdir, source, method, "--stage=policies", *other)
         assert " dpo: up to date, skipped" in capsys.readouterr().err
         [vowels, both, brief] = read_policies(workdir / "policies.json").served
         assert both.adapters == ("dpo/w1.00_0.00", "dpo/w0.00_1.00")
         assert (both.weights, both.combine) == ((0.5, 0.5), combine)
         assert [vowels.adapters, brief.adapters] == [("dpo/w0.00_1.00",), ("dpo/w1.00_0.00",)]
         assert vowels.combine == "update"
+    assert (both.divergence, vowels.divergence) == ("alpha=0.5", "reverse_kl")
 
 
 @pytest.mark.parametrize(
@@ -117,6 +119,8 @@ def test_soups_and_decoding_find_the_models_that_dpo_has_left(workdir, source, c
         ("dpo", ["dpo.loss=ipo", "dpo.label_smoothing=0.1"], "label_smoothing=0.1 is not valid"),
         ("dpo_lw", ["preferences=0.5,0.6"], "preferences"),
         ("raco", ["raco.conflict=1"], "config.raco.conflict=1.0 is not valid; use in [0, 1)"),
+        ("mod", ["mod.divergence=kl"], "config.mod.divergence='kl' is not valid; use reverse_kl, "),
+        ("mod", ["generate.engine=external"], "engine='external' is not valid; use 'jax': no serv"),
         ("modpo", ["modpo.margins=rewards"], "config.modpo.margins='rewards' is not valid"),
         ("modpo", ["modpo.primary=kind"], "config.modpo.primary='kind' is not valid; use one of"),
         ("modpo", ["preferences=2"], "MODPO trains models of several objectives, and there is"),
