@@ -12,7 +12,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from paretohqd_jax.pipeline import Run
-from paretohqd_jax.policies import one_adapter_each, preference_labels
+from paretohqd_jax.policies import one_adapter_each
 from paretohqd_jax.steps.leaving import LAST_STEPS, leave
 from paretohqd_jax.steps.log_probs import log_probs
 from paretohqd_jax.steps.pairs import preference_data
@@ -25,10 +25,9 @@ STEPS = ("score", "pairs", "reference_log_probs", "dpo_lw", *LAST_STEPS)
 def align(config: ConfigDict, run: Run) -> Path:
     """Runs the method over the run directory and returns its report; finished steps are skipped."""
     task = open_task(config, run, "DPO with loss weighting")
-    labels, weights = preference_labels(task.preferences), task.preferences
     rows, pairs = preference_data(task)
     reference = log_probs(task, "reference_log_probs", pairs)
-    trained = fine_tune_on_pairs(task, "dpo_lw", labels, weights, pairs, reference)
+    trained = fine_tune_on_pairs(task, "dpo_lw", task.preferences, pairs, reference)
     family = one_adapter_each("dpo_lw", task.preferences)
     return leave(task, rows, {"dpo_lw": family}, [trained], pairs=pairs)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from paretohqd_jax.pipeline import Run
-from paretohqd_jax.policies import one_adapter_each, preference_labels
+from paretohqd_jax.policies import one_adapter_each
 from paretohqd_jax.steps.leaving import LAST_STEPS, leave
 from paretohqd_jax.steps.log_probs import log_probs
 from paretohqd_jax.steps.pairs import preference_data
@@ -24,19 +24,12 @@ STEPS = ("score", "pairs", "reference_log_probs", "raco", *LAST_STEPS)
 def align(config: ConfigDict, run: Run) -> Path:
     """Runs the method over the run directory and returns its report; finished steps are skipped."""
     task = open_task(config, run, "RACO (arXiv 2602.02495)")
-    labels, weights = preference_labels(task.preferences), task.preferences
     rows, pairs = preference_data(task)
     reference = log_probs(task, "reference_log_probs", pairs)
     trained = fine_tune_on_pairs(
-        task,
-        "raco",
-        labels,
-        weights,
-        pairs,
-        reference,
-        combination="raco",
+        task, "raco", task.preferences, pairs, reference, combination="raco",
         conflict=config.raco.conflict,
-    )
+    )  # fmt: skip
     family = one_adapter_each("raco", task.preferences)
     return leave(task, rows, {"raco": family}, [trained], pairs=pairs)
 

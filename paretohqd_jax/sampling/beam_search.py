@@ -20,7 +20,7 @@ import numpy as np
 from flax.linen import with_logical_constraint as constrain
 
 from paretohqd_jax.models.cache import Cache, begin_rows, empty_cache, extend_rows
-from paretohqd_jax.models.llama import Llama, LlamaConfig, compute_logits, output_embedding
+from paretohqd_jax.models.llama import Llama, compute_logits, output_embedding
 from paretohqd_jax.models.lora import side_by_side
 from paretohqd_jax.sampling.answerers import Answerer
 from paretohqd_jax.sampling.logit_mixtures import Mixing, score
@@ -55,7 +55,7 @@ def search_responses(
     Prompts of one padded length are searched `num_slots` at a time, and all adapters lie side by
     side.
     """
-    stack = jax.jit(side_by_side, static_argnums=1)(adapters, model.config.dtype)
+    stack = side_by_side(adapters, model.config.dtype)
     for _, group in itertools.groupby(pending, lambda request: request.padded_length):
         requests = list(group)
         for first in range(0, len(requests), num_slots):
@@ -129,7 +129,6 @@ def _search(
     (num_prompts, num_members), room = weights.shape, tokens.shape[1] + max_new_tokens
     embedding = output_embedding(params, model.config)
     beam_ids = jnp.repeat(adapter_ids, width, axis=0).reshape(-1)  # of [B, W, M] rows
-    axes = _row_axes(model.config)
 
     def log_probs(hidden: jax.Array) -> jax.Array:
         logits = constrain(compute_logits(hidden, embedding), ("batch", "vocab"))
@@ -149,7 +148,7 @@ def _search(
         )  # fmt: skip
         cache = extend_rows(cache, written, jnp.repeat(beams.live.reshape(-1), num_members))
         beams, parents = _best(beams, log_probs(hidden[:, 0]), weights, eos_token_ids, mixing)
-        return step + 1, _reordered(cache, axes, parents, num_members), beams
+        return step + 1, _reordered(cache, parents, num_members), beams
 
     def goes_on(carry: tuple[jax.Array, Cache, Beams]) -> jax.Array:
         step, _, beams = carry
@@ -162,13 +161,15 @@ def _search(
         {"params": params, "lora": adapters}, prompts, mask, adapter_ids=adapter_ids.reshape(-1)
     )
     last = jnp.take_along_axis(hidden, prompt_lengths[:, None, None] - 1, axis=1)[:, 0]
-    cache = empty_cache(_cache_shape(model.config, beam_ids.size, room), model.config.dtype)
+    config = model.config
+    shape = (config.num_layers, beam_ids.size, config.num_kv_heads, room, config.head_dim)
+    cache = empty_cache(shape, config.dtype)
     rows = jnp.arange(num_prompts)[:, None] * width * num_members + jnp.arange(num_members)
     cache = begin_rows(cache, rows.reshape(-1), written, prompt_lengths)
     beams = _first(num_prompts, width, num_members, max_new_tokens)
     first = jnp.repeat(log_probs(last), width, axis=1)
     beams, parents = _best(beams, first, weights, eos_token_ids, mixing)
-    cache = _reordered(cache, axes, parents, num_members)
+    cache = _reordered(cache, parents, num_members)
     _, _, beams = jax.lax.while_loop(goes_on, advance, (jnp.int32(1), cache, beams))
     return jax.tree.map(lambda x: constrain(x, (None,) * x.ndim), beams)
 
@@ -241,24 +242,9 @@ def _scores(beams: Beams, log_probs: jax.Array, weights: jax.Array, mixing: Mixi
     return jnp.where(jnp.isneginf(beams.scores)[..., None], -jnp.inf, whole)
 
 
-def _cache_shape(config: LlamaConfig, num_rows: int, room: int) -> tuple[int, ...]:
-    return (config.num_layers, num_rows, config.num_kv_heads, room, config.head_dim)
-
-
-def _row_axes(config: LlamaConfig) -> Cache:
-    """Which axis of each array of a cache counts the rows."""
-    one, two = (
-        jax.eval_shape(lambda n=n: empty_cache(_cache_shape(config, n, 3), config.dtype))
-        for n in (1, 2)
-    )
-    return jax.tree.map(
-        lambda a, b: next(i for i in range(a.ndim) if a.shape[i] != b.shape[i]), one, two
-    )
-
-
-def _reordered(cache: Cache, axes: Cache, parents: jax.Array, num_members: int) -> Cache:
+def _reordered(cache: Cache, parents: jax.Array, num_members: int) -> Cache:
     """The cache with the rows of each beam's parent in its own; parents are int32 [B, W]."""
     num_prompts, width = parents.shape
     beams = jnp.arange(num_prompts)[:, None] * width + parents
     rows = (beams[..., None] * num_members + jnp.arange(num_members)).reshape(-1)
-    return jax.tree.map(lambda x, axis: jnp.take(x, rows, axis=axis), cache, axes)
+    return jax.tree.map(lambda x: jnp.take(x, rows, axis=0), cache)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,7 +17,6 @@ from paretohqd_jax.rewards.scoring import check_scorer
 from paretohqd_jax.steps.base_model import BaseModel
 from paretohqd_jax.steps.gates import RunGates, sort_gates
 from paretohqd_jax.steps.scoring import rewards_of, with_rewards
-from paretohqd_jax.steps.task import checkpoints
 from paretohqd_jax.training.mesh import make_mesh
 
 
@@ -51,7 +48,7 @@ def without_collapsed(rows: pa.Table) -> pa.Table:
 
 
 def within_gates(
-    rows: pa.Table, gates: RunGates, base: BaseModel, directory: Path, batch_size: int, dtype: str
+    rows: pa.Table, gates: RunGates, base: BaseModel, store: Path, batch_size: int, dtype: str
 ) -> tuple[pa.Table, str]:
     """The rows that pass the gates, and in words how many each of these takes.
 
@@ -59,14 +56,11 @@ def within_gates(
       rows: with prompt and response.
       gates: of `check_gates`.
       base: the model that `likelihood` stands for.
-      directory: for finished shards of scores.
+      store: where scores are kept, see `rewards.store`.
       batch_size, dtype: of scorers that are models.
     """
-    # The names of shards leave the weights out, so a model trained again must not find them.
-    identities = json.dumps(checkpoints(gates.scorers, base))
-    shards = directory / hashlib.sha256(identities.encode()).hexdigest()[:16]
     rewards = rewards_of(
-        rows, gates.scorers, make_mesh(), shards, "scoring", dtype=dtype, batch_size=batch_size,
+        rows, gates.scorers, make_mesh(), store, "scoring", dtype=dtype, batch_size=batch_size,
         base=base,
     )  # fmt: skip
     scored = with_rewards(rows, rewards, objective_names(gates.scorers))

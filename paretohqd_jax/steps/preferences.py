@@ -29,13 +29,12 @@ def single_objective_models(task: Task, pairs: Output, reference: Output) -> Out
     They share it in a run directory: where one has trained it, the others find it.
     """
     corners = np.eye(len(task.objectives))
-    return fine_tune_on_pairs(task, "dpo", preference_labels(corners), corners, pairs, reference)
+    return fine_tune_on_pairs(task, "dpo", corners, pairs, reference)
 
 
 def fine_tune_on_pairs(
     task: Task,
     name: str,
-    labels: Sequence[str],
     weights: np.ndarray,
     pairs: Output,
     reference: Output,
@@ -47,14 +46,13 @@ def fine_tune_on_pairs(
     Args:
       task: its `config.dpo` and `config.train` say how.
       name: of the step, and of the directory of the stack.
-      labels: `[num_adapters]` names of the adapters.
       weights: of the objectives, `[num_adapters, num_objectives]`.
       pairs: with their labels.
       reference: log-probabilities of the base model.
       combination: of the objectives' losses, as of `preference_objective`, with its options.
     """
     how = {"combination": combination, **task.config.dpo, **options}
-    return _train(task, name, labels, weights, how, pairs, reference)
+    return _train(task, name, weights, how, pairs, reference)
 
 
 def fine_tune_beyond(
@@ -75,14 +73,12 @@ def fine_tune_beyond(
       margins: what each objective pays for a pair, which the others' weights make one of.
     """
     how = {"combination": "weighted", **task.config.dpo}
-    labels = preference_labels(weights)
-    return _train(task, name, labels, weights, how, pairs, reference, margins, first=list(first))
+    return _train(task, name, weights, how, pairs, reference, margins, first=list(first))
 
 
 def _train(
     task: Task,
     name: str,
-    labels: Sequence[str],
     weights: np.ndarray,
     objective: Mapping[str, Any],
     *inputs: Output,
@@ -90,9 +86,9 @@ def _train(
 ) -> Output:
     num_gradients = len(task.objectives) if objective["combination"] in COMBINATIONS else 1
     return training_step(
-        task, name, train_on_pairs, *inputs, adapter_names=list(labels), weights=weights.tolist(),
-        first=list(first), objectives=task.objectives, objective=objective,
-        num_steps=task.config.train.num_steps, num_responses=NUM_RESPONSES,
+        task, name, train_on_pairs, *inputs, adapter_names=preference_labels(weights),
+        weights=weights.tolist(), first=list(first), objectives=task.objectives,
+        objective=objective, num_steps=task.config.train.num_steps, num_responses=NUM_RESPONSES,
         num_gradients=num_gradients,
     )  # fmt: skip
 
