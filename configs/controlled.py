@@ -47,6 +47,7 @@ METHODS = {
     "sft": {"draw.k": 40, "train.num_steps": sum(STEPS)},
     "best_of_n": {"train.num_steps": sum(STEPS), **WRITING},
     **dict.fromkeys(ON_PAIRS, {"train.num_steps": sum(STEPS)}),
+    "mopo": {"train.num_steps": sum(STEPS)},
 }
 
 

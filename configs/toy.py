@@ -62,6 +62,7 @@ METHODS = {
     "best_of_n": {"preferences": "4", "best_of_n.n": 4, "train.num_steps": 50, **WRITING},
     **{method: {"train.num_steps": 20, "preferences": "3"} for method in ON_PAIRS},
     "dpo": {"train.num_steps": 20},
+    "mopo": {"train.num_steps": 40, "mopo.levels": "0.9;1.1"},
 }
 
 
@@ -83,7 +84,7 @@ def get_config(method="paretohqd"):
     config.lora.targets = ("q_proj", "v_proj", "o_proj", "down_proj")
     config.train.batch_size = 4
     config.train.learning_rate = 3e-3 if method in ON_PAIRS else 3e-2
-    if method not in ON_PAIRS:
+    if "held_out_loss" in config.train:
         config.train.held_out_loss = False  # takes longer to compile than the training itself
     config.train.checkpoint_every = 5
     config.evaluate.max_new_tokens = 24

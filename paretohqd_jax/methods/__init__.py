@@ -14,6 +14,7 @@ METHODS = {
     "mod": "paretohqd_jax.methods.mod",
     "dpo_lw": "paretohqd_jax.methods.dpo_lw",
     "modpo": "paretohqd_jax.methods.modpo",
+    "mopo": "paretohqd_jax.methods.mopo",
     "raco": "paretohqd_jax.methods.raco",
     "smooth_tchebycheff": "paretohqd_jax.methods.smooth_tchebycheff",
     "reward_model": "paretohqd_jax.methods.reward_model",

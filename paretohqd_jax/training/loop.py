@@ -90,12 +90,14 @@ def fine_tune(
     if candidates is None:
         candidates = [np.arange(jax.tree.leaves(examples)[0].shape[1])] * num_adapters
     optimizer = make_optimizer(optimizer_config)
-    placed = placement.place_training(mesh, model, optimizer, num_adapters, batch_size)
+    placed = placement.place_training(
+        mesh, model, optimizer, num_adapters, batch_size, objective.carried
+    )
     train_step = make_train_step(model, optimizer, placed.step, num_microbatches, objective)
     with sharded(mesh), checkpoints.checkpoint_manager(directory, checkpoint_every) as manager:
         saved = checkpoints.restore_latest(manager, placed.saved, meta)
         if saved is None:
-            state, keys = placement.start(placed, start(), optimizer, seed)
+            state, keys = placement.start(placed, start(), optimizer, seed, objective.carried)
         else:
             state, keys = placement.resume(placed, saved)
         first_step = int(state.step)
@@ -176,10 +178,12 @@ def _rows(candidates: Sequence[np.ndarray], seed: int, step: int, batch_size: in
 
 
 def _by_name(metrics: dict[str, np.ndarray], adapter_names: Sequence[str]) -> dict[str, float]:
+    """What is not a number does not apply to its adapter, and is left out."""
     return {
         f"{metric}/{name}": value
         for metric, values in metrics.items()
         for name, value in zip(adapter_names, values.tolist(), strict=True)
+        if not math.isnan(value)
     }
 
 
