@@ -48,7 +48,7 @@ WRITING = {
     "generate.top_p": 1.0,
 }
 # Methods that learn from preference pairs, here of two responses to a prompt by their rewards.
-ON_PAIRS = ("dpo", "dpo_soup", "mod", "dpo_lw", "modpo", "raco", "smooth_tchebycheff")
+ON_PAIRS = ("dpo", "dpo_soup", "mod", "dpo_lw", "modpo", "raco", "smooth_tchebycheff", "sipo")
 # What each method has of its own.
 METHODS = {
     "paretohqd": {
@@ -62,6 +62,15 @@ METHODS = {
     "best_of_n": {"preferences": "4", "best_of_n.n": 4, "train.num_steps": 50, **WRITING},
     **{method: {"train.num_steps": 20, "preferences": "3"} for method in ON_PAIRS},
     "dpo": {"train.num_steps": 20},
+    "sipo": {
+        "preferences": "3",
+        "train.num_steps": 20,
+        "sipo.refinement": "none",  # a model that knows nothing cannot review itself
+        "sipo.weights": "0.5,0.5",
+        "sipo.num_steps": 10,
+        "sipo.learning_rate": 1e-3,
+        **WRITING,
+    },
 }
 
 

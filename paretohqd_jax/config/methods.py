@@ -18,6 +18,7 @@ from paretohqd_jax.config import (
     reward_model,
     selection_study,
     sft,
+    sipo,
     smooth_tchebycheff,
     structure_study,
 )
@@ -37,6 +38,7 @@ METHODS = {
     "modpo": modpo,
     "raco": raco,
     "smooth_tchebycheff": smooth_tchebycheff,
+    "sipo": sipo,
     "reward_model": reward_model,
     "selection_study": selection_study,
     "structure_study": structure_study,
