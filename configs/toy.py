@@ -48,7 +48,7 @@ WRITING = {
     "generate.top_p": 1.0,
 }
 # Methods that learn from preference pairs, here of two responses to a prompt by their rewards.
-ON_PAIRS = ("dpo", "dpo_soup", "mod", "dpo_lw", "modpo", "raco", "smooth_tchebycheff")
+ON_PAIRS = ("dpo", "dpo_soup", "mod", "dpo_lw", "modpo", "raco", "smooth_tchebycheff", "sipo")
 # What each method has of its own.
 METHODS = {
     "paretohqd": {
@@ -63,6 +63,15 @@ METHODS = {
     **{method: {"train.num_steps": 20, "preferences": "3"} for method in ON_PAIRS},
     "dpo": {"train.num_steps": 20},
     "mopo": {"train.num_steps": 40, "mopo.levels": "0.9;1.1"},
+    "sipo": {
+        "preferences": "3",
+        "train.num_steps": 20,
+        "sipo.refinement": "none",  # a model that knows nothing cannot review itself
+        "sipo.weights": "0.5,0.5",
+        "sipo.num_steps": 10,
+        "sipo.learning_rate": 1e-3,
+        **WRITING,
+    },
 }
 
 

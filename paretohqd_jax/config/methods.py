@@ -19,6 +19,7 @@ from paretohqd_jax.config import (
     reward_model,
     selection_study,
     sft,
+    sipo,
     smooth_tchebycheff,
     structure_study,
 )
@@ -39,6 +40,7 @@ METHODS = {
     "mopo": mopo,
     "raco": raco,
     "smooth_tchebycheff": smooth_tchebycheff,
+    "sipo": sipo,
     "reward_model": reward_model,
     "selection_study": selection_study,
     "structure_study": structure_study,

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from paretohqd_jax.evaluation.answers import Sample, slider
+from paretohqd_jax.evaluation.answers import Answer, Sample, slider
 from paretohqd_jax.evaluation.collapse import CAUSES
 from paretohqd_jax.evaluation.colours import model_colours
 from paretohqd_jax.evaluation.curves import loss_panels
@@ -57,6 +57,22 @@ class GatedRows:
     gates: Mapping[str, Mapping[str, int]]
 
 
+@dataclass(frozen=True)
+class ImprovedPairs:
+    """What models made of pairs whose objectives disagree.
+
+    Attributes:
+      facts: the counts of `steps.improvement.count_verdicts`.
+      rewards: `[num_rewards]` names.
+      samples: prompts, each with the two responses of the pair and the better answer, `rewards`
+        those of these names.
+    """
+
+    facts: Mapping[str, Any]
+    rewards: Sequence[str]
+    samples: Sequence[tuple[str, Sequence[Answer]]]
+
+
 def write_report(
     path: str | os.PathLike[str],
     evaluation: Mapping[str, Any],
@@ -67,6 +83,7 @@ def write_report(
     effort: Effort | None = None,
     gated: Sequence[GatedRows] = (),
     pairs: Mapping[str, Any] | None = None,
+    improved: ImprovedPairs | None = None,
 ) -> None:
     """Writes the report as HTML; the same input gives the same bytes.
 
@@ -80,6 +97,7 @@ def write_report(
       effort: training curves and times, where they are known.
       gated: what gates took, by stage.
       pairs: where models learnt from pairs, `num_pairs` and the counts of `objectives`.
+      improved: where models learnt from answers better than both of a pair's.
     """
     page = _environment().get_template("report.html.jinja")
     html = page.render(
@@ -116,6 +134,7 @@ def write_report(
         effort=_effort(effort) if effort else None,
         gated=[(title(rows.stage), rows.num_rows, rows.gates) for rows in gated if rows.gates],
         pairs=pairs,
+        improved=improved,
     )
     with atomic_path(path) as temporary:
         temporary.write_text(html, encoding="utf-8")

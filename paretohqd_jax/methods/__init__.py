@@ -17,5 +17,6 @@ METHODS = {
     "mopo": "paretohqd_jax.methods.mopo",
     "raco": "paretohqd_jax.methods.raco",
     "smooth_tchebycheff": "paretohqd_jax.methods.smooth_tchebycheff",
+    "sipo": "paretohqd_jax.methods.sipo",
     "reward_model": "paretohqd_jax.methods.reward_model",
 }

@@ -32,6 +32,7 @@ def leave(
     stacks: Sequence[Output],
     selections: Sequence[Output] = (),
     pairs: Output | None = None,
+    improvement: Output | None = None,
 ) -> Path:
     """Leaves the policies of a method, measured on the held-out prompts; returns the report's path.
 
@@ -42,6 +43,7 @@ def leave(
       stacks: of adapters, that the policies' lie in.
       selections: of rows to train on, the first from `scored`, for the report to tell of.
       pairs: that were trained on, for the report to tell of.
+      improvement: of pairs, for the report to tell of.
     """
     policies = name_policies(task, families, stacks)
     answers = respond(task, scored, policies)
@@ -49,7 +51,7 @@ def leave(
     reference = reference_rows(task, scored)
     points = evaluate(task, policies, reference, judged)
     export(task, policies, points)
-    page = report(task, policies, scored, reference, judged, points, selections, pairs)
+    page = report(task, policies, scored, reference, judged, points, selections, pairs, improvement)
     return page.path / "report.html"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -58,26 +59,51 @@ def write_log_probs(
     rows = rows_of(training_pairs(pairs))
     texts = base.format(rows["prompt"].to_pylist())
     tokens = with_boundary(*token_ids(base.tokenizer, texts, rows["response"].to_pylist()))
-    variables: list[dict[str, Any]] = [{}]
+    models: list[dict[str, Any] | None] = [None]
     if stack is not None:
         trained = load_adapters(stack.path, checkpoint_meta(base, adapters))
-        variables = [
-            {"lora": jax.tree.map(lambda leaf, n=number: leaf[n], trained)}
-            for number in range(len(adapters))
+        models = [
+            jax.tree.map(lambda leaf, n=number: leaf[n], trained) for number in range(len(adapters))
         ]
-    size = 2 * batch_size * BATCHES_PER_SHARD
-    found = np.empty((len(variables), len(tokens)), np.float32)
-    with sharded(base.mesh, DECODING_RULES), progress_bar(found.size, path.stem, "text") as bar:
-        for number, own in enumerate(variables):
-            model = _scorer(base, jax.tree.map(on_all_devices, own))
+    found = compute_log_probs(base, models, tokens, 2 * batch_size, scratch, path.stem)
+    if is_main_process():
+        np.save(path, found.reshape(len(models), -1, 2))
+
+
+def compute_log_probs(
+    base: BaseModel,
+    adapters: Sequence[dict[str, Any] | None],
+    tokens: list[list[int]],
+    batch_size: int,
+    scratch: Path,
+    description: str,
+) -> np.ndarray:
+    """How likely the base model with each adapter, or with None, finds responses.
+
+    Args:
+      base: the model.
+      adapters: of its scale, no leading axis.
+      tokens: of prompts and responses, as of `with_boundary`.
+      batch_size: responses computed together.
+      scratch: keeps finished shards.
+      description: shown with the progress.
+
+    Returns:
+      float32 `[num_adapters, num_responses]`.
+    """
+    size = batch_size * BATCHES_PER_SHARD
+    found = np.empty((len(adapters), len(tokens)), np.float32)
+    with sharded(base.mesh, DECODING_RULES), progress_bar(found.size, description, "text") as bar:
+        for number, adapter in enumerate(adapters):
+            variables = {} if adapter is None else {"lora": adapter}
+            model = _scorer(base, jax.tree.map(on_all_devices, variables))
             for start in range(0, len(tokens), size):
                 check_preemption()
                 kept = scratch / f"{number}_{start}.npy"
                 part = tokens[start : start + size]
-                found[number, start : start + size] = _keep(kept, model, part, 2 * batch_size)
+                found[number, start : start + size] = _keep(kept, model, part, batch_size)
                 bar.update(len(part))
-    if is_main_process():
-        np.save(path, found.reshape(len(variables), -1, 2))
+    return found
 
 
 def _scorer(base: BaseModel, adapter: dict[str, Any]) -> RewardModel:

@@ -23,7 +23,13 @@ from paretohqd_jax.evaluation.plots import (
     plot_panels,
     selection_panels,
 )
-from paretohqd_jax.evaluation.report import Effort, GatedRows, SelectedRows, write_report
+from paretohqd_jax.evaluation.report import (
+    Effort,
+    GatedRows,
+    ImprovedPairs,
+    SelectedRows,
+    write_report,
+)
 from paretohqd_jax.pipeline import Output
 from paretohqd_jax.policies import Policies, read_policies
 from paretohqd_jax.steps.candidates import is_candidate
@@ -33,6 +39,7 @@ from paretohqd_jax.steps.task import Task
 from paretohqd_jax.training.metrics import read_metrics
 
 MAX_RESPONSES = 5000  # that the report holds, so that a browser stays quick with it
+MAX_IMPROVED = 20  # pairs that the report shows
 
 
 def report(
@@ -44,10 +51,11 @@ def report(
     points: Output,
     selections: Sequence[Output] = (),
     pairs: Output | None = None,
+    improvement: Output | None = None,
 ) -> Output:
     """Draws `front.png`, `.pdf` and `.svg`, and writes `report.html`, of the selections, too.
 
-    The `pairs` are those that the policies depend on already.
+    The `pairs` and the `improvement` are those that the policies depend on already.
     """
     run = task.run
     work = partial(
@@ -57,6 +65,7 @@ def report(
         seconds=run.seconds,
         log_directory=run.workdir / "logs",
         pairs=pairs,
+        improvement=improvement,
     )
     return run.step(
         "report", "report", work, policies, scored, reference, judged, points, *selections,
@@ -79,6 +88,7 @@ def report_run(
     seconds: Callable[[], dict[str, float]],
     log_directory: Path,
     pairs: Output | None = None,
+    improvement: Output | None = None,
 ) -> None:
     """Draws and writes the report.
 
@@ -105,7 +115,29 @@ def report_run(
         _samples(run, read_table(judged.path), objectives), facts | made_by, shown,
         _effort(run, seconds(), log_directory), _gated(selections),
         pairs and json.loads(read_table(pairs.path).schema.metadata[b"pairs"]),
+        improvement and improved_pairs(read_table(improvement.path)),
     )  # fmt: skip
+
+
+def improved_pairs(table: pa.Table) -> ImprovedPairs:
+    """The counts of a table of `steps.improvement.improve`, and its first improved pairs."""
+    facts = json.loads(table.schema.metadata[b"improvement"])
+    rewards = [name for name in table.column_names if name.startswith("implicit ")]
+    by_pair: dict[int, dict[str, Answer]] = {}
+    prompts = {}
+    for row in table.to_pylist():
+        if row["verdict"] in ("original", "taken"):
+            key = "taken" if row["verdict"] == "taken" else row["source"]
+            answer = Answer(row["response"], [row[name] for name in rewards])
+            by_pair.setdefault(row["pair"], {})[key] = answer
+            prompts[row["pair"]] = transcript(row["prompt"]).strip()
+    improved = [
+        (prompts[pair], [answers[key] for key in ("chosen", "rejected", "taken")])
+        for pair, answers in by_pair.items()
+        if "taken" in answers
+    ]
+    names = [name.removeprefix("implicit ") for name in rewards]
+    return ImprovedPairs(facts, names, improved[:MAX_IMPROVED])
 
 
 def _gated(selections: Sequence[Output]) -> list[GatedRows]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import jax
 import numpy as np
 
 from paretohqd_jax.errors import InputError
-from paretohqd_jax.models.lora import LoraConfig, combine_adapters, pad_rank
+from paretohqd_jax.models.lora import LoraConfig, combine_adapters, pad_rank, rank_of, with_rank
 from paretohqd_jax.policies import BASE, Policy
 from paretohqd_jax.sampling.answerers import Answerer
 from paretohqd_jax.sampling.logit_mixtures import Mixing
@@ -125,10 +124,13 @@ def _combined(policy: Policy, one: Callable[[str], Any], base: BaseModel) -> Ada
     if not policy.adapters:
         return _without_effect(base), base.lora
     names, weights = zip(*_parts(policy), strict=True)
+    adapters = [one(name) for name in names]
+    lora = with_rank(base.lora, rank_of(adapters[0]))  # more than the run's if trained on others
     if len(names) == 1:
-        return one(names[0]), base.lora
-    together = jax.tree.map(lambda *leaves: np.stack(leaves), *map(one, names))
-    return combine_adapters(together, weights, base.lora)
+        return adapters[0], lora
+    return combine_adapters(
+        jax.tree.map(lambda *leaves: np.stack(leaves), *adapters), weights, lora
+    )
 
 
 def _without_effect(base: BaseModel) -> dict[str, Any]:
@@ -152,6 +154,4 @@ def stacked(adapters: Sequence[Adapter], lora: LoraConfig) -> tuple[dict[str, An
     rank = max(own.rank for _, own in adapters)
     padded = [pad_rank(adapter, rank) for adapter, _ in adapters]
     stack = jax.tree.map(lambda *leaves: np.stack(leaves), *padded)
-    if rank != lora.rank:
-        lora = dataclasses.replace(lora, rank=rank, alpha=lora.scale * rank)
-    return stack, lora
+    return stack, with_rank(lora, rank)

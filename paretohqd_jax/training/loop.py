@@ -29,6 +29,7 @@ from paretohqd_jax.training.step import (
     learning_rate_schedule,
     make_optimizer,
     make_train_step,
+    on_held_ranks,
 )
 
 logger = logging.getLogger(__name__)
@@ -87,6 +88,8 @@ def fine_tune(
       Preempted: SIGTERM was received; the step that was reached is saved.
     """
     num_adapters, num_steps = len(adapter_names), optimizer_config.num_steps
+    if optimizer_config.held_ranks:
+        objective = on_held_ranks(objective, optimizer_config.held_ranks)
     if candidates is None:
         candidates = [np.arange(jax.tree.leaves(examples)[0].shape[1])] * num_adapters
     optimizer = make_optimizer(optimizer_config)

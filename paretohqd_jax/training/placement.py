@@ -131,6 +131,24 @@ def place_adapters(mesh: Mesh, model: Llama, adapters: PyTree) -> PyTree:
     )  # fmt: skip
 
 
+def place_on_top(mesh: Mesh, model: Llama, beneath: PyTree, seed: int) -> PyTree:
+    """A filled up stack of fresh adapters on top of numpy arrays `[num_adapters, ...]`.
+
+    The ranks of `model` are those of both together.
+    """
+    own = lora.rank_of(beneath)
+    lower, upper = (
+        Llama(model.config, lora.with_rank(model.lora, rank))
+        for rank in (own, model.lora.rank - own)
+    )
+    num_adapters = jax.tree.leaves(beneath)[0].shape[0]
+    parts = (place_adapters(mesh, lower, beneath), fresh_adapters(mesh, upper, seed, num_adapters))
+    shardings = named_shardings(
+        mesh, lora.logical_axes(model.config, model.lora), jax.eval_shape(lora.on_top, *parts)
+    )
+    return jax.jit(lora.on_top, out_shardings=shardings)(*parts)
+
+
 def place_batch(placement: Placement, examples: PyTree, rows: np.ndarray) -> PyTree:
     """The batch of one step, `[num_slots, batch_size, ...]` arrays on the mesh.
 

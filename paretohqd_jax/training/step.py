@@ -14,6 +14,7 @@ from paretohqd_jax.data.batches import Examples
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.models.llama import Llama
 from paretohqd_jax.models.log_probs import next_token_log_probs
+from paretohqd_jax.models.lora import hold
 from paretohqd_jax.models.sharding import vmap_adapters
 from paretohqd_jax.training.losses import sft_loss
 
@@ -22,13 +23,17 @@ PyTree = Any
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """AdamW with a linear schedule, the settings of every adapter of a stack."""
+    """AdamW with a linear schedule, the settings of every adapter of a stack.
+
+    The first `held_ranks` of each adapter stay as they are.
+    """
 
     learning_rate: float
     num_steps: int
     warmup_steps: int = 0
     weight_decay: float = 0.01
     max_grad_norm: float = 1.0
+    held_ranks: int = 0
 
 
 class TrainState(NamedTuple):
@@ -84,10 +89,27 @@ def learning_rate_schedule(config: OptimizerConfig) -> optax.Schedule:
 
 def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
     """AdamW behind a global-norm clip."""
-    return optax.chain(
+    optimizer = optax.chain(
         optax.clip_by_global_norm(config.max_grad_norm),
         optax.adamw(learning_rate_schedule(config), weight_decay=config.weight_decay),
     )
+    if not config.held_ranks:
+        return optimizer
+    # Weight decay would move what no gradient reaches.
+    stop = optax.stateless(lambda updates, _: hold(updates, config.held_ranks, jnp.zeros_like))
+    return optax.chain(optimizer, stop)
+
+
+def on_held_ranks(objective: Objective, held_ranks: int) -> Objective:
+    """The same objective of adapters whose first ranks get no gradient."""
+
+    def loss(
+        model: Llama, params: PyTree, adapter: PyTree, batch: PyTree, dropout_key: jax.Array
+    ) -> jax.Array:
+        adapter = hold(adapter, held_ranks, jax.lax.stop_gradient)
+        return objective.loss(model, params, adapter, batch, dropout_key)
+
+    return objective._replace(loss=loss)
 
 
 def init_train_state(
