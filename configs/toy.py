@@ -60,6 +60,14 @@ METHODS = {
     },
     "sft": {"draw.k": 12, "train.num_steps": 50},
     "best_of_n": {"preferences": "4", "best_of_n.n": 4, "train.num_steps": 50, **WRITING},
+    "ric": {
+        "preferences": "3",
+        "ric.num_original": 40,
+        "train.offline_steps": 40,
+        "train.online_steps": 10,
+        "train.online_learning_rate": 3e-3,
+        **WRITING,
+    },
     **{method: {"train.num_steps": 20, "preferences": "3"} for method in ON_PAIRS},
     "dpo": {"train.num_steps": 20},
 }

@@ -16,5 +16,6 @@ METHODS = {
     "modpo": "paretohqd_jax.methods.modpo",
     "raco": "paretohqd_jax.methods.raco",
     "smooth_tchebycheff": "paretohqd_jax.methods.smooth_tchebycheff",
+    "ric": "paretohqd_jax.methods.ric",
     "reward_model": "paretohqd_jax.methods.reward_model",
 }

@@ -31,6 +31,7 @@ def fine_tune(
     selected: Output,
     num_steps: int,
     start: Output | None = None,
+    **how: Any,
 ) -> Output:
     """Fine-tunes a stack of adapters, one per label, each on its own selected rows.
 
@@ -42,18 +43,22 @@ def fine_tune(
       selected: `row_id` of as many rows for each adapter in turn.
       num_steps: optimiser steps.
       start: a stack of the same labels to go on from; by default adapters are fresh.
+      **how: options of training in place of those of `config.train`, and its `schedule`.
     """
     held_out_by = task.objectives if task.config.train.held_out_loss else []
     return training_step(
         task, name, partial(train_on_selected, held_out_by=held_out_by), scored, selected,
-        *filter(None, [start]), adapter_names=list(labels), num_steps=num_steps,
+        *filter(None, [start]), adapter_names=list(labels), num_steps=num_steps, **how,
     )  # fmt: skip
 
 
 def training_step(
     task: Task, name: str, work: Callable[..., dict[str, int]], *inputs: Output, **options: Any
 ) -> Output:
-    """A step that trains a stack and leaves it under its name, with the options of training."""
+    """A step that trains a stack and leaves it under its name, with the options of training.
+
+    `options` take the place of those of `config.train`.
+    """
     train = task.config.train
     # A batch in other parts draws other dropout.
     names = ("batch_size", "num_microbatches", "learning_rate", "warmup_steps", "weight_decay",
@@ -65,7 +70,7 @@ def training_step(
             log_directory=task.run.workdir / "logs",
         ),
         *inputs, seed=task.config.seed,
-        **{option: train[option] for option in names}, **options,
+        **({option: train[option] for option in names} | options),
         also=task.network, all_processes=True,
     )  # fmt: skip
 
@@ -119,6 +124,7 @@ def train_stack(
     checkpoint_every: int,
     log_directory: Path,
     seed: int,
+    schedule: str = "linear",
     **what: Any,
 ) -> dict[str, int]:
     """Trains a stack and leaves its checkpoints at `path`; the options are those of `config.train`.
@@ -130,6 +136,7 @@ def train_stack(
       adapter_names: `[num_adapters]`.
       start: a stack of these names to go on from; by default adapters are fresh.
       log_directory: of the events of all stacks.
+      schedule: of the learning rate, as of `OptimizerConfig`.
       **what: objective, candidates and held_out, as of `training.loop.fine_tune`.
 
     Returns:
@@ -143,7 +150,9 @@ def train_stack(
         trained = load_adapters(start.path, checkpoint_meta(base, adapter_names))
         return place_adapters(base.mesh, base.model, trained)
 
-    optimizer = OptimizerConfig(learning_rate, num_steps, warmup_steps, weight_decay, max_grad_norm)
+    optimizer = OptimizerConfig(
+        learning_rate, num_steps, warmup_steps, weight_decay, max_grad_norm, schedule
+    )
     train_adapters(
         base.model, base.params, first_adapters, examples, optimizer, mesh=base.mesh,
         batch_size=batch_size, num_microbatches=num_microbatches, seed=seed,
