@@ -19,14 +19,11 @@ from typing import Any
 import numpy as np
 
 from paretohqd_jax.config.mod import DIVERGENCE
-from paretohqd_jax.data.conversations import (
-    as_conversation,
-    as_prompt,
-    is_conversation,
-    messages_of,
-)
+from paretohqd_jax.data.conversations import in_words
+from paretohqd_jax.data.scores_in_prompt import words_with
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.files import write_json
+from paretohqd_jax.pareto.targets import Targets
 
 FILE = "policies.json"
 BASE_FIELDS = ("source", "dtype", "prompt_format", "date", "lora")
@@ -66,12 +63,7 @@ class Policy:
 
     def ask(self, prompt: str) -> str:
         """The prompt that this policy is given for a user's prompt, a conversation or a text."""
-        if self.prompt is None:
-            return prompt
-        *earlier, last = messages_of(prompt)
-        content = self.prompt.replace("{prompt}", last["content"])
-        put = as_conversation if is_conversation(prompt) else as_prompt
-        return put([*earlier, {**last, "content": content}])
+        return prompt if self.prompt is None else in_words(self.prompt, prompt)
 
 
 BASE = Policy("base model")
@@ -87,12 +79,14 @@ class Policies:
         told, and `lora`, the options of the adapters.
       stacks: the names of the adapters in each stack of the run directory, in its order.
       families: by name, in the order they came about.
+      targets: where policies ask one model for scores, the scores of any preference.
     """
 
     objectives: list[str]
     base: dict[str, Any]
     stacks: dict[str, list[str]]
     families: dict[str, list[Policy]]
+    targets: Targets | None = None
 
     @property
     def served(self) -> list[Policy]:
@@ -105,8 +99,9 @@ class Policies:
         return [("", BASE), *itertools.chain.from_iterable(named)]
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able."""
-        return dataclasses.asdict(self)
+        """JSON-able; without targets where there are none."""
+        values = dataclasses.asdict(self)
+        return {name: value for name, value in values.items() if value is not None}
 
 
 def preference_labels(preferences: np.ndarray) -> list[str]:
@@ -148,6 +143,17 @@ def mixtures(
     return family
 
 
+def asked_for_scores(adapter: str, preferences: np.ndarray, targets: Targets) -> list[Policy]:
+    """A family that one adapter serves: of each preference `[N, M]` it is asked for the scores."""
+    return [
+        Policy(label, tuple(preference), (adapter,), (1.0,), prompt=words_with(scores))
+        for label, preference, scores in zip(
+            preference_labels(preferences), preferences.tolist(), targets.scores(preferences),
+            strict=True,
+        )
+    ]  # fmt: skip
+
+
 def write_policies(path: Path, policies: Policies) -> None:
     """Writes them as JSON.
 
@@ -172,7 +178,8 @@ def read_policies(path: Path) -> Policies:
         }
         stacks = {stack: list(names) for stack, names in values["stacks"].items()}
         base = {name: values["base"][name] for name in BASE_FIELDS}
-        policies = Policies(values["objectives"], base, stacks, families)
+        targets = Targets(**values["targets"]) if "targets" in values else None
+        policies = Policies(values["objectives"], base, stacks, families, targets)
         check_policies(policies)
     except FileNotFoundError:
         raise InputError(

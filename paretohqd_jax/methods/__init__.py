@@ -18,5 +18,6 @@ METHODS = {
     "raco": "paretohqd_jax.methods.raco",
     "smooth_tchebycheff": "paretohqd_jax.methods.smooth_tchebycheff",
     "sipo": "paretohqd_jax.methods.sipo",
+    "ric": "paretohqd_jax.methods.ric",
     "reward_model": "paretohqd_jax.methods.reward_model",
 }

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from paretohqd_jax.models.huggingface import CHAT_TEMPLATE
 from paretohqd_jax.models.peft import export_peft
+from paretohqd_jax.pareto.targets import Targets
 from paretohqd_jax.pipeline import Output
 from paretohqd_jax.policies import FILE, Policies, Policy, read_policies, write_policies
 from paretohqd_jax.steps.base_model import BaseModel
@@ -33,6 +34,7 @@ def leave(
     selections: Sequence[Output] = (),
     pairs: Output | None = None,
     improvement: Output | None = None,
+    targets: Targets | None = None,
 ) -> Path:
     """Leaves the policies of a method, measured on the held-out prompts; returns the report's path.
 
@@ -44,8 +46,9 @@ def leave(
       selections: of rows to train on, the first from `scored`, for the report to tell of.
       pairs: that were trained on, for the report to tell of.
       improvement: of pairs, for the report to tell of.
+      targets: where policies ask one model for scores, those of any preference.
     """
-    policies = name_policies(task, families, stacks)
+    policies = name_policies(task, families, stacks, targets)
     answers = respond(task, scored, policies)
     judged = score_responses(task, "judge", "evaluation/scores.parquet", answers)
     reference = reference_rows(task, scored)
@@ -56,7 +59,10 @@ def leave(
 
 
 def name_policies(
-    task: Task, families: Mapping[str, Sequence[Policy]], stacks: Sequence[Output]
+    task: Task,
+    families: Mapping[str, Sequence[Policy]],
+    stacks: Sequence[Output],
+    targets: Targets | None = None,
 ) -> Output:
     """Writes policies.json, beside the stacks of adapters."""
     base = task.base
@@ -68,6 +74,7 @@ def name_policies(
         },
         {stack.path.name: stack.options["adapter_names"] for stack in stacks},
         {name: list(family) for name, family in families.items()},
+        targets,
     )  # fmt: skip
     return task.run.step(
         "policies", FILE,

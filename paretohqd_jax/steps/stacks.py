@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,30 +35,26 @@ def answerers_of(
       base: the run's base model.
 
     Returns:
-      A stack of adapters `[num_adapters, ...]`, one for each policy in order as long as none mixes
-      logits; its configuration; and the answerer of each policy.
+      A stack of adapters `[num_adapters, ...]`, each once; its configuration; and the answerer of
+      each policy.
 
     Raises:
       InputError: a stack is damaged or another run's.
     """
-    answering = [policy for policy in policies if not is_mixture(policy)]
-    numbers = iter(range(len(answering)))
-    place = {_parts(policy): number for number, policy in enumerate(answering)}
+    alone = [policy for policy in policies if not is_mixture(policy)]
+    mixed = itertools.chain.from_iterable(members(each) for each in policies if is_mixture(each))
+    once = {_parts(policy): policy for policy in (*alone, *mixed)}
+    place = {parts: number for number, parts in enumerate(once)}
     answerers = []
     for policy in policies:
+        adapters = tuple(place[_parts(member)] for member in members(policy))
         if not is_mixture(policy):
-            answerers.append(Answerer((next(numbers),)))
+            answerers.append(Answerer(adapters))
             continue
-        taking_part = members(policy)
-        for member in taking_part:
-            if _parts(member) not in place:
-                place[_parts(member)] = len(answering)
-                answering.append(member)
         weights = [weight for _, weight in _parts(policy)]
-        weights += [0.0] * (len(taking_part) - len(weights))  # of the reference
-        adapters = tuple(place[_parts(member)] for member in taking_part)
+        weights += [0.0] * (len(adapters) - len(weights))  # of the reference
         answerers.append(Answerer(adapters, tuple(weights), _mixing(policy)))
-    stack, lora = stacked(adapters_of(answering, stacks, workdir, base), base.lora)
+    stack, lora = stacked(adapters_of([*once.values()], stacks, workdir, base), base.lora)
     return stack, lora, answerers
 
 

@@ -32,6 +32,7 @@ def fine_tune(
     selected: Output,
     num_steps: int,
     start: Output | None = None,
+    **how: Any,
 ) -> Output:
     """Fine-tunes a stack of adapters, one per label, each on its own selected rows.
 
@@ -43,18 +44,22 @@ def fine_tune(
       selected: `row_id` of as many rows for each adapter in turn.
       num_steps: optimiser steps.
       start: a stack of the same labels to go on from; by default adapters are fresh.
+      **how: options of training in place of those of `config.train`, and its `schedule`.
     """
     held_out_by = task.objectives if task.config.train.held_out_loss else []
     return training_step(
         task, name, partial(train_on_selected, held_out_by=held_out_by), scored, selected,
-        *filter(None, [start]), adapter_names=list(labels), num_steps=num_steps,
+        *filter(None, [start]), adapter_names=list(labels), num_steps=num_steps, **how,
     )  # fmt: skip
 
 
 def training_step(
     task: Task, name: str, work: Callable[..., dict[str, int]], *inputs: Output, **options: Any
 ) -> Output:
-    """A step that trains a stack and leaves it under its name, with the options of training."""
+    """A step that trains a stack and leaves it under its name, with the options of training.
+
+    `options` take the place of those of `config.train`.
+    """
     train = task.config.train
     # A batch in other parts draws other dropout.
     names = ("batch_size", "num_microbatches", "learning_rate", "warmup_steps", "weight_decay",
@@ -120,6 +125,7 @@ def train_stack(
     checkpoint_every: int,
     log_directory: Path,
     seed: int,
+    schedule: str = "linear",
     **what: Any,
 ) -> dict[str, int]:
     """Trains a stack and leaves its checkpoints at `path`; the options are those of `config.train`.
@@ -133,6 +139,7 @@ def train_stack(
       beneath: a stack of these names that stays as it is, fresh adapters on top of it. What is left
         are their sums.
       log_directory: of the events of all stacks.
+      schedule: of the learning rate, as of `OptimizerConfig`.
       **what: objective, candidates and held_out, as of `training.loop.fine_tune`.
 
     Returns:
@@ -152,7 +159,7 @@ def train_stack(
         return place_on_top(base.mesh, model, trained, init_seed)
 
     optimizer = OptimizerConfig(
-        learning_rate, num_steps, warmup_steps, weight_decay, max_grad_norm, held_ranks
+        learning_rate, num_steps, warmup_steps, weight_decay, max_grad_norm, held_ranks, schedule
     )
     train_adapters(
         model, base.params, first_adapters, examples, optimizer, mesh=base.mesh,

@@ -23,7 +23,7 @@ PyTree = Any
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """AdamW with a linear schedule, the settings of every adapter of a stack.
+    """AdamW and its schedule, "linear" or "constant": the settings of every adapter of a stack.
 
     The first `held_ranks` of each adapter stay as they are.
     """
@@ -34,6 +34,7 @@ class OptimizerConfig:
     weight_decay: float = 0.01
     max_grad_norm: float = 1.0
     held_ranks: int = 0
+    schedule: str = "linear"
 
 
 class TrainState(NamedTuple):
@@ -76,12 +77,13 @@ class StepShardings(NamedTuple):
 
 
 def learning_rate_schedule(config: OptimizerConfig) -> optax.Schedule:
-    """The rate at each step: it rises over the warm-up and falls linearly to 0."""
+    """The rate at each step: it rises over the warm-up and falls linearly to 0, or stays."""
     decay_steps = config.num_steps - config.warmup_steps
+    last = {"linear": 0.0, "constant": config.learning_rate}[config.schedule]
     return optax.join_schedules(
         [
             optax.linear_schedule(0.0, config.learning_rate, config.warmup_steps),
-            optax.linear_schedule(config.learning_rate, 0.0, decay_steps),
+            optax.linear_schedule(config.learning_rate, last, decay_steps),
         ],
         boundaries=[config.warmup_steps],
     )
