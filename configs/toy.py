@@ -62,6 +62,13 @@ METHODS = {
     "best_of_n": {"preferences": "4", "best_of_n.n": 4, "train.num_steps": 50, **WRITING},
     **{method: {"train.num_steps": 20, "preferences": "3"} for method in ON_PAIRS},
     "dpo": {"train.num_steps": 20},
+    "morlhf": {
+        "preferences": "3",
+        "morlhf.num_updates": 16,
+        "morlhf.num_prompts": 6,
+        "generate.max_new_tokens": 24,
+        "generate.batch_size": 72,
+    },
 }
 
 
@@ -81,9 +88,9 @@ def get_config(method="paretohqd"):
     config.lora.rank = 4
     config.lora.alpha = 8.0
     config.lora.targets = ("q_proj", "v_proj", "o_proj", "down_proj")
-    config.train.batch_size = 4
-    config.train.learning_rate = 3e-3 if method in ON_PAIRS else 3e-2
-    if method not in ON_PAIRS:
+    config.train.batch_size = 12 if method == "morlhf" else 4
+    config.train.learning_rate = {"morlhf": 1e-2}.get(method, 3e-3 if method in ON_PAIRS else 3e-2)
+    if "held_out_loss" in config.train:
         config.train.held_out_loss = False  # takes longer to compile than the training itself
     config.train.checkpoint_every = 5
     config.evaluate.max_new_tokens = 24

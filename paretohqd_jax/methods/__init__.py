@@ -16,5 +16,6 @@ METHODS = {
     "modpo": "paretohqd_jax.methods.modpo",
     "raco": "paretohqd_jax.methods.raco",
     "smooth_tchebycheff": "paretohqd_jax.methods.smooth_tchebycheff",
+    "morlhf": "paretohqd_jax.methods.morlhf",
     "reward_model": "paretohqd_jax.methods.reward_model",
 }
