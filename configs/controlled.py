@@ -47,7 +47,15 @@ METHODS = {
     "sft": {"draw.k": 40, "train.num_steps": sum(STEPS)},
     "best_of_n": {"train.num_steps": sum(STEPS), **WRITING},
     **dict.fromkeys(ON_PAIRS, {"train.num_steps": sum(STEPS)}),
+    "morlhf": {
+        "morlhf.num_updates": 40,
+        "morlhf.num_prompts": 16,
+        "morlhf.num_answers": 8,
+        "generate.max_new_tokens": WRITING["generate.max_new_tokens"],
+        "generate.batch_size": 640,  # all answers of five models
+    },
 }
+LEARNING_RATES = {**dict.fromkeys(ON_PAIRS, 5e-4), "morlhf": 3e-3}
 
 
 def get_config(method_front_and_task="paretohqd,bulging"):
@@ -99,7 +107,7 @@ def _config(method, exponent, M, noise, rows, seed):
     config.lora.targets = (
         "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"
     )  # fmt: skip
-    config.train.learning_rate = 5e-4 if method in ON_PAIRS else 1e-2
+    config.train.learning_rate = LEARNING_RATES.get(method, 1e-2)
     config.train.checkpoint_every = 1000  # a stage is over before it would be worth one
     config.evaluate.max_new_tokens = WRITING["generate.max_new_tokens"]
     config.evaluate.top_p = 1.0

@@ -30,7 +30,7 @@ def check_training_memory(
     num_responses: int = 1,
     num_gradients: int = 1,
 ) -> Memory:
-    """Shows what training needs on each device, and returns it; raises InputError if it is too much.
+    """Shows what training needs on each device, and returns it; an InputError if it is too much.
 
     `length` is that of the rows in tokens, padding included; `num_responses` of that length are in
     a row, and `num_gradients` are computed of each adapter, of losses that are combined.
