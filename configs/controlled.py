@@ -37,6 +37,8 @@ WRITING = {
 }
 # Methods that learn from preference pairs: any two rows of a prompt, by their scores.
 ON_PAIRS = ("dpo", "dpo_soup", "mod", "dpo_lw", "modpo", "raco", "smooth_tchebycheff")
+# Methods that learn few rows many times over, and overfit them without dropout.
+ON_FEW_ROWS = ("paretohqd", "sft", "best_of_n", "ric")
 METHODS = {
     "paretohqd": {
         "select.k": 40,
@@ -48,7 +50,15 @@ METHODS = {
     "best_of_n": {"train.num_steps": sum(STEPS), **WRITING},
     **dict.fromkeys(ON_PAIRS, {"train.num_steps": sum(STEPS)}),
     "mopo": {"train.num_steps": sum(STEPS)},
+    "morlhf": {
+        "morlhf.num_updates": 40,
+        "morlhf.num_prompts": 16,
+        "morlhf.num_answers": 8,
+        "generate.max_new_tokens": WRITING["generate.max_new_tokens"],
+        "generate.batch_size": 640,  # all answers of five models
+    },
 }
+LEARNING_RATES = {**dict.fromkeys(ON_PAIRS, 1e-3), "morlhf": 3e-3}
 
 
 def get_config(method_front_and_task="paretohqd,bulging"):
@@ -96,12 +106,11 @@ def _config(method, exponent, M, noise, rows, seed):
     )
     config.lora.rank = 16
     config.lora.alpha = 32.0
-    # Rows are few and learned many times over; pairs are many, and their losses compare log-probs.
-    config.lora.dropout = 0.0 if method in ON_PAIRS else 0.5
+    config.lora.dropout = 0.5 if method in ON_FEW_ROWS else 0.0
     config.lora.targets = (
         "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"
     )  # fmt: skip
-    config.train.learning_rate = 1e-3 if method in ON_PAIRS else 1e-2
+    config.train.learning_rate = LEARNING_RATES.get(method, 1e-2)
     config.train.checkpoint_every = 1000  # a stage is over before it would be worth one
     config.evaluate.max_new_tokens = WRITING["generate.max_new_tokens"]
     config.evaluate.top_p = 1.0

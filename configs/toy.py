@@ -70,15 +70,12 @@ METHODS = {
     },
     **{method: {"train.num_steps": 20, "preferences": "3"} for method in ON_PAIRS},
     "dpo": {"train.num_steps": 20},
-    "mopo": {"train.num_steps": 40, "mopo.levels": "0.9;1.1"},
-    "sipo": {
+    "morlhf": {
         "preferences": "3",
-        "train.num_steps": 20,
-        "sipo.refinement": "none",  # a model that knows nothing cannot review itself
-        "sipo.weights": "0.5,0.5",
-        "sipo.num_steps": 10,
-        "sipo.learning_rate": 1e-3,
-        **WRITING,
+        "morlhf.num_updates": 16,
+        "morlhf.num_prompts": 6,
+        "generate.max_new_tokens": 24,
+        "generate.batch_size": 72,
     },
 }
 
@@ -99,8 +96,8 @@ def get_config(method="paretohqd"):
     config.lora.rank = 4
     config.lora.alpha = 8.0
     config.lora.targets = ("q_proj", "v_proj", "o_proj", "down_proj")
-    config.train.batch_size = 4
-    config.train.learning_rate = 3e-3 if method in ON_PAIRS else 3e-2
+    config.train.batch_size = 12 if method == "morlhf" else 4
+    config.train.learning_rate = {"morlhf": 1e-2}.get(method, 3e-3 if method in ON_PAIRS else 3e-2)
     if "held_out_loss" in config.train:
         config.train.held_out_loss = False  # takes longer to compile than the training itself
     config.train.checkpoint_every = 5

@@ -19,5 +19,6 @@ METHODS = {
     "smooth_tchebycheff": "paretohqd_jax.methods.smooth_tchebycheff",
     "sipo": "paretohqd_jax.methods.sipo",
     "ric": "paretohqd_jax.methods.ric",
+    "morlhf": "paretohqd_jax.methods.morlhf",
     "reward_model": "paretohqd_jax.methods.reward_model",
 }

@@ -21,7 +21,7 @@ from paretohqd_jax.progress import progress_bar
 from paretohqd_jax.training import checkpoints, placement
 from paretohqd_jax.training.held_out import held_out_loss
 from paretohqd_jax.training.mesh import sharded
-from paretohqd_jax.training.metrics import open_metrics
+from paretohqd_jax.training.metrics import by_adapter, open_metrics
 from paretohqd_jax.training.step import (
     SFT,
     Objective,
@@ -117,7 +117,7 @@ def fine_tune(
             def tell_held_out_loss(step: int) -> None:
                 if measure is not None:
                     losses = measure(state.adapters, params)
-                    write_metrics(step, _by_name({"held_out_loss": losses}, adapter_names))
+                    write_metrics(step, by_adapter({"held_out_loss": losses}, adapter_names))
                     told = f"{losses.mean():.3f} after {step} steps"
                     logger.info("%s: loss on held-out rows %s", description, told)
 
@@ -126,8 +126,8 @@ def fine_tune(
 
             def report(step: int, metrics: dict[str, jax.Array]) -> None:
                 values = {name: x[:num_adapters] for name, x in jax.device_get(metrics).items()}
-                _check_finite(values, step, manager.latest_step(), adapter_names)
-                write_metrics(step, _by_name(values, adapter_names) | pace(step))
+                check_finite(values, step, manager.latest_step(), adapter_names)
+                write_metrics(step, by_adapter(values, adapter_names) | pace(step))
                 bar.set_postfix(loss=f"{values['loss'].mean():.3f}", refresh=False)
                 bar.update()
 
@@ -190,9 +190,13 @@ def _by_name(metrics: dict[str, np.ndarray], adapter_names: Sequence[str]) -> di
     }
 
 
-def _check_finite(
+def check_finite(
     metrics: dict[str, np.ndarray], step: int, saved: int | None, adapter_names: Sequence[str]
 ) -> None:
+    """Raises InputError for a loss, gradient or adapter that is NaN or infinite.
+
+    `metrics` are those of a train step, `saved` is the step of the last checkpoint.
+    """
     for metric in ("loss", "grad_norm", "norm"):  # in the order of cause and effect
         values = metrics[metric]
         bad = np.flatnonzero(~np.isfinite(values))

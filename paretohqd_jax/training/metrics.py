@@ -5,9 +5,11 @@ from __future__ import annotations
 import shutil
 import struct
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+
+import numpy as np
 
 from paretohqd_jax.distributed import is_main_process
 
@@ -50,6 +52,15 @@ def open_metrics(
         yield write
     finally:
         writer.close()
+
+
+def by_adapter(metrics: Mapping[str, np.ndarray], adapter_names: Sequence[str]) -> dict[str, float]:
+    """Metrics `[num_adapters]` by their names as METRIC/ADAPTER."""
+    return {
+        f"{metric}/{name}": value
+        for metric, values in metrics.items()
+        for name, value in zip(adapter_names, values.tolist(), strict=True)
+    }
 
 
 def read_metrics(directory: Path) -> dict[str, dict[int, float]]:
