@@ -239,7 +239,9 @@ def write_mixture(
         _tell(each.path.stem, objectives, table, scores)
         table = _in_prompts(table, scores, objectives, without_eos).select(columns)
         kept.append(table.filter(pa.array(good_on_some(scores, quantile))))
-    logger.info("%s: %d rows of the data, and %s answers", name, len(kept[0]), [*map(len, kept[1:])])
+    logger.info(
+        "%s: %d rows of the data, and %s answers", name, len(kept[0]), [*map(len, kept[1:])]
+    )
     mixture = pa.concat_tables(kept)
     write_table(path, mixture.append_column("row_id", pa.array(np.arange(len(mixture)))))
 
@@ -264,9 +266,7 @@ def _statistics(table: pa.Table, objectives: Sequence[str]) -> np.ndarray:
     return np.array([[stored[name]["mean"], stored[name]["std"]] for name in objectives])
 
 
-def _rewards(
-    table: pa.Table, objectives: Sequence[str], source: Path, rounded: bool
-) -> np.ndarray:
+def _rewards(table: pa.Table, objectives: Sequence[str], source: Path, rounded: bool) -> np.ndarray:
     """`[num_rows, num_objectives]`, as RiC's code has them if `rounded`."""
     rewards = rewards_matrix(table, objectives, source)
     return np.round(rewards, DECIMALS) if rounded else rewards
@@ -301,9 +301,7 @@ def _is_clean(response: str) -> bool:
     return "....." not in response and response.count(":)") < 3
 
 
-def _tell(
-    name: str, objectives: Sequence[str], table: pa.Table, scores: np.ndarray
-) -> None:
+def _tell(name: str, objectives: Sequence[str], table: pa.Table, scores: np.ndarray) -> None:
     """Logs how the scores of answers follow those that were asked for."""
     wanted = np.array([scores_in(asked) for asked in table["asked"].to_pylist()])
     for objective, asked, given in zip(objectives, wanted.T, scores.T, strict=True):
