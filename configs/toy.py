@@ -70,6 +70,16 @@ METHODS = {
     },
     **{method: {"train.num_steps": 20, "preferences": "3"} for method in ON_PAIRS},
     "dpo": {"train.num_steps": 20},
+    "mopo": {"train.num_steps": 40, "mopo.levels": "0.9;1.1"},
+    "sipo": {
+        "preferences": "3",
+        "train.num_steps": 20,
+        "sipo.refinement": "none",  # a model that knows nothing cannot review itself
+        "sipo.weights": "0.5,0.5",
+        "sipo.num_steps": 10,
+        "sipo.learning_rate": 1e-3,
+        **WRITING,
+    },
     "morlhf": {
         "preferences": "3",
         "morlhf.num_updates": 16,
