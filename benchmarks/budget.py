@@ -159,8 +159,12 @@ def projection(
     scoring_rate = utilisation * peak_flops / (2 * REWARD_WEIGHTS)
 
     compile_seconds = sum(
-        max(found[name].first - found[name].median, 0.0) * times
-        for name, times in (("train", 2), ("forward", REWARD_MODELS), (f"decode {best}", 1))
+        max(each.first - each.median, 0.0) * times
+        for each, times in (
+            (found["train"], 2),
+            (found["forward"], REWARD_MODELS),
+            (decodes[best], 1),
+        )
     )
     stages = [
         ("training, two stages", trained_tokens, training_rate, training_rate * training_flops),

@@ -29,11 +29,12 @@ from pathlib import Path
 from typing import Any
 
 import contenders
+import measurements
 import programme
-from device_report import report
+from device_report import report, unfinished
+from sizes import SIZES
 
 MOMENT = 5  # seconds to end in
-LEAST_LIMIT = 60  # seconds
 CACHE = Path(tempfile.gettempdir()) / "paretohqd_jax_device_cache"
 ENVIRONMENT = {
     # JAX takes three quarters of a GPU by default; processes follow each other.
@@ -53,7 +54,7 @@ def parts_of(text: str) -> list[str]:
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--shape", choices=programme.SIZES, default="llama2-7b")
+    parser.add_argument("--shape", choices=SIZES, default="llama2-7b")
     parser.add_argument("--seconds", type=contenders.count, default=540, help="for all together")
     parser.add_argument("--out", type=Path, default=Path("device"), help="folder for results")
     parser.add_argument("--parts", type=parts_of, default=[*programme.PARTS], help="such as b,c")
@@ -63,22 +64,25 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def read_lines(out: Path) -> list[dict[str, Any]]:
-    """What is known, of each job and case the latest."""
+    """The latest figures of each job and case, and why a job's latest process did not finish."""
     path = out / "results.jsonl"
     latest = {}
-    with contextlib.suppress(FileNotFoundError):
-        for text in path.read_text().splitlines():
-            with contextlib.suppress(json.JSONDecodeError):  # a process was killed as it wrote
-                line = json.loads(text)
-                key = line["shape"], line["part"], line["job"], str(line.get("case"))
-                latest.pop(key, None)
-                latest[key] = line
+    for text in path.read_text().splitlines() if path.exists() else ():
+        with contextlib.suppress(json.JSONDecodeError):  # a process was killed as it wrote
+            line = json.loads(text)
+            job = line["shape"], line["job"]
+            latest.pop((*job, "unfinished"), None)
+            what = "unfinished" if unfinished(line) else f"{line['part']} {line.get('case')}"
+            latest.pop((*job, what), None)
+            latest[*job, what] = line
     return [*latest.values()]
 
 
 def write_line(out: Path, line: dict[str, Any]) -> None:
-    with open(out / "results.jsonl", "a") as file:
-        file.write(json.dumps(line) + "\n")
+    with open(out / "results.jsonl", "a+") as file:
+        file.seek(0)
+        cut_short = file.read()[-1:] not in ("", "\n")
+        file.write("\n" * cut_short + json.dumps(line) + "\n")
 
 
 def run_job(options: argparse.Namespace) -> None:
@@ -111,7 +115,7 @@ def stamp() -> dict[str, str]:
 def run(job: programme.Job, options: argparse.Namespace, seconds: float) -> str:
     """Gives a job its process; the reason why it failed, if it did."""
     command = [sys.executable, __file__, f"--job={job.name}", f"--shape={options.shape}"]
-    package = f"{programme.ROOT}:{os.environ.get('PYTHONPATH', '')}"
+    package = f"{measurements.ROOT}:{os.environ.get('PYTHONPATH', '')}"
     environment = {**os.environ, **ENVIRONMENT, "PYTHONPATH": package, **job.environment}
     with open(options.out / "log.txt", "a+") as log:
         log.write(f"\n== {job.part} {job.name}\n")
@@ -135,12 +139,8 @@ def run(job: programme.Job, options: argparse.Namespace, seconds: float) -> str:
 
 
 def left_to_do(options: argparse.Namespace) -> Iterator[programme.Job]:
-    unfinished = ("failed", "missing", "skipped")
-    done = {
-        line["job"]
-        for line in read_lines(options.out)
-        if line["shape"] == options.shape and not any(word in line for word in unfinished)
-    }
+    lines = [line for line in read_lines(options.out) if line["shape"] == options.shape]
+    done = {line["job"] for line in lines} - {line["job"] for line in lines if unfinished(line)}
     for job in programme.jobs(options.shape):
         wanted = job.part in options.parts or ("g" in options.parts and job.profiled)
         if wanted and job.name not in done:
@@ -165,7 +165,7 @@ def main(arguments: list[str] | None = None) -> int:
             why = f"there were {max(left, 0):.0f} s left, it takes about {job.seconds}"
             outcome = {"skipped": why}
         else:
-            failed = run(job, options, min(max(2 * job.seconds, LEAST_LIMIT), left))
+            failed = run(job, options, min(job.patience * job.seconds, left))
             outcome = {"failed": failed} if failed else {}
         if outcome:
             line = {"shape": options.shape, "part": job.part, "job": job.name}

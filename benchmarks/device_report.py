@@ -10,9 +10,15 @@ import budget
 import contenders
 import numpy as np
 import programme
+from sizes import SIZES, budget_options
 
 Line = dict[str, Any]
-UNFINISHED = ("failed", "missing", "skipped")
+
+
+def unfinished(line: Line) -> str:
+    """Why a job has no figures, or not all."""
+    words = ("failed", "missing", "skipped")
+    return next((f"{word}: {line[word]}" for word in words if word in line), "")
 
 
 def report(lines: list[Line]) -> str:
@@ -29,15 +35,12 @@ def report(lines: list[Line]) -> str:
         )
         for part, title in programme.PARTS.items():
             of_part = [line for line in of_shape if line["part"] == part]
-            good = [line for line in of_part if not any(word in line for word in UNFINISHED)]
+            good = [line for line in of_part if "counts" in line or not unfinished(line)]
             if of_part:
                 blocks.append(f"### {part}: {title}" if len(part) == 1 else f"### {title}")
             if good:
                 blocks.append(TABLES[part](good, peaks))
-            for line in of_part:
-                for word in UNFINISHED:
-                    if word in line:
-                        blocks.append(f"{line['job']}: {word}: {line[word]}")
+            blocks += [f"{each['job']}: {why}" for each in of_part if (why := unfinished(each))]
             if part == "f" and of_part:
                 blocks.append(_projection(shape, of_shape, peaks))
     return "\n\n".join(blocks) + "\n"
@@ -77,8 +80,9 @@ def _of(line: Line, reference: Line | None) -> str:
     return f"{_rate(line) / _rate(reference):.2f}" if reference else "–"
 
 
-def _named(lines: list[Line], start: str) -> Line | None:
-    return next((line for line in lines if line["job"].startswith(start)), None)
+def _named(lines: list[Line], name: str) -> Line | None:
+    """The job of that name, or of that name with more said about it."""
+    return next((line for line in lines if f"{line['job']},".startswith(f"{name},")), None)
 
 
 def _peaks(lines: list[Line], _: Line | None) -> str:
@@ -144,7 +148,9 @@ def _rows_scored(lines: list[Line], peaks: Line | None) -> str:
 
 def _pareto(lines: list[Line], _: Line | None) -> str:
     header = "task | M | N | data | ours ms [min–max] | compile s | best peer ms | ratio | equal"
-    rows = [[f"{line['memory'] / 1e9:.2f}", *line["row"].strip("| ").split(" | ")] for line in lines]
+    rows = [
+        [f"{line['memory'] / 1e9:.2f}", *line["row"].strip("| ").split(" | ")] for line in lines
+    ]
     columns = ["peak memory GB", *header.split(" | "), "others ms"]
     return contenders.table(columns, [row + [""] * (len(columns) - len(row)) for row in rows])
 
@@ -156,7 +162,7 @@ def _projection(shape: str, lines: list[Line], peaks: Line | None) -> str:
         for line in lines
         if "seconds" in line
     }
-    sizes = programme.SIZES[shape]
+    sizes = SIZES[shape]
     names = {"train": f"{sizes.stacks[1]} adapters, full", "forward": "forward pass, ours",
              "select": "selection"}  # fmt: skip
     decodes = {rows: measured.get(f"3 x {rows} rows") for rows in sizes.prompts}
@@ -165,7 +171,7 @@ def _projection(shape: str, lines: list[Line], peaks: Line | None) -> str:
     absent = [names[stage] for stage, each in found.items() if not each]
     if absent or not decodes or not peaks:
         return f"No projection yet: {', '.join(absent) or 'decoding or peaks'} not measured."
-    options = programme.budget_options(shape)
+    options = budget_options(shape)
     return contenders.table(*budget.projection(options, found, decodes, peaks["flops"]))
 
 
@@ -186,6 +192,6 @@ TABLES: dict[str, Callable[[list[Line], Line | None], str]] = {
     "c": _decoding,
     "d": _rows_scored,
     "e": _pareto,
-    "f": lambda lines, peaks: _rows_scored(lines, peaks),
+    "f": _rows_scored,
     "g": _kernels,
 }

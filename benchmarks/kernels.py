@@ -36,12 +36,14 @@ def longest_kernels(step: Callable[[], Any], count: int = 20) -> dict[str, Any]:
 def _kernels(planes: list[Any]) -> Iterator[tuple[str, float]]:
     """Name and nanoseconds of everything that ran: of a GPU's streams, a TPU's operations, or
     whatever operations a CPU's threads name."""
-    for plane in planes:
-        for line in plane.lines:
-            on_device = plane.name.startswith("/device:")
-            if on_device and not line.name.startswith(("Stream", "XLA Ops")):
-                continue
-            for event in line.events:
-                whole = event.name.startswith(("while", "cond", "call"))  # of others
-                if on_device or (not whole and any(key == "hlo_op" for key, _ in event.stats)):
-                    yield event.name, event.duration_ns
+    devices = [plane for plane in planes if plane.name.startswith("/device:")]
+    on_devices = [line for plane in devices for line in plane.lines]
+    for start in ("Stream", "XLA Ops"):
+        if lines := [line for line in on_devices if line.name.startswith(start)]:
+            for line in lines:
+                yield from ((event.name, event.duration_ns) for event in line.events)
+            return
+    for event in (event for plane in planes for line in plane.lines for event in line.events):
+        whole = event.name.startswith(("while", "cond", "call"))  # of others
+        if not whole and any(key == "hlo_op" for key, _ in event.stats):
+            yield event.name, event.duration_ns

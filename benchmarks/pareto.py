@@ -350,11 +350,12 @@ def compare(
     medians = {name: statistics.median(values) for name, values in times.items()}
     results |= known_result(case, rewards)
     differing = [n for n in results if not agree(case.task, results["ours"], results[n])]
+    verdict = f"NOT {', '.join(differing)}" if differing else "all" if len(results) > 1 else "–"
     return {
         "medians": medians,
         "spread": [min(times["ours"]), max(times["ours"])],
         "compile": max(first["ours"] - medians["ours"], 0.0),
-        "verdict": f"NOT {', '.join(differing)}" if differing else "all" if len(results) > 1 else "–",
+        "verdict": verdict,
     }
 
 
