@@ -60,6 +60,25 @@ def forward(options: argparse.Namespace) -> Callable[[], float]:
     return lambda: float(log_probs(params, tokens))
 
 
+def torch_forward(options: argparse.Namespace) -> Callable[[], float]:
+    """The same by transformers."""
+    import torch
+
+    config, _ = shapes.model_of(options)
+    device = shapes.torch_device(options)
+    model = shapes.torch_model(config, device).eval()
+    tokens = torch.tensor(finetune.rows_of(options)[0][0], device=device).long()
+
+    def log_probs() -> float:
+        with torch.inference_mode():
+            logits = model(input_ids=tokens).logits[:, :-1].float()
+            normaliser = torch.logsumexp(logits, dim=-1)
+            chosen = logits.gather(-1, tokens[:, 1:, None])[..., 0]
+            return (chosen - normaliser).mean().item()
+
+    return log_probs
+
+
 def select(options: argparse.Namespace) -> Callable[[], float]:
     from paretohqd_jax import pareto
 
@@ -87,7 +106,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> None:
     options = parse(arguments)
     contenders.begin(options, ("jax", "flax"))
-    config, lora = shapes.model_of(options)
+    config, _ = shapes.model_of(options)
     makes = {"train": finetune.stacked, "forward": forward, "select": select}
     makes |= {f"decode {rows}": functools.partial(decode, rows=rows) for rows in options.batches}
     start = time.perf_counter()
@@ -105,11 +124,24 @@ def main(arguments: list[str] | None = None) -> None:
     decodes = {rows: good[f"decode {rows}"] for rows in options.batches if f"decode {rows}" in good}
     if {"train", "forward", "select"} - set(good) or not decodes:
         raise SystemExit("no projection: a stage could not be measured")
-    print(contenders.table(*_projection(options, config, lora, good, decodes, peak_flops)))
+    print(contenders.table(*projection(options, good, decodes, peak_flops)))
 
 
-def _projection(options, config, lora, found, decodes, peak_flops) -> tuple[list, list]:
-    """The table's header and rows."""
+def projection(
+    options: argparse.Namespace,
+    found: dict[str, contenders.Measurement],
+    decodes: dict[int, contenders.Measurement],
+    peak_flops: float,
+) -> tuple[list[str], list[list[str]]]:
+    """The table's header and rows.
+
+    Args:
+      options: those that `found` was measured with.
+      found: a training step of all adapters, a forward pass and a selection.
+      decodes: decoding by the prompts of a batch.
+      peak_flops: the device's.
+    """
+    config, lora = shapes.model_of(options)
     trained_tokens = PREFERENCES * 2 * STEPS * ROWS * LENGTH
     training_rate = options.adapters * options.rows * options.length / found["train"].median
     training_flops = shapes.training_flops(config, lora, 1, options.length) / options.length
@@ -127,8 +159,12 @@ def _projection(options, config, lora, found, decodes, peak_flops) -> tuple[list
     scoring_rate = utilisation * peak_flops / (2 * REWARD_WEIGHTS)
 
     compile_seconds = sum(
-        max(found[name].first - found[name].median, 0.0) * times
-        for name, times in (("train", 2), ("forward", REWARD_MODELS), (f"decode {best}", 1))
+        max(each.first - each.median, 0.0) * times
+        for each, times in (
+            (found["train"], 2),
+            (found["forward"], REWARD_MODELS),
+            (decodes[best], 1),
+        )
     )
     stages = [
         ("training, two stages", trained_tokens, training_rate, training_rate * training_flops),

@@ -35,11 +35,12 @@ def ours(options: argparse.Namespace, num_adapters: int) -> Callable[[], float]:
     from paretohqd_jax.data.batches import Examples
     from paretohqd_jax.models.llama import Llama
     from paretohqd_jax.models.lora import init_adapters
+    from paretohqd_jax.steps.training import on_tiles
     from paretohqd_jax.training import step
 
     config, lora = shapes.model_of(options, options.remat)
     tokens, response = (array[:num_adapters] for array in rows_of(options))
-    batch = Examples(tokens, np.ones(tokens.shape, bool), response)
+    batch = on_tiles(Examples(tokens, np.ones(tokens.shape, bool), response))
     params = shapes.jax_params(config)
     optimizer = step.make_optimizer(step.OptimizerConfig(1e-4, num_steps=1000))
     train_step = step.make_train_step(
@@ -83,9 +84,12 @@ def peft(options: argparse.Namespace) -> Callable[[], float]:
     tokens, response = (torch.tensor(array[0], device=device) for array in rows_of(options))
     tokens = tokens.long()
     labels = torch.where(response, tokens, -100)
+    # PEFT keeps adapters in float32; as its users do, their products are in the model's dtype.
+    mixed = torch.autocast(device, torch.bfloat16, enabled=config.dtype == "bfloat16")
 
     def one_step() -> float:
-        loss = model(input_ids=tokens, labels=labels).loss
+        with mixed:
+            loss = model(input_ids=tokens, labels=labels).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()

@@ -72,13 +72,13 @@ def score(options: Namespace, mesh: Any) -> Any:
     import numpy as np
 
     from paretohqd_jax.models import llama
-    from paretohqd_jax.rewards.likelihood import MeanLogProb
+    from paretohqd_jax.rewards.likelihood import ResponseLogProb
 
     config, _ = shapes.model_of(options)
     rows = np.ones((options.rows, options.length), np.int32)
     tokens, mask = _whole(mesh, (rows, rows > 0))
-    apply = MeanLogProb(llama.Llama(config))
-    return jax.jit(apply).lower(_params(config, mesh), tokens, mask)
+    apply = ResponseLogProb(llama.Llama(config), mean=True)
+    return jax.jit(apply).lower({"params": _params(config, mesh)}, tokens, mask)
 
 
 PROGRAMS = {"train": train, "prefill": prefill, "decode": decode, "score": score}

@@ -1,9 +1,10 @@
-"""The kernels of single platforms against plain XLA, on the CPU."""
+"""The kernels of single platforms against plain XLA: on the CPU, and cuDNN's on a GPU."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+import os
 
 import flax.linen as nn
 import jax
@@ -63,6 +64,7 @@ def compare(kernel, arrays, real, window):
         np.testing.assert_allclose(gradient, right, atol=1e-4)
 
 
+@pytest.mark.cpu
 @pytest.mark.parametrize(
     ("num_tokens", "num_kv_heads", "window"), [(100, 2, None), (300, 1, 48), (128, 4, None)]
 )
@@ -71,6 +73,7 @@ def test_splash_equals_xla(num_tokens, num_kv_heads, window):
     compare(lambda *qkv: interpreted(*qkv, jnp.asarray(real), window), arrays, real, window)
 
 
+@pytest.mark.cpu
 def test_splash_runs_on_each_devices_rows_and_heads():
     arrays, real = inputs(60)
     stacked = jax.tree.map(lambda x: jnp.stack([x, 0.5 * x]), (*arrays,))
@@ -85,6 +88,7 @@ def test_splash_runs_on_each_devices_rows_and_heads():
     np.testing.assert_allclose(np.where(pad, 0, mixed), np.where(pad, 0, expected), atol=1e-4)
 
 
+@pytest.mark.cpu
 def test_cudnn_is_asked_for_what_xla_computes(monkeypatch):
     """The same call, served by the XLA implementation behind it: mask, window and layout hold."""
     asked = []
@@ -103,6 +107,28 @@ def test_cudnn_is_asked_for_what_xla_computes(monkeypatch):
     assert set(asked) == {"cudnn"}
 
 
+@pytest.mark.skipif("cuda" not in os.environ["JAX_PLATFORMS"], reason="needs an NVIDIA GPU")
+@pytest.mark.parametrize("num_tokens", [128, 511])
+def test_cudnn_equals_xla_on_a_gpu(num_tokens):
+    """Within the rounding of bfloat16, values and gradients, under the map over adapters."""
+    arrays, real = inputs(num_tokens, size=64)
+    halves = [jnp.stack([array, -array]).astype(jnp.bfloat16) for array in arrays]
+    real[:] = True
+
+    def gradients(kernel):
+        def total(*qkv):
+            return jnp.sum(jnp.sin(jax.vmap(kernel)(*qkv).astype(jnp.float32)))
+
+        return jax.jit(jax.grad(total, argnums=(0, 1, 2)))(*halves)
+
+    for found, expected in zip(
+        gradients(cudnn_attention), gradients(lambda *qkv: reference(*qkv, real)), strict=True
+    ):
+        wide = np.asarray(expected, np.float32)
+        np.testing.assert_allclose(np.asarray(found, np.float32), wide, atol=0.15 * wide.std())
+
+
+@pytest.mark.cpu
 def test_a_model_with_splash_equals_one_with_xla(monkeypatch):
     """Under the scan over layers, rematerialised, differentiated, stacked over adapters."""
     monkeypatch.setattr(llama, "splash_attention", interpreted)
@@ -128,6 +154,7 @@ def test_a_model_with_splash_equals_one_with_xla(monkeypatch):
     )  # fmt: skip
 
 
+@pytest.mark.cpu
 @pytest.mark.parametrize("implementation", ["cudnn", "splash"])
 def test_what_the_platform_cannot_serve_is_refused_with_the_remedy(implementation):
     with pytest.raises(InputError, match=f"attention='{implementation}' needs .* cpu; use 'xla'"):

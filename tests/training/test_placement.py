@@ -19,6 +19,7 @@ from paretohqd_jax.training import checkpoints, loop, placement
 from paretohqd_jax.training.mesh import make_mesh, named_shardings, sharded
 from paretohqd_jax.training.step import OptimizerConfig, make_optimizer, make_train_step
 
+pytestmark = pytest.mark.cpu
 MODEL = Llama(TOY_CONFIG, LoraConfig(rank=4, alpha=8.0, dropout=0.1, targets=("q_proj", "o_proj")))
 NUM_ADAPTERS, NUM_STEPS, BATCH_SIZE = 3, 4, 8
 OPTIMIZER = OptimizerConfig(1e-2, NUM_STEPS)
