@@ -83,8 +83,7 @@ def get_config(method="paretohqd"):
     config.lora.targets = ("q_proj", "v_proj", "o_proj", "down_proj")
     config.train.batch_size = 4
     config.train.learning_rate = 3e-3 if method in ON_PAIRS else 3e-2
-    if method not in ON_PAIRS:
-        config.train.held_out_loss = False  # takes longer to compile than the training itself
+    config.train.held_out_loss = False  # takes longer to compile than the training itself
     config.train.checkpoint_every = 5
     config.evaluate.max_new_tokens = 24
     config.evaluate.batch_size = 18
