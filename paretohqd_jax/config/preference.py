@@ -58,7 +58,6 @@ DPO = {
         "Of sigmoid: the share of labels that are taken to be wrong.",
     ),
 }
-TRAIN = {name: option for name, option in shared.TRAIN.items() if name != "held_out_loss"}
 OPTIONS = {
     **shared.ALIGNMENT,
     "pairs": PAIRS,
@@ -69,9 +68,9 @@ OPTIONS = {
     },
     "train": {
         "num_steps": Option(400, at_least(1), OURS, "Of each adapter."),
-        **TRAIN,
+        **shared.TRAIN,
         "batch_size": Option(8, at_least(1), OURS, "Pairs per adapter and step."),
-        "learning_rate": changed(TRAIN["learning_rate"], 5e-5),
+        "learning_rate": changed(shared.TRAIN["learning_rate"], 5e-5),
     },
 }
 

@@ -204,7 +204,8 @@ TRAIN = {
         True,
         SWITCH,
         OURS,
-        "At each checkpoint the loss on a batch of rows of held-out prompts, where there are any.",
+        "At each checkpoint the loss on a batch of rows of held-out prompts, where there are any; "
+        "of pairs the accuracy, too.",
     ),
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.resources
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,8 @@ class Effort:
       seconds: by step, in the order they ran.
       num_devices: of the run.
       devices: what kind they are.
+      held_out: by stack, of each adapter its name and on held-out rows its `loss` and, where it
+        learnt from pairs, its `accuracy`, both at the start and at the end.
     """
 
     losses: Mapping[str, np.ndarray]
@@ -40,6 +42,9 @@ class Effort:
     seconds: Mapping[str, float]
     num_devices: int
     devices: str
+    held_out: Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]] = field(
+        default_factory=dict
+    )
 
 
 @dataclass(frozen=True)
@@ -212,6 +217,11 @@ def _effort(effort: Effort) -> dict[str, Any]:
             for name, seconds in steps.items()
         ],
         "devices": f"{effort.num_devices} \u00d7 {effort.devices}",
+        "held_out": [
+            {"stack": title(stack), "adapter": adapter, **measures}
+            for stack, adapters in effort.held_out.items()
+            for adapter, measures in adapters.items()
+        ],
     }
 
 

@@ -1,4 +1,4 @@
-"""The step that gives the log-probabilities of both responses of every training pair."""
+"""The step that gives the log-probabilities of both responses of every pair in use."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from paretohqd_jax.rewards.engine import compute_rewards
 from paretohqd_jax.rewards.likelihood import ResponseLogProb, with_boundary
 from paretohqd_jax.rewards.reward_model import RewardModel
 from paretohqd_jax.steps.base_model import BaseModel
-from paretohqd_jax.steps.pairs import training_pairs
+from paretohqd_jax.steps.pairs import HELD_OUT_PAIRS, pairs_in_use
 from paretohqd_jax.steps.task import Task
 from paretohqd_jax.steps.training import checkpoint_meta
 from paretohqd_jax.training.checkpoints import load_adapters
@@ -32,7 +32,7 @@ BATCHES_PER_SHARD = 32  # responses that are computed, and kept, together
 
 
 def log_probs(task: Task, name: str, pairs: Output, stack: Output | None = None) -> Output:
-    """How likely models find the two responses of each training pair, once for all methods.
+    """How likely models find the two responses of each pair of `pairs_in_use`, for all methods.
 
     Leaves float32 `[num_models, num_pairs, 2]`, of the chosen and the rejected response. The models
     are those of `stack` in its order, by default the base model alone.
@@ -40,8 +40,8 @@ def log_probs(task: Task, name: str, pairs: Output, stack: Output | None = None)
     work = partial(write_log_probs, base=task.base, batch_size=task.config.train.batch_size)
     return task.run.step(
         name, f"{name}.npy", work, pairs, *filter(None, [stack]),
-        adapters=stack.options["adapter_names"] if stack else [], also=task.network,
-        all_processes=True,
+        adapters=stack.options["adapter_names"] if stack else [],
+        also=task.network | {"held_out_pairs": HELD_OUT_PAIRS}, all_processes=True,
     )  # fmt: skip
 
 
@@ -56,7 +56,7 @@ def write_log_probs(
     adapters: list[str],
 ) -> None:
     """Computes them, shard by shard; `batch_size` pairs are computed together."""
-    rows = rows_of(training_pairs(pairs))
+    rows = rows_of(pairs_in_use(pairs)[0])
     texts = base.format(rows["prompt"].to_pylist())
     tokens = with_boundary(*token_ids(base.tokenizer, texts, rows["response"].to_pylist()))
     models: list[dict[str, Any] | None] = [None]

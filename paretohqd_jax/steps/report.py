@@ -162,7 +162,10 @@ def _effort(run: Policies, seconds: Mapping[str, float], log_directory: Path) ->
         stack: model_colours([preference_of.get(f"{stack}/{name}") for name in run.stacks[stack]])
         for stack in losses
     }
-    return Effort(losses, colours, seconds, jax.device_count(), jax.devices()[0].device_kind)
+    held_out = {stack: held_out_of(log_directory / stack) for stack in run.stacks}
+    return Effort(
+        losses, colours, seconds, jax.device_count(), jax.devices()[0].device_kind, held_out
+    )
 
 
 def losses_of(log_directory: Path) -> np.ndarray:
@@ -176,6 +179,17 @@ def losses_of(log_directory: Path) -> np.ndarray:
         if name.startswith("loss/")
     ]
     return np.array(curves) if len(set(map(len, curves))) == 1 else np.empty((0, 0))
+
+
+def held_out_of(log_directory: Path) -> dict[str, dict[str, tuple[float, float]]]:
+    """Of each adapter of a stack the `loss` and `accuracy` on held-out rows, first and last."""
+    found: dict[str, dict[str, tuple[float, float]]] = {}
+    for name, values in read_metrics(log_directory).items():
+        measure, _, adapter = name.partition("/")
+        if measure.startswith("held_out_"):
+            ends = values[min(values)], values[max(values)]
+            found.setdefault(adapter, {})[measure.removeprefix("held_out_")] = ends
+    return found
 
 
 def _samples(run: Policies, answers: pa.Table, objectives: Sequence[str]) -> list[Sample]:

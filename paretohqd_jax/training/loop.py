@@ -19,7 +19,7 @@ from paretohqd_jax.errors import InputError
 from paretohqd_jax.models.llama import Llama
 from paretohqd_jax.progress import progress_bar
 from paretohqd_jax.training import checkpoints, placement
-from paretohqd_jax.training.held_out import held_out_loss
+from paretohqd_jax.training.held_out import held_out_measures
 from paretohqd_jax.training.mesh import sharded
 from paretohqd_jax.training.metrics import by_adapter, open_metrics
 from paretohqd_jax.training.step import (
@@ -80,7 +80,8 @@ def fine_tune(
       description: shown before the progress bar.
       objective: what is minimised.
       candidates: of each adapter, the numbers of the rows it is trained on; all by default.
-      held_out: rows like `examples` to tell the loss on at each checkpoint.
+      held_out: rows like `examples` to tell the loss on, and what share of them is right, at each
+        checkpoint.
 
     Raises:
       InputError: a loss, gradient or adapter became NaN or infinite, or the checkpoint is another
@@ -112,16 +113,17 @@ def fine_tune(
             measure = None
             if held_out is not None:
                 part = batch_size // num_microbatches
-                measure = held_out_loss(model, placed, objective, held_out, part)
+                measure = held_out_measures(model, placed, objective, held_out, part)
 
-            def tell_held_out_loss(step: int) -> None:
+            def tell_held_out(step: int) -> None:
                 if measure is not None:
-                    losses = measure(state.adapters, params)
-                    write_metrics(step, by_adapter({"held_out_loss": losses}, adapter_names))
-                    told = f"{losses.mean():.3f} after {step} steps"
-                    logger.info("%s: loss on held-out rows %s", description, told)
+                    found = measure(state.adapters, params)
+                    named = {f"held_out_{name}": values for name, values in found.items()}
+                    write_metrics(step, by_adapter(named, adapter_names))
+                    told = ", ".join(f"{name} {x.mean():.3f}" for name, x in found.items())
+                    logger.info("%s: on held-out rows %s after %d steps", description, told, step)
 
-            tell_held_out_loss(first_step)
+            tell_held_out(first_step)
             pace = _pace(optimizer_config, num_adapters * batch_size * tokens)
 
             def report(step: int, metrics: dict[str, jax.Array]) -> None:
@@ -148,7 +150,7 @@ def fine_tune(
                     checkpoints.save(manager, step + 1, saved, meta, force=last or stop)
                     if stop:  # leaving the block waits until it is saved
                         raise Preempted
-                    tell_held_out_loss(step + 1)
+                    tell_held_out(step + 1)
         return placement.to_save(placed, state, keys)["adapters"]
 
 
@@ -178,16 +180,6 @@ def _rows(candidates: Sequence[np.ndarray], seed: int, step: int, batch_size: in
             for adapter, own in enumerate(candidates)
         ]
     )
-
-
-def _by_name(metrics: dict[str, np.ndarray], adapter_names: Sequence[str]) -> dict[str, float]:
-    """What is not a number does not apply to its adapter, and is left out."""
-    return {
-        f"{metric}/{name}": value
-        for metric, values in metrics.items()
-        for name, value in zip(adapter_names, values.tolist(), strict=True)
-        if not math.isnan(value)
-    }
 
 
 def check_finite(

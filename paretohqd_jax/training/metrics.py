@@ -55,11 +55,15 @@ def open_metrics(
 
 
 def by_adapter(metrics: Mapping[str, np.ndarray], adapter_names: Sequence[str]) -> dict[str, float]:
-    """Metrics `[num_adapters]` by their names as METRIC/ADAPTER."""
+    """Metrics `[num_adapters]` by their names as METRIC/ADAPTER.
+
+    What is not a number does not apply to its adapter, and is left out.
+    """
     return {
         f"{metric}/{name}": value
         for metric, values in metrics.items()
         for name, value in zip(adapter_names, values.tolist(), strict=True)
+        if not math.isnan(value)
     }
 
 

@@ -60,6 +60,9 @@ class Objective(NamedTuple):
     num_terms: Callable[[PyTree], jax.Array]
     # (batch, losses [M], their gradients, every leaf [M, ...]) -> loss [] and gradient
     combine: Callable[[PyTree, jax.Array, PyTree], tuple[jax.Array, PyTree]] | None = None
+    # as `loss`, which it returns too: of what may be right or wrong, how much is right and of how
+    # much, float32 [2]; told of held-out rows
+    loss_and_right: Callable[..., tuple[jax.Array, jax.Array]] | None = None
     # At the first step, every leaf [num_adapters, ...]
     carried: PyTree = ()
     # (carried, batch, step), of one adapter -> carried, batch, metrics, each []
