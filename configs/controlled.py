@@ -36,7 +36,7 @@ WRITING = {
     "generate.top_p": 1.0,
 }
 # Methods that learn from preference pairs: any two rows of a prompt, by their scores.
-ON_PAIRS = ("dpo", "dpo_soup", "mod", "dpo_lw", "modpo", "raco", "smooth_tchebycheff")
+ON_PAIRS = ("dpo", "dpo_soup", "mod", "dpo_lw", "modpo", "raco", "smooth_tchebycheff", "sipo")
 METHODS = {
     "paretohqd": {
         "select.k": 40,
@@ -47,6 +47,13 @@ METHODS = {
     "sft": {"draw.k": 40, "train.num_steps": sum(STEPS)},
     "best_of_n": {"train.num_steps": sum(STEPS), **WRITING},
     **dict.fromkeys(ON_PAIRS, {"train.num_steps": sum(STEPS)}),
+    "sipo": {
+        "train.num_steps": STEPS[0],
+        "sipo.num_steps": STEPS[1],
+        "sipo.learning_rate": 5e-5,
+        "sipo.refinement": "none",  # a model of syllables cannot review itself
+        **WRITING,
+    },
 }
 
 
