@@ -42,7 +42,7 @@ STEPS = (
 
 def align(config: ConfigDict, run: Run) -> Path:
     """Runs the method over the run directory and returns its report; finished steps are skipped."""
-    task = open_task(config, run, "SIPO, self-improvement towards Pareto optimality")
+    task = open_task(config, run, "SIPO, learning from better answers (arXiv 2502.14354)")
     rows, pairs = preference_data(task)
     conflicts = pairs_in_conflict(task, pairs)
 

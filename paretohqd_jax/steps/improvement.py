@@ -247,17 +247,21 @@ def _tell(facts: Mapping[str, Any]) -> None:
         "%d of %d pairs in conflict are improved; of %d answers: %s",
         facts["improved"], facts["pairs"], facts["candidates"], told,
     )  # fmt: skip
-    if not facts["improved"]:
-        bound = ", ".join(
-            f"{count['failed']} by {name!r} ({count['failed_alone']} by it alone)"
-            for name, count in facts["fails"].items()
-            if count["failed"]
+    if facts["improved"]:
+        return
+    bound = ", ".join(
+        f"{count['failed']} by {name!r} ({count['failed_alone']} by it alone)"
+        for name, count in facts["fails"].items()
+        if count["failed"]
+    )
+    remedy = "draw more answers (config.generate.temperature=1, more config.sipo.weights)"
+    if bound:
+        told += f", which they fail {bound}"
+        remedy += (
+            ", ask for fewer rewards (config.sipo.soup_weights='') or a lower config.sipo.margin, "
+            "or go without (config.sipo.filter='none')"
         )
-        raise InputError(
-            f"none of {facts['candidates']} answers to {facts['pairs']} pairs in conflict can be "
-            f"learnt from: {told or 'there are none'}; not above both originals are "
-            f"{bound or 'none'}. Ask for fewer rewards (config.sipo.soup_weights='') or a lower "
-            "config.sipo.margin, draw more answers (config.generate.temperature=1, more "
-            "config.sipo.weights), train the DPO models for longer, or go without "
-            "(config.sipo.filter='none')"
-        )
+    raise InputError(
+        f"none of {facts['candidates']} answers to {facts['pairs']} pairs in conflict is better "
+        f"than both of a pair's responses: {told or 'there are none'}; {remedy}"
+    )

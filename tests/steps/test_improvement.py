@@ -141,9 +141,9 @@ def test_where_nothing_is_above_both_the_rewards_that_bind_are_named(
     with pytest.raises(InputError) as error:
         improved(tmp_path, conflicts, candidates, rewards)
     told = str(error.value)
-    assert "none of 5 answers to 2 pairs in conflict can be learnt from: 1 collapsed: loop" in told
-    assert "2 no better than its draft, 2 not above the originals" in told
-    assert "not above both originals are 2 by 'kind' (2 by it alone)" in told
+    assert "none of 5 answers to 2 pairs in conflict is better than both of a pair's resp" in told
+    assert ": 1 collapsed: loop, 2 no better than its draft, 2 not above the originals" in told
+    assert ", which they fail 2 by 'kind' (2 by it alone); draw more answers" in told
     assert "config.sipo.soup_weights=''" in told
     table = improved(tmp_path, conflicts, candidates, rewards, filter="none")
     assert table["verdict"].to_pylist().count("taken") == 2
