@@ -48,7 +48,7 @@ def pairs_in_conflict(task: Task, pairs: Output) -> Output:
         "conflicts", "improvement/conflicts.parquet",
         partial(write_conflicts, base=task.base, budget=budget), pairs,
         objectives=task.objectives, num_prompts=task.config.generate.num_prompts,
-        seed=task.config.seed, also={"budget": budget},
+        seed=task.config.seed,
     )  # fmt: skip
 
 
