@@ -53,6 +53,7 @@ METHODS = {
         "sipo.learning_rate": 5e-5,
         "sipo.refinement": "none",  # a model of syllables cannot review itself
         **WRITING,
+        "generate.temperature": 0.0,  # as in the paper
     },
 }
 

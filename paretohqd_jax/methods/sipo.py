@@ -62,11 +62,8 @@ def align(config: ConfigDict, run: Run) -> Path:
     candidates = gather_candidates(task, conflicts, drafts, rewrites)
     judges, stacks = reward_models_within(task, models)
     likelihoods = candidate_log_probs(task, candidates, judges, stacks)
-    judged = None
-    if config.sipo.filter == "rewards":
-        path = "improvement/judged.parquet"
-        judged = score_responses(task, "judge_candidates", path, candidates)
-    improvement = improve(task, conflicts, candidates, likelihoods, judged)
+    judged = score_responses(task, "judge_candidates", "improvement/judged.parquet", candidates)
+    improvement = improve(task, conflicts, judged, likelihoods)
 
     # Align again, on top of each model, and decode by all of them.
     realigned = realign(task, models, conflicts, candidates, likelihoods, improvement)

@@ -40,29 +40,23 @@ SCHEMA = pa.schema(
 logger = logging.getLogger(__name__)
 
 
-def improve(
-    task: Task,
-    conflicts: Output,
-    candidates: Output,
-    log_probs: Output,
-    judged: Output | None = None,
-) -> Output:
+def improve(task: Task, conflicts: Output, judged: Output, log_probs: Output) -> Output:
     """The answer to each pair in conflict that is better than both of its responses, if any is.
 
     Leaves `improvement.parquet`: for each pair the originals and all candidates, with their
-    implicit rewards and what became of them (`verdict`); counts in its metadata.
+    implicit rewards, those of the reward models and what became of them (`verdict`); counts in its
+    metadata, of the answers taken also how many the reward models find above both originals.
 
     Args:
       task: its `config.sipo` says how.
       conflicts: the pairs.
-      candidates: texts.
-      log_probs: of the texts.
-      judged: the texts with the rewards of reward models, if these shall filter.
+      judged: the originals and the candidates, with the rewards of reward models.
+      log_probs: of these texts.
     """
     names = [policy["label"] for policy in log_probs.options["judges"]]
     return task.run.step(
         "improvement", "improvement.parquet", write_improvement,
-        conflicts, judged or candidates, log_probs, objectives=task.objectives,
+        conflicts, judged, log_probs, objectives=task.objectives,
         judges=task.objectives + names[len(task.objectives) :], beta=task.config.dpo.beta,
         **{name: task.config.sipo[name] for name in ("filter", "margin")},
     )  # fmt: skip
@@ -72,7 +66,7 @@ def write_improvement(
     path: Path,
     scratch: Path,
     conflicts: Output,
-    candidates: Output,
+    judged: Output,
     log_probs: Output,
     *,
     objectives: Sequence[str],
@@ -82,23 +76,25 @@ def write_improvement(
     margin: float,
 ) -> None:
     """Judges the candidates of each pair; an InputError says which reward bound if none is left."""
-    pairs, texts = read_table(conflicts.path), read_table(candidates.path)
+    pairs, texts = read_table(conflicts.path), read_table(judged.path)
     likelihoods = np.load(log_probs.path)
     implicit = implicit_rewards(likelihoods[1:], likelihoods[0], beta).T  # [texts, judges]
-    told = [("implicit", judges, implicit)]
+    by_models = rewards_matrix(texts, objectives, judged.path)
     names, rewards = judges, implicit
     if filter == "rewards":
-        names, rewards = objectives, rewards_matrix(texts, objectives, candidates.path)
-        told.append(("reward", names, rewards))
-        rewards = rewards / np.where(np.ptp(rewards, axis=0) > 0, rewards.std(axis=0), 1.0)
+        spread = np.where(np.ptp(by_models, axis=0) > 0, by_models.std(axis=0), 1.0)
+        names, rewards = objectives, by_models / spread
     table = judge_pairs(pairs, texts, rewards, names, None if filter == "none" else margin)
     facts = count_verdicts(table, names) | {"filter": filter, "margin": margin}
     facts["prompts"] = len(pc.unique(pairs["prompt"]))
+    facts["improved_by_reward_models"] = num_improved(table, by_models)
     _tell(facts)
     of_text = table["text"].to_numpy()
     for name in ("prompt", "response", "policy", "review", "truncated"):
         table = table.append_column(name, texts[name].take(of_text))
-    for kind, rewarded_by, values in told:
+    for kind, rewarded_by, values in (
+        ("implicit", judges, implicit), ("reward", objectives, by_models)
+    ):  # fmt: skip
         for name, column in zip(rewarded_by, values[of_text].T, strict=True):
             table = table.append_column(f"{kind} {name}", pa.array(column, pa.float32()))
     write_table(path, table.replace_schema_metadata({"improvement": json.dumps(facts)}))
@@ -240,12 +236,25 @@ def count_verdicts(table: pa.Table, names: Sequence[str]) -> dict[str, Any]:
     }
 
 
+def num_improved(table: pa.Table, rewards: np.ndarray) -> int:
+    """Of how many pairs the answer taken is above both originals under every one of these rewards.
+
+    `table` is that of `judge_pairs`; `rewards` of its texts, `[num_texts, num_rewards]`.
+    """
+    kinds = (pc.equal(table["verdict"], TAKEN), pc.equal(table["verdict"], ORIGINAL))
+    taken, originals = (table.filter(kind) for kind in kinds)
+    of_pair = originals["text"].to_numpy().reshape(-1, len(PLACES))[taken["pair"].to_numpy()]
+    better = rewards[taken["text"].to_numpy()] > rewards[of_pair].max(axis=1)
+    return int(better.all(axis=1).sum())
+
+
 def _tell(facts: Mapping[str, Any]) -> None:
     """Logs the counts; raises InputError where no pair is improved."""
     told = ", ".join(f"{count} {verdict}" for verdict, count in facts["verdicts"].items())
     logger.info(
-        "%d of %d pairs in conflict are improved; of %d answers: %s",
-        facts["improved"], facts["pairs"], facts["candidates"], told,
+        "%d of %d pairs in conflict are improved, %d of them by the reward models, too; of %d "
+        "answers: %s", facts["improved"], facts["pairs"], facts["improved_by_reward_models"],
+        facts["candidates"], told,
     )  # fmt: skip
     if facts["improved"]:
         return

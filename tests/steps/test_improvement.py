@@ -66,8 +66,17 @@ def candidates(tmp_path, conflicts):
 
 
 def improved(tmp_path, conflicts, candidates, rewards, **options):
-    """`rewards` are by response, `[judges]`; beta is 1 and the base model's log-probability -9."""
-    texts = read_table(candidates.path)["response"].to_pylist()
+    """`rewards` are by response, `[judges]`; beta is 1 and the base model's log-probability -9.
+
+    By the reward models "the best answer" is better than all others.
+    """
+    judged = read_table(candidates.path)
+    texts = judged["response"].to_pylist()
+    if "kind" not in judged.column_names:
+        for name in ("kind", "brief"):
+            best = [float(text == "the best answer") for text in texts]
+            judged = judged.append_column(name, pa.array(best))
+        candidates = output(tmp_path / "judged.parquet", judged)
     likelihoods = np.array([[0.0, 0.0], *[rewards.get(text, (0, 0)) for text in texts]]).T[:, 1:]
     np.save(tmp_path / "log_probs.npy", np.vstack([np.zeros(len(texts)), likelihoods]) - 9)
     how = {"objectives": ["kind", "brief"], "judges": ["kind", "w0.5"], "beta": 1.0,
@@ -112,12 +121,8 @@ def test_the_best_answer_above_both_originals_is_taken(tmp_path, conflicts, cand
     assert found[0, "the best answer"]["implicit w0.5"] == 2.0
     assert found[0, "one two four"]["source"] == "rejected"
     facts = json.loads(table.schema.metadata[b"improvement"])
-    assert (facts["pairs"], facts["prompts"], facts["improved"], facts["candidates"]) == (
-        2,
-        2,
-        2,
-        5,
-    )
+    counts = ("pairs", "prompts", "improved", "candidates", "improved_by_reward_models")
+    assert [facts[name] for name in counts] == [2, 2, 2, 5, 1]
     assert facts["sources"] == {"draft": 3, "rewrite": 2}
 
     implicit = np.stack([[0.0] * 9, [1.0, 0.0] + [0.0] * 7])  # brief: the first is the better
