@@ -36,7 +36,7 @@ WRITING = {
     "generate.top_p": 1.0,
 }
 # Methods that learn from preference pairs: any two rows of a prompt, by their scores.
-ON_PAIRS = ("dpo", "dpo_soup", "mod", "dpo_lw", "modpo", "raco", "smooth_tchebycheff")
+ON_PAIRS = ("dpo", "dpo_soup", "mod", "dpo_lw", "modpo", "raco", "smooth_tchebycheff", "sipo")
 # Methods that learn few rows many times over, and overfit them without dropout.
 ON_FEW_ROWS = ("paretohqd", "sft", "best_of_n", "ric")
 METHODS = {
@@ -56,6 +56,14 @@ METHODS = {
         "morlhf.num_answers": 8,
         "generate.max_new_tokens": WRITING["generate.max_new_tokens"],
         "generate.batch_size": 640,  # all answers of five models
+    },
+    "sipo": {
+        "train.num_steps": STEPS[0],
+        "sipo.num_steps": STEPS[1],
+        "sipo.learning_rate": 5e-5,
+        "sipo.refinement": "none",  # a model of syllables cannot review itself
+        **WRITING,
+        "generate.temperature": 0.0,  # as in the paper
     },
 }
 LEARNING_RATES = {**dict.fromkeys(ON_PAIRS, 1e-3), "morlhf": 3e-3}

@@ -75,7 +75,6 @@ METHODS = {
         "preferences": "3",
         "train.num_steps": 20,
         "sipo.refinement": "none",  # a model that knows nothing cannot review itself
-        "sipo.weights": "0.5,0.5",
         "sipo.num_steps": 10,
         "sipo.learning_rate": 1e-3,
         **WRITING,

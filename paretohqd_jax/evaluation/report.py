@@ -71,11 +71,13 @@ class ImprovedPairs:
       rewards: `[num_rewards]` names.
       samples: prompts, each with the two responses of the pair and the better answer, `rewards`
         those of these names.
+      agreements: by objective, of `measure_pairs` of its model's implicit reward on held-out pairs.
     """
 
     facts: Mapping[str, Any]
     rewards: Sequence[str]
     samples: Sequence[tuple[str, Sequence[Answer]]]
+    agreements: Mapping[str, Mapping[str, Any]]
 
 
 def write_report(

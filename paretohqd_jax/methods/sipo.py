@@ -15,14 +15,15 @@ from ml_collections import ConfigDict
 from paretohqd_jax.config.sipo import mixture_weights
 from paretohqd_jax.pipeline import Run
 from paretohqd_jax.policies import mixtures, one_adapter_each
-from paretohqd_jax.steps.generation import generate
-from paretohqd_jax.steps.improvement import (
+from paretohqd_jax.steps.conflicts import (
     candidate_log_probs,
     gather_candidates,
-    improve,
     pairs_in_conflict,
     reward_models_within,
 )
+from paretohqd_jax.steps.generation import generate
+from paretohqd_jax.steps.implicit_agreement import implicit_agreement
+from paretohqd_jax.steps.improvement import improve
 from paretohqd_jax.steps.leaving import LAST_STEPS, leave
 from paretohqd_jax.steps.log_probs import log_probs
 from paretohqd_jax.steps.pairs import preference_data
@@ -33,21 +34,22 @@ from paretohqd_jax.steps.scoring import score_responses
 from paretohqd_jax.steps.task import check_alignment, open_task
 
 STEPS = (
-    "score", "pairs", "conflicts", "reference_log_probs", "dpo", "draft", "review", "rewrite",
-    "candidates", "soups", "implicit_rewards", "judge_candidates", "improvement", "sipo",
-    *LAST_STEPS,
+    "score", "pairs", "conflicts", "reference_log_probs", "dpo", "agreement", "draft", "review",
+    "rewrite", "candidates", "soups", "implicit_rewards", "judge_candidates", "improvement",
+    "sipo", *LAST_STEPS,
 )  # fmt: skip
 
 
 def align(config: ConfigDict, run: Run) -> Path:
     """Runs the method over the run directory and returns its report; finished steps are skipped."""
-    task = open_task(config, run, "SIPO, self-improvement towards Pareto optimality")
+    task = open_task(config, run, "SIPO, learning from better answers (arXiv 2502.14354)")
     rows, pairs = preference_data(task)
     conflicts = pairs_in_conflict(task, pairs)
 
     # Align: a DPO model of each objective.
     reference = log_probs(task, "reference_log_probs", pairs)
     models = single_objective_models(task, pairs, reference)
+    agreement = implicit_agreement(task, pairs, models)
     corners = one_adapter_each("dpo", np.eye(len(task.objectives)))
 
     # Sample, review and rewrite.
@@ -60,11 +62,8 @@ def align(config: ConfigDict, run: Run) -> Path:
     candidates = gather_candidates(task, conflicts, drafts, rewrites)
     judges, stacks = reward_models_within(task, models)
     likelihoods = candidate_log_probs(task, candidates, judges, stacks)
-    judged = None
-    if config.sipo.filter == "rewards":
-        path = "improvement/judged.parquet"
-        judged = score_responses(task, "judge_candidates", path, candidates)
-    improvement = improve(task, conflicts, candidates, likelihoods, judged)
+    judged = score_responses(task, "judge_candidates", "improvement/judged.parquet", candidates)
+    improvement = improve(task, conflicts, judged, likelihoods)
 
     # Align again, on top of each model, and decode by all of them.
     realigned = realign(task, models, conflicts, candidates, likelihoods, improvement)
@@ -73,7 +72,8 @@ def align(config: ConfigDict, run: Run) -> Path:
         "mod": mixtures(corners, task.preferences, "logits"),
         "sipo": mixtures(again, task.preferences, "logits"),
     }
-    return leave(task, rows, families, [models, realigned], pairs=pairs, improvement=improvement)
+    told = (improvement, agreement)
+    return leave(task, rows, families, [models, realigned], pairs=pairs, improvement=told)
 
 
 def check(config: ConfigDict) -> None:

@@ -33,7 +33,7 @@ def leave(
     stacks: Sequence[Output],
     selections: Sequence[Output] = (),
     pairs: Output | None = None,
-    improvement: Output | None = None,
+    improvement: Sequence[Output] = (),
     targets: Targets | None = None,
 ) -> Path:
     """Leaves the policies of a method, measured on the held-out prompts; returns the report's path.
@@ -45,7 +45,8 @@ def leave(
       stacks: of adapters, that the policies' lie in.
       selections: of rows to train on, the first from `scored`, for the report to tell of.
       pairs: that were trained on, for the report to tell of.
-      improvement: of pairs, for the report to tell of.
+      improvement: of pairs in conflict, and the agreement of the rewards that judged it, for the
+        report to tell of.
       targets: where policies ask one model for scores, those of any preference.
     """
     policies = name_policies(task, families, stacks, targets)

@@ -165,7 +165,7 @@ def _cost(
     step: PlannedStep, plan: Plan, config: ConfigDict, base: BaseModel, speed: Speed, data: Measures
 ) -> Cost | None:
     """Of a step that trains or decodes here; None of others."""
-    if "adapter_names" in step.options:
+    if "num_steps" in step.options:
         written = any("sampling" in before.options for before in _before(step, plan))
         length = data.row_length
         if written:  # it trains on responses that models of the run gave

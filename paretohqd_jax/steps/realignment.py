@@ -16,7 +16,8 @@ from paretohqd_jax.pareto.improvement import losers
 from paretohqd_jax.pipeline import Output
 from paretohqd_jax.steps.base_model import BaseModel
 from paretohqd_jax.steps.capacity import check_training_memory
-from paretohqd_jax.steps.improvement import PLACES, TAKEN
+from paretohqd_jax.steps.conflicts import PLACES
+from paretohqd_jax.steps.improvement import TAKEN
 from paretohqd_jax.steps.preferences import NUM_RESPONSES
 from paretohqd_jax.steps.task import Task
 from paretohqd_jax.steps.training import on_tiles, on_top_of, train_stack, training_step

@@ -196,7 +196,7 @@ def _fitting(
 
 
 def with_answers(rows: pa.Table, answers: pa.Table, name: str) -> pa.Table:
-    """The rows with the answers to them, cut where a model went on by itself, without empty ones."""
+    """The rows with the answers to them, cut where a model went on by itself; no empty ones."""
     whole = answers["response"].to_pylist()
     texts = pa.array([cut(text) for text in whole], pa.string())
     if name == "review":

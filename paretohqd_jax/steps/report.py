@@ -51,7 +51,7 @@ def report(
     points: Output,
     selections: Sequence[Output] = (),
     pairs: Output | None = None,
-    improvement: Output | None = None,
+    improvement: Sequence[Output] = (),
 ) -> Output:
     """Draws `front.png`, `.pdf` and `.svg`, and writes `report.html`, of the selections, too.
 
@@ -88,7 +88,7 @@ def report_run(
     seconds: Callable[[], dict[str, float]],
     log_directory: Path,
     pairs: Output | None = None,
-    improvement: Output | None = None,
+    improvement: Sequence[Output] = (),
 ) -> None:
     """Draws and writes the report.
 
@@ -115,12 +115,13 @@ def report_run(
         _samples(run, read_table(judged.path), objectives), facts | made_by, shown,
         _effort(run, seconds(), log_directory), _gated(selections),
         pairs and json.loads(read_table(pairs.path).schema.metadata[b"pairs"]),
-        improvement and improved_pairs(read_table(improvement.path)),
+        improved_pairs(*improvement) if improvement else None,
     )  # fmt: skip
 
 
-def improved_pairs(table: pa.Table) -> ImprovedPairs:
-    """The counts of a table of `steps.improvement.improve`, and its first improved pairs."""
+def improved_pairs(improvement: Output, agreement: Output) -> ImprovedPairs:
+    """What the report says of improved pairs."""
+    table = read_table(improvement.path)
     facts = json.loads(table.schema.metadata[b"improvement"])
     rewards = [name for name in table.column_names if name.startswith("implicit ")]
     by_pair: dict[int, dict[str, Answer]] = {}
@@ -137,7 +138,8 @@ def improved_pairs(table: pa.Table) -> ImprovedPairs:
         if "taken" in answers
     ]
     names = [name.removeprefix("implicit ") for name in rewards]
-    return ImprovedPairs(facts, names, improved[:MAX_IMPROVED])
+    agreements = json.loads(agreement.path.read_text())
+    return ImprovedPairs(facts, names, improved[:MAX_IMPROVED], agreements)
 
 
 def _gated(selections: Sequence[Output]) -> list[GatedRows]:

@@ -149,14 +149,15 @@ def train_stack(
     held_ranks = base.lora.rank if beneath else 0
     model = on_top_of(base).model if beneath else base.model
 
+    def trained(stack: Output) -> Any:
+        return load_adapters(stack.path, checkpoint_meta(base, adapter_names))
+
     def first_adapters() -> Any:
-        init_seed = step_seed(seed, "init")
-        if start is None and beneath is None:
-            return fresh_adapters(base.mesh, model, init_seed, num_adapters)
-        trained = load_adapters((start or beneath).path, checkpoint_meta(base, adapter_names))
         if start:
-            return place_adapters(base.mesh, model, trained)
-        return place_on_top(base.mesh, model, trained, init_seed)
+            return place_adapters(base.mesh, model, trained(start))
+        if beneath:
+            return place_on_top(base.mesh, model, trained(beneath), step_seed(seed, "init"))
+        return fresh_adapters(base.mesh, model, step_seed(seed, "init"), num_adapters)
 
     optimizer = OptimizerConfig(
         learning_rate, num_steps, warmup_steps, weight_decay, max_grad_norm, held_ranks, schedule

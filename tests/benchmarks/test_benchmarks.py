@@ -85,11 +85,15 @@ def test_scoring(in_this_process, capsys):
     assert peer[-1].endswith("is not installed") or float(peer[-1]) < 1e-4
 
 
-def test_the_budget_adds_up_its_stages(in_this_process, capsys):
-    budget.main([*TOY, "--batches=1", "--new_tokens=3"])
+@pytest.mark.parametrize(
+    ("task", "num_stages", "paper"),
+    [("paretohqd", 5, 55.87), pytest.param("sipo", 5, 81.0, marks=pytest.mark.slow)],
+)
+def test_the_budget_adds_up_its_stages(in_this_process, capsys, task, num_stages, paper):
+    budget.main([*TOY, "--batches=1", "--new_tokens=3", f"--task={task}"])
     output = capsys.readouterr().out
     hours = [float(h) for h in re.findall(r"^\| [a-z].*\| ([\d.]+) \|$", output, re.MULTILINE)]
     total = float(re.search(r"\*\*whole task\*\* .*\*\*([\d.]+)\*\*", output)[1])
-    assert len(hours) == 6
-    assert hours[-1] == 55.87
+    assert len(hours) == num_stages + 1
+    assert hours[-1] == paper
     assert abs(sum(hours[:-1]) - total) < 0.02

@@ -16,7 +16,7 @@ from paretohqd_jax.main import parse_flags
 from paretohqd_jax.models.attention import check_attention
 from paretohqd_jax.models.huggingface import parse_config
 from paretohqd_jax.models.llama import Llama, logical_sizes
-from paretohqd_jax.models.lora import LoraConfig
+from paretohqd_jax.models.lora import LoraConfig, with_rank
 from paretohqd_jax.pareto import representatives
 from paretohqd_jax.rewards.registry import find_entry
 from paretohqd_jax.rewards.scoring import SCORERS
@@ -62,6 +62,7 @@ TASKS = {
 }  # fmt: skip
 # Tasks on preference pairs, by whichever method.
 ON_PAIRS = {"safe_rlhf_llama": LLAMA2_7B, "helpsteer_mistral": MISTRAL_7B}
+SIPO = ("sipo_beavertails_llama2_7b", "sipo_helpsteer_llama2_7b")
 METHODS_ON_PAIRS = ("dpo", "dpo_lw", "dpo_soup", "mod", "modpo", "raco", "smooth_tchebycheff")
 MODPO = {  # stated by its code, and by SIPO's alike
     "lora.rank": 64, "lora.alpha": 1, "lora.dropout": 0, "dpo.beta": 0.1, "data.max_tokens": 512,
@@ -149,6 +150,26 @@ def test_a_task_fits_its_hardware(name, hardware, monkeypatch):
     assert len(estimates) == 3
     for memory in estimates:
         assert memory.total < 0.75 * device_bytes, memory
+
+
+@pytest.mark.parametrize("name", SIPO)
+def test_a_task_of_sipo_is_valid_and_fits_its_hardware(name, monkeypatch):
+    estimates = []
+    monkeypatch.setattr(capacity, "check_memory", lambda memory, *_: estimates.append(memory))
+    for hardware, (num_devices, device_bytes) in DEVICES.items():
+        config = task(name, hardware)
+        check_config(config)
+        base, train = base_of(config, LLAMA2_7B, num_devices), config.train
+        both = Llama(base.model.config, with_rank(base.model.lora, 2 * config.lora.rank))
+        base = SimpleNamespace(**vars(base) | {"model": both})
+        capacity.check_training_memory(
+            base, 2, train.batch_size, config.data.max_tokens, train.num_microbatches, NUM_RESPONSES
+        )
+        assert estimates.pop().total < 0.75 * device_bytes
+    stated = MODPO | {"sipo.learning_rate": 5e-6, "sipo.nll_weight": 0.1}
+    for option, value in stated.items():
+        group, _, option = option.partition(".")
+        assert config[group][option] == value, option
 
 
 @pytest.mark.parametrize("method", METHODS_ON_PAIRS)
