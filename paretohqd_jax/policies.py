@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from paretohqd_jax.config.mod import DIVERGENCE
+from paretohqd_jax.data.chat_template import put_in_words
 from paretohqd_jax.data.conversations import in_words
 from paretohqd_jax.data.scores_in_prompt import words_with
 from paretohqd_jax.errors import InputError
@@ -64,6 +65,10 @@ class Policy:
     def ask(self, prompt: str) -> str:
         """The prompt that this policy is given for a user's prompt, a conversation or a text."""
         return prompt if self.prompt is None else in_words(self.prompt, prompt)
+
+    def chat_template(self, template: str) -> str:
+        """The chat template that writes what `ask` asks, of one that writes prompts."""
+        return template if self.prompt is None else put_in_words(template, self.prompt)
 
 
 BASE = Policy("base model")

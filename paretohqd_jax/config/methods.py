@@ -19,6 +19,7 @@ from paretohqd_jax.config import (
     ric,
     selection_study,
     sft,
+    sft_soup,
     smooth_tchebycheff,
     structure_study,
 )
@@ -38,6 +39,7 @@ METHODS = {
     "modpo": modpo,
     "raco": raco,
     "smooth_tchebycheff": smooth_tchebycheff,
+    "sft_soup": sft_soup,
     "ric": ric,
     "reward_model": reward_model,
     "selection_study": selection_study,

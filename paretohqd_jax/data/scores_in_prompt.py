@@ -1,4 +1,4 @@
-"""Scores as text in a prompt, as Rewards-in-Context writes them: `<rm1_score> 1.2 <rm2_score> -0.3`.
+"""Scores as text in a prompt, by Rewards-in-Context: `<rm1_score> 1.2 <rm2_score> -0.3`.
 
 They end the user's words; the mark of the answer's turn follows as in any prompt.
 """
