@@ -183,7 +183,7 @@ def read_policies(path: Path) -> Policies:
         }
         stacks = {stack: list(names) for stack, names in values["stacks"].items()}
         base = {name: values["base"][name] for name in BASE_FIELDS}
-        targets = Targets(**values["targets"]) if "targets" in values else None
+        targets = _targets(values["targets"]) if "targets" in values else None
         policies = Policies(values["objectives"], base, stacks, families, targets)
         check_policies(policies)
     except FileNotFoundError:
@@ -208,11 +208,20 @@ def _policy(entry: Mapping[str, Any]) -> Policy:
     return Policy(**values)
 
 
+def _targets(entry: Mapping[str, Any]) -> Targets:
+    return Targets(**{name: tuple(v) if isinstance(v, list) else v for name, v in entry.items()})
+
+
 def check_policies(policies: Policies) -> None:
     """Raises InputError, naming the policy, for one that no run can have."""
     if not policies.families or not all(policies.families.values()):
         raise InputError("holds no policies")
     _check_texts(policies)
+    if policies.targets and len(policies.targets.low) != len(policies.objectives):
+        raise InputError(
+            f"its targets are of {len(policies.targets.low)} objectives, not of "
+            f"{len(policies.objectives)}"
+        )
     adapters = {f"{stack}/{name}" for stack, names in policies.stacks.items() for name in names}
     for family, members in policies.families.items():
         labels = [policy.label for policy in members]

@@ -24,5 +24,5 @@ def words_with(scores: Sequence[float]) -> str:
 
 def scores_in(prompt: str) -> list[float]:
     """The scores that `words_with` has put into a prompt; none where there are none."""
-    _, tag, scores = prompt.rpartition(TAG)
-    return [float(score) for score in SCORE.findall(tag + scores)]
+    start = prompt.rfind(TAG)
+    return [float(score) for score in SCORE.findall(prompt[start:])] if start >= 0 else []
