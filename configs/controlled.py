@@ -48,6 +48,12 @@ METHODS = {
     },
     "sft": {"draw.k": 40, "train.num_steps": sum(STEPS)},
     "best_of_n": {"train.num_steps": sum(STEPS), **WRITING},
+    "sft_soup": {"select.k": 40, "train.num_steps": sum(STEPS)},
+    "ric": {
+        "ric.num_original": 200,
+        "train.online_learning_rate": 1e-3,
+        **WRITING,
+    },
     **dict.fromkeys(ON_PAIRS, {"train.num_steps": sum(STEPS)}),
     "mopo": {"train.num_steps": sum(STEPS)},
     "morlhf": {
@@ -101,6 +107,11 @@ def _config(method, exponent, M, noise, rows, seed):
     config.update_from_flattened_dict(METHODS[method])
     if "preferences" in config:
         config.preferences = inner_preferences(M)
+    if method == "ric":  # as much as the adapters of other methods together
+        num_preferences = config.preferences.count(";") + 1
+        config.train.offline_steps = num_preferences * STEPS[0]
+        config.train.online_steps = num_preferences * STEPS[1]
+        config.generate.num_prompts = (M + 1) * NUM_PROMPTS
     if method == "best_of_n":
         config.best_of_n.n = M + 1  # as many answers as the representatives of ParetoHqD give
     config.data.source = f"{TASK}:rows({M},{exponent},{noise},{rows},{seed})"

@@ -60,6 +60,7 @@ METHODS = {
     },
     "sft": {"draw.k": 12, "train.num_steps": 50},
     "best_of_n": {"preferences": "4", "best_of_n.n": 4, "train.num_steps": 50, **WRITING},
+    "sft_soup": {"preferences": "3", "select.k": 12, "train.num_steps": 50},
     "ric": {
         "preferences": "3",
         "ric.num_original": 40,

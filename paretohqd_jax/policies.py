@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from paretohqd_jax.config.mod import DIVERGENCE
+from paretohqd_jax.data.chat_template import put_in_words
 from paretohqd_jax.data.conversations import in_words
 from paretohqd_jax.data.scores_in_prompt import words_with
 from paretohqd_jax.errors import InputError
@@ -64,6 +65,10 @@ class Policy:
     def ask(self, prompt: str) -> str:
         """The prompt that this policy is given for a user's prompt, a conversation or a text."""
         return prompt if self.prompt is None else in_words(self.prompt, prompt)
+
+    def chat_template(self, template: str) -> str:
+        """The chat template that writes what `ask` asks, of one that writes prompts."""
+        return template if self.prompt is None else put_in_words(template, self.prompt)
 
 
 BASE = Policy("base model")
@@ -178,7 +183,7 @@ def read_policies(path: Path) -> Policies:
         }
         stacks = {stack: list(names) for stack, names in values["stacks"].items()}
         base = {name: values["base"][name] for name in BASE_FIELDS}
-        targets = Targets(**values["targets"]) if "targets" in values else None
+        targets = _targets(values["targets"]) if "targets" in values else None
         policies = Policies(values["objectives"], base, stacks, families, targets)
         check_policies(policies)
     except FileNotFoundError:
@@ -203,11 +208,20 @@ def _policy(entry: Mapping[str, Any]) -> Policy:
     return Policy(**values)
 
 
+def _targets(entry: Mapping[str, Any]) -> Targets:
+    return Targets(**{name: tuple(v) if isinstance(v, list) else v for name, v in entry.items()})
+
+
 def check_policies(policies: Policies) -> None:
     """Raises InputError, naming the policy, for one that no run can have."""
     if not policies.families or not all(policies.families.values()):
         raise InputError("holds no policies")
     _check_texts(policies)
+    if policies.targets and len(policies.targets.low) != len(policies.objectives):
+        raise InputError(
+            f"its targets are of {len(policies.targets.low)} objectives, not of "
+            f"{len(policies.objectives)}"
+        )
     adapters = {f"{stack}/{name}" for stack, names in policies.stacks.items() for name in names}
     for family, members in policies.families.items():
         labels = [policy.label for policy in members]

@@ -22,6 +22,7 @@ from paretohqd_jax.config import (
     selection_study,
     sft,
     sipo,
+    sft_soup,
     smooth_tchebycheff,
     structure_study,
 )
@@ -43,6 +44,7 @@ METHODS = {
     "raco": raco,
     "smooth_tchebycheff": smooth_tchebycheff,
     "sipo": sipo,
+    "sft_soup": sft_soup,
     "ric": ric,
     "morlhf": morlhf,
     "reward_model": reward_model,

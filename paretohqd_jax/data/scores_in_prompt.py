@@ -1,4 +1,4 @@
-"""Scores as text in a prompt, as Rewards-in-Context writes them: `<rm1_score> 1.2 <rm2_score> -0.3`.
+"""Scores as text in a prompt, by Rewards-in-Context: `<rm1_score> 1.2 <rm2_score> -0.3`.
 
 They end the user's words; the mark of the answer's turn follows as in any prompt.
 """
@@ -24,5 +24,5 @@ def words_with(scores: Sequence[float]) -> str:
 
 def scores_in(prompt: str) -> list[float]:
     """The scores that `words_with` has put into a prompt; none where there are none."""
-    _, tag, scores = prompt.rpartition(TAG)
-    return [float(score) for score in SCORE.findall(tag + scores)]
+    start = prompt.rfind(TAG)
+    return [float(score) for score in SCORE.findall(prompt[start:])] if start >= 0 else []

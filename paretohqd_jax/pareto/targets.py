@@ -7,6 +7,7 @@ need be on the rest.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,8 +37,9 @@ class Targets:
     def __post_init__(self) -> None:
         if self.mapping not in MAPPINGS:
             raise InputError(f"mapping is {self.mapping!r}; use one of {', '.join(MAPPINGS)}")
-        pairs = list(zip(self.low, self.high, strict=True))
-        if not np.isfinite(pairs).all() or any(low >= high for low, high in pairs):
+        ends = zip(self.low, self.high, strict=False)
+        ordered = all(-math.inf < low < high < math.inf for low, high in ends)
+        if len(self.low) != len(self.high) or not ordered:
             raise InputError(f"the scores to ask for go from {self.low} to {self.high}")
 
     def scores(self, preferences: np.ndarray) -> np.ndarray:

@@ -117,4 +117,5 @@ def export_adapters(
         export_peft(path / policy.label, adapter, lora, base.config, base.source)
         card = model_card(workdir, run, policy, "peft")
         (path / policy.label / "README.md").write_text(card, "utf-8")
-        (path / policy.label / CHAT_TEMPLATE).write_text(base.chat.template, "utf-8")
+        template = policy.chat_template(base.chat.template)
+        (path / policy.label / CHAT_TEMPLATE).write_text(template, "utf-8")

@@ -112,7 +112,7 @@ def report_run(
         plot_panels(path / f"front{suffix}", panels, len(objectives))
     write_report(
         path / "report.html", evaluation, cloud,
-        _samples(run, read_table(judged.path), objectives), facts | made_by, shown,
+        _samples(run, read_table(judged.path), objectives), facts | _words(run) | made_by, shown,
         _effort(run, seconds(), log_directory), _gated(selections),
         pairs and json.loads(read_table(pairs.path).schema.metadata[b"pairs"]),
         improved_pairs(*improvement) if improvement else None,
@@ -140,6 +140,12 @@ def improved_pairs(improvement: Output, agreement: Output) -> ImprovedPairs:
     names = [name.removeprefix("implicit ") for name in rewards]
     agreements = json.loads(agreement.path.read_text())
     return ImprovedPairs(facts, names, improved[:MAX_IMPROVED], agreements)
+
+
+def _words(run: Policies) -> dict[str, str]:
+    """What policies that are served ask in place of the user's words, where they do."""
+    words = [f"{policy.label}: {policy.prompt}" for policy in run.served if policy.prompt]
+    return {"asked in words of its own": "; ".join(words)} if words else {}
 
 
 def _gated(selections: Sequence[Output]) -> list[GatedRows]:

@@ -1,8 +1,4 @@
-"""The steps of Rewards-in-Context: scores in prompts, answers to scores asked for, both together.
-
-Rows of these steps have their standardised rewards as `rewards_matrix` reads them and in their
-prompts, as text; `question` is the prompt without.
-"""
+"""The steps of Rewards-in-Context: scores in prompts, answers to scores asked for, mixtures."""
 
 from __future__ import annotations
 
@@ -22,10 +18,15 @@ from paretohqd_jax.config.ric import parse_range
 from paretohqd_jax.data.conversations import in_words
 from paretohqd_jax.data.reward_columns import check_ranges, rewards_matrix
 from paretohqd_jax.data.rows import drop_duplicates, read_table, write_table
-from paretohqd_jax.data.scores_in_prompt import TAG, scores_in, words_with
+from paretohqd_jax.data.scores_in_prompt import DECIMALS, TAG, scores_in, words_with
+from paretohqd_jax.data.scores_in_rows import (
+    standardised,
+    statistics_of,
+    with_scores_in_prompts,
+)
 from paretohqd_jax.distributed import is_main_process
 from paretohqd_jax.errors import InputError
-from paretohqd_jax.pareto.targets import DECIMALS, Targets, good_on_some
+from paretohqd_jax.pareto.targets import Targets, good_on_some
 from paretohqd_jax.pipeline import Output
 from paretohqd_jax.policies import Policy
 from paretohqd_jax.sampling.generation import encode_prompts
@@ -33,7 +34,6 @@ from paretohqd_jax.sampling.sampler import SamplingConfig
 from paretohqd_jax.steps.base_model import BaseModel, step_seed
 from paretohqd_jax.steps.candidates import candidates_of, gates_of, is_candidate
 from paretohqd_jax.steps.generation import answers_of
-from paretohqd_jax.steps.scoring import with_statistics
 from paretohqd_jax.steps.task import Task, longest_response, prompt_options, sampling_options
 
 ADAPTER = "ric"  # the one of each stack
@@ -47,13 +47,13 @@ def scores_in_prompts(task: Task, name: str, scored: Output, reference: Output) 
     `reference` holds training rows whose rewards are in the units of those of generated responses.
     """
     ric = task.config.ric
+    work = partial(
+        write_scores_in_prompts, base=task.base, max_new_tokens=longest_response(task.config)
+    )
     return task.run.step(
-        name, "ric/data.parquet",
-        partial(
-            write_scores_in_prompts, base=task.base, max_new_tokens=longest_response(task.config)
-        ),
-        scored, reference, objectives=task.objectives, range=ric.range, rounded=ric.legacy_round,
-        without_eos=ric.legacy_no_eos, also=prompt_options(task.base),
+        name, "ric/data.parquet", work, scored, reference,
+        objectives=task.objectives, asked_range=ric.range, rounded=ric.legacy_round,
+        without_end=ric.legacy_no_eos, also=prompt_options(task.base),
     )  # fmt: skip
 
 
@@ -95,7 +95,7 @@ def mix(
     return task.run.step(
         name, path, partial(write_mixture, name=name), rows, drawn, *answers,
         objectives=task.objectives, quantile=ric.quantile, num_original=ric.num_original,
-        gates=gates_of(task), rounded=ric.legacy_round, without_eos=ric.legacy_no_eos,
+        gates=gates_of(task), rounded=ric.legacy_round, without_end=ric.legacy_no_eos,
         clean=ric.legacy_clean, seed=task.config.seed,
     )  # fmt: skip
 
@@ -109,51 +109,63 @@ def write_scores_in_prompts(
     base: BaseModel,
     max_new_tokens: int,
     objectives: Sequence[str],
-    range: str,
+    asked_range: str,
     rounded: bool,
-    without_eos: bool,
+    without_end: bool,
 ) -> None:
-    """Leaves all rows; the metadata have the facts of `_facts`.
+    """Leaves all rows, held-out ones too; the metadata are what `_facts` reads.
 
     Raises:
       InputError: an objective is the same in all training rows, scores to ask for lie outside
         theirs, or a prompt has scores already or is too long with them.
     """
-    table, known = read_table(scored.path), read_table(reference.path)
-    source = scored.path
+    table, source = read_table(scored.path), scored.path
+    _check_without_scores(table, source)
+    train = table.filter(pa.array(is_candidate(table)))
+    check_ranges(rewards_matrix(train, objectives, source), objectives, source)
+    statistics = statistics_of(table, objectives, source)
+    scores = standardised(table, objectives, source, statistics, rounded)
+    low, high = _range(asked_range, scores[is_candidate(table)], objectives, source)
+    of_answers = statistics_of(read_table(reference.path), objectives, reference.path)
+    facts = {"low": low.tolist(), "high": high.tolist(), "statistics": of_answers.tolist()}
+    table = with_scores_in_prompts(table, scores, objectives, without_end)
+    texts = base.format(pc.unique(table["prompt"]).to_pylist())
+    context = base.config.max_position_embeddings
+    encode_prompts(base.tokenizer, texts, context, SamplingConfig(max_new_tokens))
+    for name, *ends in zip(objectives, low, high, strict=True):
+        logger.info("%s: scores from %.1f to %.1f are asked for", name, *ends)
+    write_table(path, table.replace_schema_metadata({"ric": json.dumps(facts)}))
+
+
+def _check_without_scores(table: pa.Table, source: Path) -> None:
     for row, prompt in enumerate(table["prompt"].to_pylist()):
         if TAG in prompt:
             raise InputError(
-                f"{source}: row {row}: the prompt has {TAG} in it already, which is for scores of "
-                "the response; give prompts without"
+                f"{source}: row {row}: the prompt has {TAG} in it already, where the response's "
+                "scores are to stand; give prompts without scores"
             )
-    rewards = _rewards(table, objectives, source, rounded)
-    check_ranges(rewards[is_candidate(table)], objectives, source)
-    scores = _standardised(rewards, _statistics(table, objectives))
-    own = np.round(scores[is_candidate(table)], DECIMALS)
-    wanted = parse_range(range)
-    low, high = own.min(axis=0), own.max(axis=0)
-    if wanted is not None and range != "normal":
-        for name, *ends in zip(objectives, low, high, strict=True):
-            if wanted[0] < ends[0] or wanted[1] > ends[1]:
-                raise InputError(
-                    f"config.ric.range={range!r}: the standardised scores of {name!r} go from "
-                    f"{ends[0]} to {ends[1]} in {source}, and what lies beyond is not learnt; use "
-                    "a range within, 'data', or 'normal' as the code of RiC"
-                )
-    if wanted is not None:
-        low, high = (np.full(len(objectives), end) for end in wanted)
-    facts = {
-        "low": low.tolist(), "high": high.tolist(),
-        "statistics": _statistics(known, objectives).tolist(),
-    }  # fmt: skip
-    table = _in_prompts(table, scores, objectives, without_eos)
-    how = SamplingConfig(max_new_tokens)
-    texts = base.format(pc.unique(table["prompt"]).to_pylist())
-    encode_prompts(base.tokenizer, texts, base.config.max_position_embeddings, how)
-    for name, *ends in zip(objectives, low, high, strict=True):
-        logger.info("%s: scores from %s to %s are asked for", name, *ends)
-    write_table(path, table.replace_schema_metadata({"ric": json.dumps(facts)}))
+
+
+def _range(
+    asked: str, scores: np.ndarray, objectives: Sequence[str], source: Path
+) -> tuple[np.ndarray, np.ndarray]:
+    """Lowest and highest scores to ask for, `[num_objectives]`, by `config.ric.range`.
+
+    Raises InputError for scores beyond those of the data, `[num_rows, num_objectives]`.
+    """
+    scores = np.round(scores, DECIMALS) + 0.0
+    low, high = scores.min(axis=0), scores.max(axis=0)
+    wanted = parse_range(asked)
+    if wanted is None:
+        return low, high
+    for name, lowest, highest in zip(objectives, low, high, strict=True):
+        if asked != "normal" and not lowest <= wanted[0] < wanted[1] <= highest:
+            raise InputError(
+                f"config.ric.range={asked!r}: the standardised rewards of {name!r} in {source} go "
+                f"from {lowest:.1f} to {highest:.1f}, and nothing is learnt of scores beyond; use "
+                "a range within, 'data', or 'normal' as RiC's code"
+            )
+    return tuple(np.full(len(objectives), end) for end in wanted)
 
 
 def write_answers(
@@ -175,7 +187,7 @@ def write_answers(
     sampling: Mapping[str, Any],
     seed: int,
 ) -> dict[str, int]:
-    """Leaves the answers to prompts without scores; `asked` has the prompt with them.
+    """Leaves the answers to prompts without scores; `asked` is the prompt with them.
 
     Prompts are drawn with replacement, as often as rows have them. Returns the cost, in tokens.
     """
@@ -186,10 +198,9 @@ def write_answers(
     scores = Targets(**targets).near_front(random, num_prompts)
     asked = [in_words(words_with(own), each) for own, each in zip(scores, drawn, strict=True)]
     answers = answers_of(
-        [Policy(**policies[0])], stacks, workdir, base, asked, engine, sampling, batch_size,
-        scratch, seed, name, "generate", engine_command,
-    )  # fmt: skip
-    answers = answers.rename_columns({"prompt": "asked"})
+        [Policy(**values) for values in policies], stacks, workdir, base, asked, engine, sampling,
+        batch_size, scratch, seed, name, "generate", engine_command,
+    ).rename_columns({"prompt": "asked"})  # fmt: skip
     prompts = pa.array(drawn).take(answers["prompt_id"].combine_chunks())
     answers = answers.append_column("prompt", prompts).drop_columns(["answerer", "prompt_id"])
     if is_main_process():
@@ -209,91 +220,49 @@ def write_mixture(
     num_original: int,
     gates: Sequence[str],
     rounded: bool,
-    without_eos: bool,
+    without_end: bool,
     clean: bool,
     seed: int,
 ) -> None:
     """Leaves rows that are all trained on: `row_id` counts them.
 
-    Of `num_original` random rows that were `drawn` from the data, and all answers.
+    Of `num_original` random rows of those `drawn` from the data, and of all answers.
     """
-    table = read_table(rows.path)
-    table = table.take(read_table(drawn.path)["row_id"])
+    table = read_table(rows.path).take(read_table(drawn.path)["row_id"])
     good = np.flatnonzero(good_on_some(rewards_matrix(table, objectives, rows.path), quantile))
-    random = np.random.default_rng(step_seed(seed, name))
+    order = np.random.default_rng(step_seed(seed, name)).permutation(good)
     columns = ["prompt", "response", "truncated", *objectives]
-    kept = [table.take(np.sort(random.permutation(good)[:num_original])).select(columns)]
+    kept = [table.take(np.sort(order[:num_original])).select(columns)]
     statistics = np.array(_facts(rows)["statistics"])
     for each in answers:
         table = read_table(each.path)
         table = table.take(candidates_of(table, each.path, gates).row_ids)
         if clean:
-            table = table.filter(pa.array(map(_is_clean, table["response"].to_pylist())))
+            table = table.filter(
+                pa.array(map(_is_clean, table["response"].to_pylist()), pa.bool_())
+            )
         if table.num_rows == 0:
             raise InputError(
                 f"{each.path}: no answer is left to train on, all have collapsed or fail the "
                 "gates; raise config.train.offline_steps, or lower config.generate.temperature"
             )
-        rewards = _rewards(table, objectives, each.path, rounded)
-        scores = _standardised(rewards, statistics)
+        scores = standardised(table, objectives, each.path, statistics, rounded)
         _tell(each.path.stem, objectives, table, scores)
-        table = _in_prompts(table, scores, objectives, without_eos).select(columns)
+        table = with_scores_in_prompts(table, scores, objectives, without_end).select(columns)
         kept.append(table.filter(pa.array(good_on_some(scores, quantile))))
-    logger.info(
-        "%s: %d rows of the data, and %s answers", name, len(kept[0]), [*map(len, kept[1:])]
-    )
-    mixture = pa.concat_tables(kept)
-    write_table(path, mixture.append_column("row_id", pa.array(np.arange(len(mixture)))))
+    sizes = [part.num_rows for part in kept]
+    logger.info("%s: %d rows of the data, and of the answers %s", name, sizes[0], sizes[1:])
+    mixture = pa.concat_tables(kept).append_column("row_id", pa.array(np.arange(sum(sizes))))
+    write_table(path, mixture.replace_schema_metadata(None))
 
 
 def _facts(rows: Output) -> dict[str, Any]:
     """What `scores_in_prompts` has found.
 
-    `low` and `high` of the scores to ask for, and `statistics`, mean and standard deviation of each
-    objective in the units of generated responses, `[num_objectives, 2]`.
+    `low` and `high` of the scores to ask for, and `statistics` in the units of answers' rewards, as
+    of `statistics_of`.
     """
     return json.loads(read_table(rows.path).schema.metadata[b"ric"])
-
-
-def _statistics(table: pa.Table, objectives: Sequence[str]) -> np.ndarray:
-    """Mean and standard deviation of the training rows' rewards, `[num_objectives, 2]`.
-
-    Those that are stored with scored data, or of the rows.
-    """
-    if b"rewards" not in (table.schema.metadata or {}):
-        table = with_statistics(table, objectives)
-    stored = json.loads(table.schema.metadata[b"rewards"])
-    return np.array([[stored[name]["mean"], stored[name]["std"]] for name in objectives])
-
-
-def _rewards(table: pa.Table, objectives: Sequence[str], source: Path, rounded: bool) -> np.ndarray:
-    """`[num_rows, num_objectives]`, as RiC's code has them if `rounded`."""
-    rewards = rewards_matrix(table, objectives, source)
-    return np.round(rewards, DECIMALS) if rounded else rewards
-
-
-def _standardised(rewards: np.ndarray, statistics: np.ndarray) -> np.ndarray:
-    return (rewards - statistics[:, 0]) / statistics[:, 1]
-
-
-def _in_prompts(
-    table: pa.Table, scores: np.ndarray, objectives: Sequence[str], without_eos: bool
-) -> pa.Table:
-    """The table with scores `[num_rows, num_objectives]` in its prompts and for its rewards."""
-    questions = table["prompt"]
-    prompts = [
-        in_words(words_with(own), question)
-        for own, question in zip(scores, questions.to_pylist(), strict=True)
-    ]
-    truncated = pa.array(np.full(table.num_rows, without_eos))
-    if "truncated" in table.column_names:
-        truncated = pc.or_(table["truncated"], truncated)
-    replaced = {"prompt": pa.array(prompts), "question": questions, "truncated": truncated}
-    replaced |= {name: pa.array(scores[:, column]) for column, name in enumerate(objectives)}
-    table = table.drop_columns([name for name in replaced if name in table.column_names])
-    for name, values in replaced.items():
-        table = table.append_column(name, values)
-    return table
 
 
 def _is_clean(response: str) -> bool:

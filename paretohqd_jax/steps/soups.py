@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -40,6 +41,11 @@ def write_averages(
 ) -> None:
     """Leaves a checkpoint of the averages."""
     trained = load_adapters(stack.path, checkpoint_meta(base, stack.options["adapter_names"]))
-    shares = np.array(weights, np.float32)
-    averages = jax.tree.map(lambda leaf: np.tensordot(shares, leaf, 1), trained)
+    averages = averaged_factors(trained, np.array(weights))
     save_adapters(path, averages, checkpoint_meta(base, adapter_names))
+
+
+def averaged_factors(stack: Any, weights: np.ndarray) -> Any:
+    """Averages of a stack, `[num_averages, ...]`, by weights `[num_averages, num_adapters]`."""
+    shares = weights.astype(np.float32)
+    return jax.tree.map(lambda leaf: np.tensordot(shares, leaf, 1), stack)

@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from paretohqd_jax.data.scores_in_prompt import words_with
 from paretohqd_jax.errors import InputError
-from paretohqd_jax.studies.pretraining import pretrain
+from paretohqd_jax.studies.pretraining import HIDDEN_SIZE, pretrain
 
 FRONTS = {"bulging": 0.5, "flat": 1.0, "hollow": 2.0}  # the exponent p of each
 CONSONANTS = "bdfgklmnprst"  # one begins all syllables of a class
@@ -30,6 +31,7 @@ ROWS_PER_PROMPT = 10
 LENGTHS = (8, 16)  # syllables of a response
 CONCENTRATION, FILLER_CONCENTRATION = 0.7, 1.05  # of the shares: few rows are near the front
 NUM_POINTS = 10_001  # of the front
+MAX_SCORE = 10  # in prompts; standardised rewards are nearer to 0
 
 
 def exponent_of(front: str | float) -> float:
@@ -187,8 +189,30 @@ class PowerFront:
         return np.maximum(start - near * direction, 0)
 
 
-def write_base(num_objectives: int, num_rows: int, seed: int, directory: Path) -> None:
-    """Trains the base model of a setting on all of its rows; no front and no noise matter to it."""
+def write_base(
+    num_objectives: int, num_rows: int, seed: int, directory: Path, **words: Any
+) -> None:
+    """Trains the base model of a setting on all of its rows; no front and no noise matter to it.
+
+    `words` are as of `pretrain`.
+    """
     data = rows(num_objectives, 1.0, 0.0, num_rows, seed)
     asked = [PROMPT_FORMAT.format(prompt=row["prompt"]) for row in data]
-    pretrain(directory, asked, [row["response"] for row in data], seed=seed)
+    pretrain(directory, asked, [row["response"] for row in data], seed=seed, **words)
+
+
+def write_base_of_scores(num_objectives: int, num_rows: int, seed: int, directory: Path) -> None:
+    """Trains the same base model, which knows the words of scores in prompts as well.
+
+    Of numbers it knows what any model that has read some does: that near ones are alike.
+    """
+    random = np.random.default_rng((seed, 2))
+    whole = np.arange(-MAX_SCORE, MAX_SCORE + 1)
+    anchors = random.normal(size=(len(whole), HIDDEN_SIZE))
+    numbers = np.linspace(-MAX_SCORE, MAX_SCORE, 20 * MAX_SCORE + 1)
+    near = np.stack([np.interp(numbers, whole, column) for column in anchors.T], axis=1)
+    written = words_with(numbers).split()[2::2]
+    tags = words_with(numbers[:num_objectives]).split()[1::2]
+    known = dict(zip(written, near, strict=True))
+    known |= dict(zip(tags, random.normal(size=(num_objectives, HIDDEN_SIZE)), strict=True))
+    write_base(num_objectives, num_rows, seed, directory, read_only=known)

@@ -20,7 +20,7 @@ from paretohqd_jax.models.lora import LoraConfig, with_rank
 from paretohqd_jax.pareto import representatives
 from paretohqd_jax.rewards.registry import find_entry
 from paretohqd_jax.rewards.scoring import SCORERS
-from paretohqd_jax.sampling.answerers import alone
+from paretohqd_jax.sampling.answerers import Answerer, alone
 from paretohqd_jax.sampling.sampler import SamplingConfig
 from paretohqd_jax.steps import capacity
 from paretohqd_jax.steps.preferences import NUM_RESPONSES
@@ -64,6 +64,15 @@ TASKS = {
 ON_PAIRS = {"safe_rlhf_llama": LLAMA2_7B, "helpsteer_mistral": MISTRAL_7B}
 SIPO = ("sipo_beavertails_llama2_7b", "sipo_helpsteer_llama2_7b")
 METHODS_ON_PAIRS = ("dpo", "dpo_lw", "dpo_soup", "mod", "modpo", "raco", "smooth_tchebycheff")
+RIC = {  # stated by its code
+    "ric.mapping": "l2", "ric.range": "normal", "ric.quantile": 0.7, "ric.num_original": 10_000,
+    "lora.rank": 64, "lora.alpha": 128, "lora.dropout": 0.05, "lora.targets": ("q_proj", "v_proj"),
+    "train.offline_steps": 20_000, "train.online_steps": 4_000, "train.batch_size": 8,
+    "train.learning_rate": 1.414e-4, "train.online_learning_rate": 1e-5,
+    "train.weight_decay": 0.01, "train.warmup_steps": 0, "data.min_tokens": 8,
+    "data.max_tokens": 512, "generate.num_prompts": 20_000, "generate.temperature": 0.7,
+    "generate.top_p": 0.9, "evaluate.temperature": 1.0, "evaluate.top_p": 0.9,
+}  # fmt: skip
 MODPO = {  # stated by its code, and by SIPO's alike
     "lora.rank": 64, "lora.alpha": 1, "lora.dropout": 0, "dpo.beta": 0.1, "data.max_tokens": 512,
     "lora.targets": ("q_proj", "k_proj", "v_proj", "o_proj"), "train.learning_rate": 5e-4,
@@ -205,3 +214,39 @@ def test_a_task_on_pairs_fits_its_hardware(name, hardware, monkeypatch):
 def test_a_method_that_learns_from_no_pairs_is_refused(name):
     with pytest.raises(InputError, match="'sft': write METHOD or METHOD,HARDWARE, one of dpo, "):
         task(name, "sft")
+
+
+@pytest.mark.parametrize(
+    ("name", "hardware"), [("assistant", "v5p-8"), ("assistant", "h100"), ("summary", "v4-32")]
+)
+def test_rewards_in_context_is_valid_as_it_stands_and_fits_its_hardware(
+    name, hardware, monkeypatch
+):
+    estimates = []
+    monkeypatch.setattr(capacity, "check_memory", lambda memory, *_: estimates.append(memory))
+    config = task("ric_llama2_7b", f"{name},{hardware}")
+    num_devices, device_bytes = DEVICES[hardware]
+    check_config(config)
+    check_source(config.data.source)
+    assert all(find_entry(model) for model in config.rewards.models)
+    for option, value in RIC.items():
+        group, _, option = option.partition(".")
+        assert config[group][option] == value, option
+    base, train = base_of(config, LLAMA2_7B, num_devices), config.train
+    longest = config.data.max_tokens + 32  # with scores
+    capacity.check_training_memory(base, 1, train.batch_size, longest, train.num_microbatches)
+    prompts = [[0] * (longest - 1)] * 1000
+    for step, group, size in (("generate1", config.generate, 1), ("respond", config.evaluate, 34)):
+        answerers = [Answerer((0,))] * size
+        capacity.check_generation_memory(
+            base, [prompts] * size, answerers, SamplingConfig(group.max_new_tokens),
+            group.batch_size, step, "",
+        )  # fmt: skip
+    assert len(estimates) == 3
+    for memory in estimates:
+        assert memory.total < 0.75 * device_bytes, memory
+
+
+def test_another_task_of_rewards_in_context_is_named():
+    with pytest.raises(InputError, match="'poems,h100': write TASK or TASK,HARDWARE, one of assis"):
+        task("ric_llama2_7b", "poems,h100")

@@ -1,0 +1,41 @@
+"""The options of soups of models that are fine-tuned on the best rows of one objective each."""
+
+from __future__ import annotations
+
+from ml_collections import ConfigDict
+
+from paretohqd_jax.config import paretohqd, shared
+from paretohqd_jax.config.dpo_soup import AVERAGE
+from paretohqd_jax.config.objectives import parse_preferences
+from paretohqd_jax.config.options import OURS, Option, at_least, changed
+
+OPTIONS = {
+    **shared.ALIGNMENT,
+    "preferences": shared.PREFERENCES,
+    "sft_soup": {"average": AVERAGE},
+    "select": {
+        **paretohqd.SELECT,
+        "rule": changed(paretohqd.SELECT["rule"], "weighted_sum"),
+        "k": Option(100, at_least(2), OURS, "Rows of each objective, the best on it."),
+    },
+    "train": {
+        "num_steps": Option(400, at_least(1), OURS, "Of each objective's model."),
+        **shared.TRAIN,
+    },
+}
+
+
+def check(config: ConfigDict) -> None:
+    """Checks the options against each other.
+
+    Raises:
+      InputError: names the option, its value and what would be valid.
+    """
+    shared.check_alignment(config, config.train.num_steps)
+    paretohqd.check_pool(config)
+    parse_preferences(config.preferences, len(config.rewards.models))
+
+
+def check_supply(config: ConfigDict, num_rows: int, num_prompts: int) -> None:
+    """Raises InputError if so many training rows are too few to select from."""
+    shared.check_rows(config.data.source, num_rows, config.select.k, "config.select.k")
