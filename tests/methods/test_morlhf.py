@@ -7,12 +7,14 @@ import json
 import jax
 import numpy as np
 import pytest
+from orbax.checkpoint import PyTreeCheckpointer
 from toy_runs import run_toy
 
 from paretohqd_jax.data.rows import read_table
 from paretohqd_jax.distributed import Preempted
 from paretohqd_jax.manifest import read_manifest
 from paretohqd_jax.policies import read_policies
+from paretohqd_jax.rewards.scoring import SCORERS
 from paretohqd_jax.sampling import groups
 from paretohqd_jax.steps import reinforcement as steps
 from paretohqd_jax.training import reinforcement as training
@@ -118,57 +120,71 @@ def after(number, function, error):
     return called
 
 
-SHORT = ("--config.morlhf.num_updates=4", "--config.train.checkpoint_every=2", "--stage=morlhf",
+def cut_off(workdir, error, module, name, number, *options):
+    """A run in which a function raises the error when it has been called so often."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, name, after(number, getattr(module, name), error))
+        with pytest.raises(Killed if isinstance(error, Killed) else SystemExit):
+            run_toy(workdir, *options, method="morlhf")
+
+
+def test_a_run_that_was_preempted_goes_on_with_the_same_answers(workdir, tmp_path):
+    partial = tmp_path / "partial/morlhf"
+    cut_off(tmp_path, Preempted(), steps, "sample_groups", 2)
+    assert (partial / "morlhf/2").is_dir()  # though checkpoints are due every five updates
+    cut_off(tmp_path, Killed(), steps, "with_rewards", 1)
+    for update in range(3):
+        name = f"morlhf/answers/{update:06d}.parquet"
+        assert (partial / name).read_bytes() == (workdir / name).read_bytes()
+    unscored = read_table(partial / "scratch/000003.parquet")
+    scored = read_table(workdir / "morlhf/answers/000003.parquet")
+    assert unscored.equals(scored.select(unscored.column_names))
+
+
+SHORT = ("--config.morlhf.num_updates=4", "--config.train.checkpoint_every=3",
          "--config.preferences=0.8,0.2;0.2,0.8")  # fmt: skip
 
 
-def test_a_run_that_was_cut_off_anywhere_ends_with_the_same_bytes(tmp_path, monkeypatch):
-    def cut_off(error, module, name, number):
-        with monkeypatch.context() as patch:
-            patch.setattr(module, name, after(number, getattr(module, name), error))
-            with pytest.raises(type(error)):
-                run_toy(tmp_path / "cut", *SHORT, method="morlhf")
-
-    run_toy(tmp_path / "whole", *SHORT, method="morlhf")
+@pytest.mark.slow
+def test_a_run_that_was_cut_off_anywhere_ends_with_the_same_bytes(tmp_path):
+    for which in ("whole", "cut"):
+        run_toy(tmp_path / which, *SHORT, "--stage=score", method="morlhf")
+    options = (*SHORT, "--stage=morlhf")
+    run_toy(tmp_path / "whole", *options, method="morlhf")
     partial = tmp_path / "cut/partial/morlhf"
-    cut_off(Killed(), groups, "respond", 1)  # in sampling, the first update is not saved
+    cut_off(tmp_path / "cut", Killed(), groups, "respond", 1, *options)  # in sampling
     assert [path.name for path in (partial / "morlhf/answers").iterdir()] == ["000000.parquet"]
-    cut_off(Killed(), steps, "with_rewards", 1)  # in scoring, the answers are there
+    cut_off(tmp_path / "cut", Killed(), steps, "with_rewards", 0, *options)  # in scoring
     assert (partial / "scratch/000001.parquet").exists()
-    cut_off(Preempted(), groups, "check_preemption", 0)  # what was learnt is saved before the end
+    cut_off(tmp_path / "cut", Preempted(), groups, "check_preemption", 0, *options)
     assert (partial / "morlhf/2").is_dir()
-    cut_off(Killed(), training, "check_finite", 0)  # in optimisation
-    run_toy(tmp_path / "cut", *SHORT, method="morlhf")
+    cut_off(tmp_path / "cut", Killed(), training, "check_finite", 0, *options)  # in optimisation
+    run_toy(tmp_path / "cut", *options, method="morlhf")
     for update in range(4):
         name = f"morlhf/answers/{update:06d}.parquet"
         assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
-    both = [steps_adapters(tmp_path / which) for which in ("cut", "whole")]
+    both = [
+        PyTreeCheckpointer().restore(tmp_path / which / "morlhf/4/state")
+        for which in ("cut", "whole")
+    ]
     jax.tree.map(np.testing.assert_array_equal, *both)
 
 
-def steps_adapters(workdir):
-    """The trained stack, from its checkpoint."""
-    from orbax.checkpoint import PyTreeCheckpointer
-
-    return PyTreeCheckpointer().restore(workdir / "morlhf/4/state")
-
-
-def same(prompts, responses):
-    """A scorer that finds all responses alike."""
-    return np.ones(len(responses))
-
-
-def test_a_reward_that_never_differs_and_a_divergence_that_explodes_are_told(tmp_path, capsys):
-    options = (*SHORT, f"--config.rewards.models=('test_morlhf:same','{VOWELS}')",
-               "--config.morlhf.max_kl=1e-4")  # fmt: skip
+def test_a_reward_that_never_differs_and_a_divergence_that_explodes_are_told(
+    tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setitem(SCORERS, "same", lambda prompts, responses: np.ones(len(responses)))
     with pytest.raises(SystemExit):
-        run_toy(tmp_path, *options, method="morlhf")
+        run_toy(
+            tmp_path, *SHORT, f"--config.rewards.models=('same','{VOWELS}')",
+            "--config.morlhf.max_kl=1e-4", method="morlhf",
+        )  # fmt: skip
     told = capsys.readouterr().err
-    assert told.count("test_morlhf:same gives all 4 answers of each group the same reward") == 1
+    assert told.count("same gives all 4 answers of each group the same reward") == 1
     assert "the KL divergence of adapter w0.80_0.20, w0.20_0.80 from the base model is" in told
     assert "above config.morlhf.max_kl=0.0001; raise config.morlhf.kl or lower" in told
     logged = read_metrics(tmp_path / "logs/morlhf")
-    assert logged["equal_groups/test_morlhf:same/w0.80_0.20"] == {0: 1.0}
+    assert logged["equal_groups/same/w0.80_0.20"] == {0: 1.0}
 
 
 @pytest.mark.parametrize(

@@ -210,6 +210,24 @@ def test_a_task_on_pairs_fits_its_hardware(name, hardware, monkeypatch):
     assert memory.total < 0.75 * device_bytes, memory
 
 
+@pytest.mark.parametrize("hardware", DEVICES)
+def test_the_task_of_reinforcement_is_valid_and_fits_its_hardware(hardware, monkeypatch):
+    estimates = []
+    monkeypatch.setattr(capacity, "check_memory", lambda memory, *_: estimates.append(memory))
+    config, (num_devices, device_bytes) = task("morlhf_llama2_7b", hardware), DEVICES[hardware]
+    check_config(config)
+    check_source(config.data.source)
+    base, policy = base_of(config, LLAMA2_7B, num_devices), config.morlhf
+    capacity.check_reinforcement_memory(
+        base, 5, policy.num_prompts * policy.num_answers, policy.max_prompt_tokens,
+        SamplingConfig(config.generate.max_new_tokens), config.generate.batch_size,
+        config.train.batch_size, config.train.num_microbatches,
+    )  # fmt: skip
+    assert len(estimates) == 2
+    for memory in estimates:
+        assert memory.total < 0.75 * device_bytes, memory
+
+
 @pytest.mark.parametrize("name", ON_PAIRS)
 def test_a_method_that_learns_from_no_pairs_is_refused(name):
     with pytest.raises(InputError, match="'sft': write METHOD or METHOD,HARDWARE, one of dpo, "):
