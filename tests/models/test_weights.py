@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save_file
 
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.models.llama import LlamaConfig, logical_axes
-from paretohqd_jax.models.rope import RopeScaling
+from paretohqd_jax.models.rope_scaling import Llama3
 from paretohqd_jax.models.weights import (
     KERNELS,
     RANDOM_TOY,
@@ -61,7 +61,7 @@ def test_configurations_of_both_transformers_generations():
     assert new.rope_theta == 500.0 and new.rope_scaling is None and not new.tie_word_embeddings
     old = load_config(str(GOLDEN / "llama3"))  # rope_theta and rope_scaling, transformers 4
     assert old.rope_theta == 50000.0
-    assert old.rope_scaling == RopeScaling(8.0, 1.0, 4.0, 64)
+    assert old.rope_scaling == Llama3(8.0, 1.0, 4.0, 64)
     assert load_config(str(GOLDEN / "tied")).tie_word_embeddings
     assert load_config(str(GOLDEN / "tied"), "bfloat16", "full").remat == "full"
 
@@ -173,7 +173,7 @@ def test_weights_that_lie_here_are_checked_by_their_headers(checkpoint):
     [
         ({"model_type": "gemma", "architectures": ["GemmaForCausalLM"]}, "'gemma'"),
         ({"architectures": ["LlamaForSequenceClassification"]}, "LlamaForSequenceClassification"),
-        ({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, "'yarn'"),
+        ({"rope_scaling": {"rope_type": "mrope", "factor": 4.0}}, "'mrope'"),
         ({"rope_scaling": {"rope_type": "llama3", "factor": 4.0}}, "low_freq_factor"),
         ({"hidden_act": "gelu"}, "'gelu'"),
         ({"vocab_size": None}, "'vocab_size'"),
@@ -219,7 +219,7 @@ def write_gguf(path, config: LlamaConfig, stored, architecture="llama", extra=()
     """
     import gguf
 
-    from paretohqd_jax.models.gguf import LAYER_NAMES, TOP_NAMES
+    from paretohqd_jax.models.gguf import GEMMA_NAMES, LAYER_NAMES, ROPE_TENSORS, TOP_NAMES
 
     writer = gguf.GGUFWriter(path, architecture)
     writer.add_context_length(config.max_position_embeddings)
@@ -234,13 +234,14 @@ def write_gguf(path, config: LlamaConfig, stored, architecture="llama", extra=()
     for name, value in dict(extra).items():
         add = {str: writer.add_string, int: writer.add_uint32, float: writer.add_float32}
         add[type(value)](name, value)
-    for theirs, name in TOP_NAMES.items():
+    names = GEMMA_NAMES if architecture == "gemma3" else LAYER_NAMES
+    for theirs, name in [*TOP_NAMES.items(), *zip(ROPE_TENSORS, ROPE_TENSORS, strict=True)]:
         if name in stored:
             writer.add_tensor(theirs, stored[name])
     heads_of = {"attn_q": config.num_heads, "attn_k": config.num_kv_heads}
-    modules = [(layer, theirs) for layer in range(config.num_layers) for theirs in LAYER_NAMES]
+    modules = [(layer, theirs) for layer in range(config.num_layers) for theirs in names]
     for (layer, theirs), kind in itertools.product(modules, ("weight", "bias")):
-        tensor = stored.get(f"model.layers.{layer}.{LAYER_NAMES[theirs]}.{kind}")
+        tensor = stored.get(f"model.layers.{layer}.{names[theirs]}.{kind}")
         if tensor is None:
             continue
         if theirs in heads_of and architecture == "llama":
