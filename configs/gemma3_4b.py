@@ -8,8 +8,9 @@ model that was trained on HelpSteer's scale, and for their length.
 The name after the colon says where it runs, as in configs/hh_llama2_7b.py. Not run yet: no time and
 no result is known.
 
-Sources: [P] the ParetoHqD paper (arXiv 2504.16628); [card] the model's card and generation_config.json; [QLoRA] arXiv
-2305.14314, which adapts all linear layers and trains models below 33B at this rate; [own] ours.
+Sources: [P] the ParetoHqD paper (arXiv 2504.16628); [card] the model's card and its
+generation_config.json; [QLoRA] arXiv 2305.14314, which adapts all linear layers and trains models
+below 33B at this rate; [own] ours.
 """
 
 from paretohqd_jax.config import default_config
