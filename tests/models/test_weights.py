@@ -296,3 +296,43 @@ def test_gguf_of_another_architecture(tmp_path, stored):
     path = tmp_path / "model.gguf"
     write_gguf(path, load_config(str(GOLDEN / "untied")), stored, architecture="gemma")
     assert "'gemma'" in message_of(path)
+
+
+def test_k_quants_have_the_values_that_ggml_gives_them(tmp_path):
+    """Whole tensors and slices; the rows of q, which llama.cpp reorders, in their own order."""
+    import gguf
+
+    from paretohqd_jax.models.gguf import open_weights
+
+    golden = np.load(GOLDEN / "k_quants.npz")
+    config = LlamaConfig(8, 256, 256, 1, 2, 2, 128, 64)
+    path, writer = tmp_path / "model.gguf", gguf.GGUFWriter(tmp_path / "model.gguf", "llama")
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_block_count(config.num_layers)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(2)
+    writer.add_key_length(4)  # of 8 rows of q
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    tensors = {
+        "token_embd.weight": ("Q4_K", "model.embed_tokens.weight"),
+        "blk.0.ffn_gate.weight": ("Q5_K", "model.layers.0.mlp.gate_proj.weight"),
+        "blk.0.ffn_down.weight": ("Q6_K", "model.layers.0.mlp.down_proj.weight"),
+        "blk.0.attn_q.weight": ("Q4_K", "model.layers.0.self_attn.q_proj.weight"),
+    }
+    for name, (kind, _) in tensors.items():
+        blocks = golden[f"{kind}_blocks"]
+        writer.add_tensor(name, blocks, raw_dtype=gguf.GGMLQuantizationType[kind])
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    shapes, read = open_weights(path)
+    for kind, name in tensors.values():
+        values = golden[f"{kind}_values"]
+        if "q_proj" in name:  # of each head first one half of its pairs, then the other
+            values = values[[0, 2, 1, 3, 4, 6, 5, 7]]
+        assert shapes[name] == values.shape
+        np.testing.assert_allclose(read(name, (slice(None), slice(None))), values, rtol=1e-6)
+        part = slice(2, 7), slice(100, 140)
+        np.testing.assert_allclose(read(name, part), values[part], rtol=1e-6)
