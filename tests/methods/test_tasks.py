@@ -49,6 +49,14 @@ QWEN3_8B = {
     "max_position_embeddings": 40960, "rope_theta": 1000000, "rms_norm_eps": 1e-6,
     "tie_word_embeddings": False, "attention_bias": False, "use_sliding_window": False,
 }  # fmt: skip
+GEMMA3_4B = {
+    "architectures": ["Gemma3ForConditionalGeneration"], "model_type": "gemma3",
+    "text_config": {
+        "hidden_size": 2560, "intermediate_size": 10240, "model_type": "gemma3_text",
+        "num_hidden_layers": 34, "rope_scaling": {"factor": 8.0, "rope_type": "linear"},
+        "sliding_window": 1024,
+    },
+}  # fmt: skip
 MISTRAL_7B = LLAMA2_7B | {
     "architectures": ["MistralForCausalLM"], "model_type": "mistral", "intermediate_size": 14336,
     "num_key_value_heads": 8, "max_position_embeddings": 32768, "rope_theta": 1e6,
@@ -58,7 +66,7 @@ MISTRAL_7B = LLAMA2_7B | {
 TASKS = {
     "hh_llama2_7b": (LLAMA2_7B, 11, 3), "hh3_llama2_7b": (LLAMA2_7B, 13, 4),
     "summary_llama2_7b": (LLAMA2_7B, 11, 3), "llama3_8b": (LLAMA3_8B, 11, 3),
-    "qwen3_8b": (QWEN3_8B, 11, 3),
+    "qwen3_8b": (QWEN3_8B, 11, 3), "gemma3_4b": (GEMMA3_4B, 11, 3),
 }  # fmt: skip
 # Tasks on preference pairs, by whichever method.
 ON_PAIRS = {"safe_rlhf_llama": LLAMA2_7B, "helpsteer_mistral": MISTRAL_7B}

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from paretohqd_jax.errors import InputError
-from paretohqd_jax.models import llama
+from paretohqd_jax.models import decoder_layer
 from paretohqd_jax.models.attention import (
     attention,
     check_attention,
@@ -39,14 +39,14 @@ def inputs(num_tokens, num_heads=4, num_kv_heads=2, size=32, num_rows=4):
     return arrays, real
 
 
-def reference(query, keys, values, real, window=None):
+def reference(query, keys, values, real, window=None, scale=None):
     positions = np.arange(real.shape[1])
     distance = positions[:, None] - positions
     seen = (distance >= 0) & (distance < (window or real.shape[1]))
-    return attention(query, keys, values, jnp.asarray(seen & real[:, None]))
+    return attention(query, keys, values, jnp.asarray(seen & real[:, None]), scale)
 
 
-def compare(kernel, arrays, real, window):
+def compare(kernel, arrays, real, window, scale):
     """Values and gradients at the real tokens."""
     weights = jax.random.normal(jax.random.key(1), arrays[0].shape) * real[..., None, None]
 
@@ -57,7 +57,7 @@ def compare(kernel, arrays, real, window):
 
         return jax.jit(jax.grad(total, argnums=(0, 1, 2), has_aux=True))(*arrays)
 
-    expected, mixed = mean(lambda *qkv: reference(*qkv, real, window))
+    expected, mixed = mean(lambda *qkv: reference(*qkv, real, window, scale))
     found, kernel_mixed = mean(kernel)
     np.testing.assert_allclose(kernel_mixed, mixed, atol=1e-4)
     for gradient, right in zip(found, expected, strict=True):
@@ -66,11 +66,13 @@ def compare(kernel, arrays, real, window):
 
 @pytest.mark.cpu
 @pytest.mark.parametrize(
-    ("num_tokens", "num_kv_heads", "window"), [(100, 2, None), (300, 1, 48), (128, 4, None)]
+    ("num_tokens", "num_kv_heads", "window", "scale"),
+    [(100, 2, None, None), (300, 1, 48, 0.3), (128, 4, None, None)],
 )
-def test_splash_equals_xla(num_tokens, num_kv_heads, window):
+def test_splash_equals_xla(num_tokens, num_kv_heads, window, scale):
     arrays, real = inputs(num_tokens, num_kv_heads=num_kv_heads)
-    compare(lambda *qkv: interpreted(*qkv, jnp.asarray(real), window), arrays, real, window)
+    options = window, scale
+    compare(lambda *qkv: interpreted(*qkv, jnp.asarray(real), *options), arrays, real, *options)
 
 
 @pytest.mark.cpu
@@ -102,8 +104,8 @@ def test_cudnn_is_asked_for_what_xla_computes(monkeypatch):
     arrays, real = inputs(24)
     real[1:] = True
     real[2, -9:] = False
-    for window in (None, 5):
-        compare(lambda *qkv, w=window: cudnn_attention(*qkv, w), arrays, real, window)
+    for options in ((None, None), (5, 0.3)):
+        compare(lambda *qkv, o=options: cudnn_attention(*qkv, *o), arrays, real, *options)
     assert set(asked) == {"cudnn"}
 
 
@@ -131,7 +133,7 @@ def test_cudnn_equals_xla_on_a_gpu(num_tokens):
 @pytest.mark.cpu
 def test_a_model_with_splash_equals_one_with_xla(monkeypatch):
     """Under the scan over layers, rematerialised, differentiated, stacked over adapters."""
-    monkeypatch.setattr(llama, "splash_attention", interpreted)
+    monkeypatch.setattr(decoder_layer, "splash_attention", interpreted)
     config = LlamaConfig(31, 32, 48, 2, 4, 2, 8, 64, remat="full")
     lora = LoraConfig(rank=2, alpha=2.0, dropout=0.0)
     params = init_params(jax.random.key(0), config)
