@@ -21,8 +21,8 @@ from paretohqd_jax.config import (
     ric,
     selection_study,
     sft,
-    sipo,
     sft_soup,
+    sipo,
     smooth_tchebycheff,
     structure_study,
 )

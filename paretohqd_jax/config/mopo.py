@@ -106,8 +106,8 @@ OPTIONS = {
     },
     "train": {
         "num_steps": Option(400, at_least(1), OURS, "Of each adapter (paper: 10,000)."),
-        **preference.TRAIN,
-        "batch_size": changed(preference.TRAIN["batch_size"], 8, MOPO),
+        **shared.TRAIN_ALONE,
+        "batch_size": changed(shared.TRAIN["batch_size"], 8, MOPO),
     },
 }
 

@@ -64,7 +64,7 @@ REINFORCEMENT = {
     ),
 }
 TRAIN = {
-    **{name: option for name, option in shared.TRAIN.items() if name != "held_out_loss"},
+    **shared.TRAIN_ALONE,
     "batch_size": Option(64, at_least(1), OURS, "Answers per adapter and optimiser step."),
     "learning_rate": changed(shared.TRAIN["learning_rate"], 1e-5, RIC),
     "max_grad_norm": changed(shared.TRAIN["max_grad_norm"], 0.5, RIC),

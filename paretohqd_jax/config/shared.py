@@ -210,6 +210,8 @@ TRAIN = {
 }
 
 
+# Of methods whose loss says nothing about rows that they do not train on.
+TRAIN_ALONE = {name: option for name, option in TRAIN.items() if name != "held_out_loss"}
 ROWS = "a response takes one, or one for each beam and each adapter whose logits are mixed"
 
 
