@@ -28,6 +28,7 @@ from paretohqd_jax.training.mesh import AXES, check_sizes
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 DEVICES = {"v5p-8": (4, 95e9), "v4-32": (16, 32e9), "h100": (1, 80e9)}  # how many, bytes of each
+LARGE_DEVICES = {"v5p-16": (8, 95e9), "v6e-32": (32, 32e9), "v5e-128": (128, 16e9)}
 LLAMA2_7B = {
     "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_act": "silu",
     "vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32,
@@ -41,6 +42,10 @@ LLAMA3_8B = LLAMA2_7B | {
         "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
         "original_max_position_embeddings": 8192,
     },
+}  # fmt: skip
+LLAMA3_70B = LLAMA3_8B | {
+    "hidden_size": 8192, "intermediate_size": 28672, "num_hidden_layers": 80,
+    "num_attention_heads": 64,
 }  # fmt: skip
 QWEN3_8B = {
     "architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "hidden_act": "silu",
@@ -148,10 +153,23 @@ def test_unknown_hardware_is_named_with_what_there_is():
 @pytest.mark.parametrize("name", TASKS)
 def test_a_task_fits_its_hardware(name, hardware, monkeypatch):
     """With a quarter to spare: JAX takes three quarters of a GPU."""
+    check_fit(task(name, hardware), *TASKS[name], *DEVICES[hardware], monkeypatch)
+
+
+@pytest.mark.parametrize("hardware", LARGE_DEVICES)
+def test_a_model_of_70b_fits_slices(hardware, monkeypatch):
+    """Its mesh divides the model and the batch, and a quarter of each chip is to spare."""
+    config, devices = task("llama3_70b", hardware), LARGE_DEVICES[hardware]
+    check_config(config)
+    check_fit(config, LLAMA3_70B, 11, 3, *devices, monkeypatch)
+
+
+def check_fit(
+    config, values, num_preferences, num_representatives, num_devices, device_bytes, monkeypatch
+):
+    """Training, generation and the answers of all models."""
     estimates = []
     monkeypatch.setattr(capacity, "check_memory", lambda memory, *_: estimates.append(memory))
-    config, (num_devices, device_bytes) = task(name, hardware), DEVICES[hardware]
-    values, num_preferences, num_representatives = TASKS[name]
     base, train = base_of(config, values, num_devices), config.train
     capacity.check_training_memory(
         base, num_preferences, train.batch_size, config.data.max_tokens, train.num_microbatches
