@@ -18,7 +18,6 @@ from paretohqd_jax.data.overlap import echoed_share
 from paretohqd_jax.data.reward_columns import rewards_matrix
 from paretohqd_jax.data.rows import read_table, write_table
 from paretohqd_jax.errors import InputError
-from paretohqd_jax.evaluation.collapse import collapse_causes
 from paretohqd_jax.pareto.improvement import best_improvement, improves, is_worth_it
 from paretohqd_jax.pipeline import Output
 from paretohqd_jax.steps.conflicts import ORIGINAL, PLACES
@@ -50,7 +49,7 @@ def improve(task: Task, conflicts: Output, judged: Output, log_probs: Output) ->
     Args:
       task: its `config.sipo` says how.
       conflicts: the pairs.
-      judged: the originals and the candidates, with the rewards of reward models.
+      judged: the originals and the candidates, as `score_responses` leaves them.
       log_probs: of these texts.
     """
     names = [policy["label"] for policy in log_probs.options["judges"]]
@@ -111,7 +110,7 @@ def judge_pairs(
 
     Args:
       pairs: `prompt`, `chosen`, `rejected`.
-      texts: as of `conflicts.gather_candidates`.
+      texts: as of `conflicts.gather_candidates`, with what has `collapsed`.
       rewards: of the texts, `[num_texts, num_rewards]`.
       names: of the rewards.
       margin: as of `judge`.
@@ -154,11 +153,11 @@ def _by_prompt(texts: pa.Table) -> tuple[dict[tuple[str, str], int], dict[str, l
 
 def _unfit(texts: pa.Table) -> list[str]:
     """Why no model shall learn a text, or ""."""
-    causes = collapse_causes(texts["response"].to_pylist(), texts["periodic_tail"].to_pylist())
     found = []
-    for cause, row in zip(causes, texts.select(["prompt", "response"]).to_pylist(), strict=True):
+    for row in texts.select(["prompt", "response", "collapsed"]).to_pylist():
         echoed = echoed_share(transcript(row["prompt"]), row["response"]) > MAX_ECHO
-        found.append(f"collapsed: {cause}" if cause else "repeats the prompt" * echoed)
+        told = f"collapsed: {row['collapsed']}" if row["collapsed"] else ""
+        found.append(told or "repeats the prompt" * echoed)
     return found
 
 

@@ -72,7 +72,9 @@ def improved(tmp_path, conflicts, candidates, rewards, **options):
     """
     judged = read_table(candidates.path)
     texts = judged["response"].to_pylist()
+    collapsed = pa.array(["loop" * text.startswith("la la") for text in texts])
     if "kind" not in judged.column_names:
+        judged = judged.append_column("collapsed", collapsed)
         for name in ("kind", "brief"):
             best = [float(text == "the best answer") for text in texts]
             judged = judged.append_column(name, pa.array(best))
@@ -159,6 +161,7 @@ def test_a_margin_and_reward_models_in_place_of_implicit_rewards(tmp_path, confl
     table = improved(tmp_path, conflicts, candidates, rewards, margin=0.5)
     assert table["verdict"].to_pylist().count("taken") == 1
     judged = read_table(candidates.path)
+    judged = judged.append_column("collapsed", pa.array([""] * judged.num_rows))
     by_models = {"a better answer": (3.0, 1.0), "one two three": (1.0, 0.5)}
     for place, name in enumerate(["kind", "brief"]):
         values = [by_models.get(text, (0.0, 0.0))[place] for text in judged["response"].to_pylist()]
