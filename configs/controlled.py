@@ -12,6 +12,8 @@ for all fronts and all noise; configs/studies/controlled.py lets the study train
     from pathlib import Path
     from paretohqd_jax.studies.controlled import write_base
     write_base(2, 1200, 0, Path("runs/base"))  # M, rows, seed
+
+The method ric takes one that reads scores in prompts, which `write_base_of_scores` trains likewise.
 """
 
 from paretohqd_jax.config import default_config

@@ -7,7 +7,7 @@ configs/hh_llama2_7b.py, whose head says what you supply; of the summaries,
 configs/summary_llama2_7b.py. Not run yet at this size: no time is known.
 
 What the code does and this does not: base weights in 8 bits, a batch of its own on each of 4
-processes (2 rows each, 8 together here), rewards rounded to 0.1 (`config.ric.legacy_round`).
+processes (2 rows each, 8 together here).
 
 Sources: [RiC] the code of Rewards-in-Context (arXiv 2402.10207), at commit aee53a6; [own] ours.
 """
@@ -69,6 +69,8 @@ def get_config(task_and_hardware: str = "assistant,h100"):
     config.ric.iterations = 2  # [RiC] its README; 1 by default
     config.ric.quantile = 0.7  # [RiC]
     config.ric.num_original = 10_000  # [RiC]
+    config.ric.legacy_no_eos = False  # [RiC] since November 2024; True for the paper's numbers
+    config.ric.legacy_round = False  # [own] True in [RiC], which makes ties of most rows
     config.ric.legacy_clean = True  # [RiC]
     config.draw.rule = "all"  # [RiC]
     config.lora.rank = 64  # [RiC]

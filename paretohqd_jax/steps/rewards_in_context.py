@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from paretohqd_jax.config.ric import parse_range
 from paretohqd_jax.data.conversations import in_words
@@ -262,7 +263,7 @@ def _facts(rows: Output) -> dict[str, Any]:
     `low` and `high` of the scores to ask for, and `statistics` in the units of answers' rewards, as
     of `statistics_of`.
     """
-    return json.loads(read_table(rows.path).schema.metadata[b"ric"])
+    return json.loads(pq.read_schema(rows.path).metadata[b"ric"])
 
 
 def _is_clean(response: str) -> bool:

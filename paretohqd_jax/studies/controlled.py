@@ -202,17 +202,21 @@ def write_base(
 
 
 def write_base_of_scores(num_objectives: int, num_rows: int, seed: int, directory: Path) -> None:
-    """Trains the same base model, which knows the words of scores in prompts as well.
+    """Trains the same base model, which can read the scores of Rewards-in-Context as well."""
+    write_base(num_objectives, num_rows, seed, directory, read_only=score_words(num_objectives))
 
-    Of numbers it knows what any model that has read some does: that near ones are alike.
+
+def score_words(num_objectives: int, hidden_size: int = HIDDEN_SIZE) -> dict[str, np.ndarray]:
+    """The words in which scores are written, with embeddings `[hidden_size]` of unit variance.
+
+    Numbers are between random embeddings of whole ones: a model that has read some knows as much,
+    that near ones are alike.
     """
-    random = np.random.default_rng((seed, 2))
+    random = np.random.default_rng(0)
     whole = np.arange(-MAX_SCORE, MAX_SCORE + 1)
-    anchors = random.normal(size=(len(whole), HIDDEN_SIZE))
+    anchors = random.normal(size=(len(whole), hidden_size))
     numbers = np.linspace(-MAX_SCORE, MAX_SCORE, 20 * MAX_SCORE + 1)
-    near = np.stack([np.interp(numbers, whole, column) for column in anchors.T], axis=1)
-    written = words_with(numbers).split()[2::2]
-    tags = words_with(numbers[:num_objectives]).split()[1::2]
-    known = dict(zip(written, near, strict=True))
-    known |= dict(zip(tags, random.normal(size=(num_objectives, HIDDEN_SIZE)), strict=True))
-    write_base(num_objectives, num_rows, seed, directory, read_only=known)
+    between = np.stack([np.interp(numbers, whole, column) for column in anchors.T], axis=1)
+    words = dict(zip(words_with(numbers).split()[2::2], between, strict=True))
+    marks = words_with(np.zeros(num_objectives)).split()[1::2]
+    return words | dict(zip(marks, random.normal(size=(num_objectives, hidden_size)), strict=True))
