@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.resources
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ import numpy as np
 from paretohqd_jax.evaluation.answers import Sample, slider
 from paretohqd_jax.evaluation.collapse import CAUSES
 from paretohqd_jax.evaluation.colours import model_colours
+from paretohqd_jax.evaluation.constraint_curves import constraint_panels
 from paretohqd_jax.evaluation.curves import loss_panels
 from paretohqd_jax.evaluation.exploitation import LIMIT, SCORERS, exploitation_warnings
 from paretohqd_jax.evaluation.numbers import number, percent
@@ -33,6 +34,7 @@ class Effort:
       seconds: by step, in the order they ran.
       num_devices: of the run.
       devices: what kind they are.
+      constraints: by stack of those that learn under constraints, as of `constraint_panels`.
     """
 
     losses: Mapping[str, np.ndarray]
@@ -40,6 +42,7 @@ class Effort:
     seconds: Mapping[str, float]
     num_devices: int
     devices: str
+    constraints: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -183,6 +186,11 @@ def _effort(effort: Effort) -> dict[str, Any]:
     steps = {**effort.seconds, "all steps": total}
     return {
         "images": [image(panel) for panel in loss_panels(effort.losses, effort.colours)],
+        "constraints": [
+            image(panel)
+            for stack, trajectories in effort.constraints.items()
+            for panel in constraint_panels(trajectories, effort.colours[stack])
+        ],
         "steps": [
             {
                 "name": name,
