@@ -13,6 +13,7 @@ import numpy as np
 from paretohqd_jax.evaluation.answers import Answer, Sample, slider
 from paretohqd_jax.evaluation.collapse import CAUSES
 from paretohqd_jax.evaluation.colours import model_colours
+from paretohqd_jax.evaluation.constraint_curves import constraint_panels
 from paretohqd_jax.evaluation.curves import loss_panels
 from paretohqd_jax.evaluation.exploitation import LIMIT, SCORERS, exploitation_warnings
 from paretohqd_jax.evaluation.numbers import number, percent
@@ -35,6 +36,7 @@ class Effort:
       devices: what kind they are.
       held_out: by stack, of each adapter its name and on held-out rows its `loss` and, where it
         learnt from pairs, its `accuracy`, both at the start and at the end.
+      constraints: by stack of those that learn under constraints, as of `constraint_panels`.
     """
 
     losses: Mapping[str, np.ndarray]
@@ -45,6 +47,7 @@ class Effort:
     held_out: Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]] = field(
         default_factory=dict
     )
+    constraints: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -209,6 +212,11 @@ def _effort(effort: Effort) -> dict[str, Any]:
     steps = {**effort.seconds, "all steps": total}
     return {
         "images": [image(panel) for panel in loss_panels(effort.losses, effort.colours)],
+        "constraints": [
+            image(panel)
+            for stack, trajectories in effort.constraints.items()
+            for panel in constraint_panels(trajectories, effort.colours[stack])
+        ],
         "steps": [
             {
                 "name": name,

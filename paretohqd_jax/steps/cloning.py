@@ -159,10 +159,10 @@ def check_duals(
                 f"config.mopo.refresh_every={rules.refresh_every}, bring the thresholds nearer to "
                 "what the data have, or give more rows"
             )
-    binding = (path.multipliers > 0).any(axis=(0, 1))
-    for name in [name for name, binds in zip(objectives, binding, strict=True) if not binds]:
-        if any(not duals.primary[:, objectives.index(name)].astype(bool)):
-            _warn_idle(name, objectives, win_rates)
+    held = (duals.primary == 0).any(axis=0)
+    idle = held & ~(path.multipliers > 0).any(axis=(0, 1))
+    for number in np.flatnonzero(idle):
+        _warn_idle(objectives[number], objectives, win_rates)
     logger.info(
         "rehearsed %d steps: multipliers end at %s, the weights of %d rows are worth %.0f or more",
         num_steps, np.round(path.multipliers[:, -1].max(axis=1), 2).tolist(), len(win_rates),

@@ -20,10 +20,10 @@ from paretohqd_jax.constraints.duals import Duals, Rules, go_on, log_densities
 from paretohqd_jax.constraints.lagrangian import dual_value, effective_sample_size
 from paretohqd_jax.models.llama import Llama
 from paretohqd_jax.models.log_probs import response_log_probs
+from paretohqd_jax.training.metrics import CONSTRAINT
 from paretohqd_jax.training.step import Objective
 
 PyTree = Any
-PREFIX = "constraint/"  # of the names of metrics that tell of the duals
 
 
 class ComparedRows(NamedTuple):
@@ -121,4 +121,4 @@ def _told(
     )  # fmt: skip
     told["sample_size"] = effective_sample_size(jnp.minimum(jnp.exp(log_densities), max_weight))
     told["kl"] = policy @ log_densities
-    return {PREFIX + name: value for name, value in told.items()}
+    return {CONSTRAINT + name: value for name, value in told.items()}

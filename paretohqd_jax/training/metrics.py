@@ -14,6 +14,7 @@ import numpy as np
 
 from paretohqd_jax.distributed import is_main_process
 
+CONSTRAINT = "constraint/"  # begins the names of metrics that tell of constraints
 RECORD_HEAD = struct.Struct("<QI")  # of an event: its length, and the checksum of that
 
 
