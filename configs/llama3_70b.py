@@ -12,7 +12,7 @@ All else is that of configs/llama3_8b.py.
 
 from paretohqd_jax.configs import llama3_8b
 
-# config.mesh.tensor cuts the base weights (141 GB in bfloat16) within matrices: a decoding step then
+# config.mesh.tensor cuts the base weights (141 GB in bfloat16) within matrices: a step of decoding
 # exchanges activations, where fsdp would send all weights. There are 8 key/value heads to cut. What
 # fsdp and data cut too is what does not fit else, most of all the activations of all adapters.
 HARDWARE = {

@@ -2,9 +2,9 @@
 
     paretohqd study studies/controlled --workdir runs/controlled
 
-Tables by front, noise and number of objectives, of five seeds; those called "_pairs" have the
-methods that learn from preference pairs beside ParetoHqD's rays. After a colon stand the tables to
-make, as in `studies/controlled:bulging,hollow`, and the number of seeds, as in `:hollow,seeds=2`.
+Tables by front, noise and number of objectives, of five seeds; those called "_field" have all other
+methods beside ParetoHqD's rays. After a colon stand the tables to make, as in
+`studies/controlled:bulging,hollow`, and the number of seeds, as in `:hollow,seeds=2`.
 docs/results.md has what came out.
 """
 
@@ -21,19 +21,23 @@ BASELINES = {
     "best_of_n": ("best_of_n", "best_of_n.n=3"),  # as many answers as ParetoHqD generates
 }
 RAY = {"ray": RULES["ray"]}
-PAIRS = {
-    name: (name,) for name in ("dpo_soup", "mod", "dpo_lw", "modpo", "raco", "smooth_tchebycheff")
-}
+FIELD = (
+    "sft_soup", "dpo_soup", "mod", "dpo_lw", "modpo", "raco", "smooth_tchebycheff", "sipo", "mopo",
+    "ric", "morlhf",
+)  # fmt: skip
+FIELD = RAY | {method: (method,) for method in FIELD}
 # Front, what differs from the task's defaults, and the methods of the table.
 TABLES = {
     **{front: (front, "", BASELINES | RULES) for front in FRONTS},
     **{f"{front}_noisy": (front, ",noise=0.1", BASELINES | RULES) for front in FRONTS},
     **{f"{front}_3": (front, ",M=3", RULES) for front in FRONTS[:2]},
     **{f"{front}_5": (front, ",M=5", RULES) for front in FRONTS[:2]},
-    **{f"{front}_pairs": (front, "", RAY | PAIRS) for front in FRONTS},
-    **{f"{front}_3_pairs": (front, ",M=3", RAY | PAIRS) for front in FRONTS[:2]},
+    **{f"{front}_field": (front, "", FIELD) for front in FRONTS},
+    **{f"{front}_3_field": (front, ",M=3", FIELD) for front in FRONTS[:2]},
 }
 ROWS, DATA_SEED = 1200, 0
+# The base model, and the same one that reads scores in prompts as well.
+WRITE_BASE = {"base": "write_base", "scores": "write_base_of_scores"}
 
 
 def get_study(argument=""):
@@ -48,9 +52,13 @@ def get_study(argument=""):
         ours, table = _table(name, seeds)
         runs += [run for run in ours if run not in runs]
         tables.append(table)
-    sizes = sorted({_num_objectives(name) for name in names})
-    write = "paretohqd_jax.studies.controlled:write_base"
-    return Study(runs, tables, {f"base_{m}": f"{write}({m},{ROWS},{DATA_SEED})" for m in sizes})
+    prepare = {
+        f"{base}_{m}": f"paretohqd_jax.studies.controlled:{write}({m},{ROWS},{DATA_SEED})"
+        for m in sorted({_num_objectives(name) for name in names})
+        for base, write in WRITE_BASE.items()
+        if any(f"{{{base}_{m}}}" in run.overrides[0] for run in runs)
+    }
+    return Study(runs, tables, prepare)
 
 
 def _num_objectives(table):
@@ -59,14 +67,13 @@ def _num_objectives(table):
 
 def _table(name, seeds):
     front, changes, methods = TABLES[name]
-    base = f"model.source={{base_{_num_objectives(name)}}}"
-    task = name.removesuffix("_pairs")
-    runs = {
-        label: Runs(
-            f"{task}.{label}", f"controlled:{method},{front}{changes}", (base, *rest), seeds
-        )
-        for label, (method, *rest) in methods.items()
-    }
+    task = name.removesuffix("_field")
+    runs = {}
+    for label, (method, *rest) in methods.items():
+        base = "scores" if method == "ric" else "base"
+        overrides = f"model.source={{{base}_{_num_objectives(name)}}}", *rest
+        config = f"controlled:{method},{front}{changes}"
+        runs[label] = Runs(f"{task}.{label}", config, overrides, seeds)
     rows = [Row("base model", runs["ray"].name, "base")]
     for label, (method, *_) in methods.items():
         if method == "paretohqd":
