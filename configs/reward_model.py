@@ -21,7 +21,7 @@ CHAT = (
 )
 EXAMPLES = ("helpful", "helpful_judge", "harmless")
 # One copy to a group, by how hard the kinds are to learn. Answers to other prompts are not among
-# them: so few steps teach nothing of relevance, and other things less well.
+# them: so few copies teach nothing of relevance, and other things less well; config.match does.
 NEGATIVES = (
     "shuffled=0.2", "shuffled_sentences=0.34", "cut=0.14", "repeated_half=0.14", "loop=0.06",
     "echo=0.08", "praise=0.04",
@@ -62,6 +62,7 @@ def get_config(example: str = "helpful"):
         config.train.batch_size = 2
         config.train.learning_rate = 1.5e-3
         config.train.warmup_steps = 8
+        config.match.num_steps = 150
         config.card.data = (
             "AlpacaEval 2: responses of 58 models and GPT-4-turbo's judgements of them "
             "(github.com/tatsu-lab/alpaca_eval)"

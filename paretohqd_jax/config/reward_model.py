@@ -118,6 +118,21 @@ OPTIONS = {
         "learning_rate": changed(shared.TRAIN["learning_rate"], 1e-3),
         "warmup_steps": changed(shared.TRAIN["warmup_steps"], 5),
     },
+    # Whether a response answers its prompt, learned apart from which response belongs to which.
+    "match": {
+        "num_steps": Option(0, at_least(0), OURS, "Of learning it; 0: it is no part of rewards."),
+        "rank": Option(64, at_least(1), OURS, "Of the projection in which words are compared."),
+        "penalty": Option(
+            10.0,
+            ABOVE_ZERO,
+            OURS,
+            "Times the probability of a mismatch it is taken from the reward.",
+        ),
+        "batch_size": Option(
+            16, at_least(2), OURS, "Prompts per step, each with a response, compared with all."
+        ),
+        "learning_rate": Option(3e-3, ABOVE_ZERO, OURS, "Of Adam, with a cosine decay."),
+    },
     # For the readers of the model's card.
     "card": {
         "data": Option("", TEXT, OURS, "What the data are, for readers of the model's card."),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -100,6 +100,17 @@ def group_responses(
         raise InputError(f"{source}: no prompt has responses to compare, {group_size} for training")
     parts = [part_of[group["prompt"]] for group in groups]
     return pa.Table.from_pylist(groups).append_column("split", pa.array(parts))
+
+
+def shared_responses(rows: Iterable[tuple[str, str]]) -> set[str]:
+    """Of (prompt, response), the responses of three prompts or more, which are answers to none.
+
+    Such as a constant text that was made to fool a judge.
+    """
+    prompts_of = defaultdict(set)
+    for prompt, response in rows:
+        prompts_of[response].add(prompt)
+    return {response for response, prompts in prompts_of.items() if len(prompts) >= 3}
 
 
 def _groups_of_pairs(table: pa.Table, score: str, source: str) -> list[dict]:

@@ -15,17 +15,19 @@ from paretohqd_jax.data.sources import check_source
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.pipeline import Run
 from paretohqd_jax.rewards.registry import CARD
+from paretohqd_jax.rewards.reward_model import separator_of
 from paretohqd_jax.steps.base_model import check_base_model
 from paretohqd_jax.steps.reward_model import (
     base_model,
     export,
     group,
+    match,
     measure,
     open_reward_task,
     train,
 )
 
-STEPS = ("group", "train", "measure", "export")
+STEPS = ("group", "train", "match", "measure", "export")
 
 
 def align(config: ConfigDict, run: Run) -> Path:
@@ -33,8 +35,9 @@ def align(config: ConfigDict, run: Run) -> Path:
     task = open_reward_task(config, run)
     groups = group(task)
     trained = train(task, groups)
-    measured = measure(task, groups, trained)
-    return export(task, trained, measured).path / CARD
+    matched = match(task, groups) if config.match.num_steps else None
+    measured = measure(task, groups, trained, matched)
+    return export(task, trained, matched, measured).path / CARD
 
 
 def check(config: ConfigDict) -> None:
@@ -43,6 +46,8 @@ def check(config: ConfigDict) -> None:
     check_source(config.data.source)
     base = base_model(config)
     check_base_model(base)
+    if config.match.num_steps:
+        separator_of(base.tokenizer, config.text.texts, config.text.cut)
     context = base.config.max_position_embeddings
     if config.text.max_tokens > context:
         raise InputError(

@@ -1,7 +1,8 @@
 """A number per text from a language model: the head of an adapter on hidden states.
 
 It is a product with the mean state over all tokens, which says what the text is like, plus one with
-the last token's, which says how it ends.
+the last token's, which says how it ends. Whether a response answers its prompt is told by `match`,
+where an adapter has one.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from paretohqd_jax.errors import InputError
 from paretohqd_jax.files import write_tensors
 from paretohqd_jax.models.llama import Llama
 from paretohqd_jax.models.lora import LoraConfig
+from paretohqd_jax.models.match import mismatch
 
 
 def compute_rewards(
@@ -29,10 +31,12 @@ def compute_rewards(
     tokens: jax.Array,
     mask: jax.Array,
     dropout_key: jax.Array | None = None,
+    is_response: jax.Array | None = None,
 ) -> jax.Array:
     """Rewards float32 [B] of tokens int32 [B, T]; mask bool [B, T], True on real tokens.
 
-    With a `dropout_key` the adapter's dropout is on. There is no bias: only differences between the
+    With a `dropout_key` the adapter's dropout is on. Where the adapter has a "match", `is_response`
+    bool [B, T] tells it where responses begin. There is no bias: only differences between the
     rewards of one model mean something.
     """
     hidden, _ = model.apply(
@@ -47,7 +51,11 @@ def compute_rewards(
     counts = jnp.sum(weights, axis=1)
     mean = jnp.sum(values[..., 0] * weights, axis=1) / counts
     last = (counts - 1).astype(jnp.int32)[:, None]
-    return mean + jnp.take_along_axis(values[..., 1], last, axis=1)[:, 0]
+    rewards = mean + jnp.take_along_axis(values[..., 1], last, axis=1)[:, 0]
+    if "match" not in adapter:
+        return rewards
+    embedding = params["embed_tokens"]
+    return rewards - mismatch(adapter["match"], embedding, tokens, mask, is_response)
 
 
 def write_adapter(path: Path, adapter: dict[str, Any], lora: LoraConfig, num_layers: int) -> None:

@@ -11,7 +11,14 @@ import jax
 
 from paretohqd_jax.data import conversations
 from paretohqd_jax.data.conversations import is_conversation, messages_of, transcript
-from paretohqd_jax.data.special_tokens import control_tokens, encode_complete, literal
+from paretohqd_jax.data.special_tokens import (
+    control_tokens,
+    encode,
+    encode_complete,
+    literal,
+    special_tokens,
+)
+from paretohqd_jax.errors import InputError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -121,3 +128,22 @@ def token_types(tokens: jax.Array, mask: jax.Array, separator: int) -> jax.Array
     """
     ends = (tokens == separator) & mask
     return ends.cumsum(axis=1) - ends > 0
+
+
+def separator_of(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], cut: str) -> int:
+    """The token after which responses begin, for `token_types`: no person's text has it.
+
+    Raises:
+      InputError: the texts are no pair whose second one begins with a control token that the first
+        has not, or may lose it where they are cut.
+    """
+    if len(texts) == 2 and cut != "left":
+        first, second = encode(tokenizer, texts)
+        control = tokenizer.convert_tokens_to_ids(sorted(special_tokens(tokenizer)))
+        if second and second[0] in control and second[0] not in first:
+            return second[0]
+    raise InputError(
+        f"config.text.texts={tuple(texts)!r}, cut={cut!r}: where a response begins cannot be told "
+        "for config.match; give a pair of texts, the second beginning with a control token that "
+        "the first has not, and cut the middle or the right"
+    )

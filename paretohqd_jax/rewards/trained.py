@@ -12,12 +12,18 @@ import jax
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.models.llama import Llama, param_shapes
 from paretohqd_jax.models.lora import init_adapters
+from paretohqd_jax.models.match import init_match
 from paretohqd_jax.models.reward_head import compute_rewards, read_adapter
 from paretohqd_jax.models.sharding import on_all_devices, whole_on_all_devices
 from paretohqd_jax.models.tokenizer import load_tokenizer
 from paretohqd_jax.models.weights import load_config, load_pretrained
 from paretohqd_jax.rewards.registry import Entry
-from paretohqd_jax.rewards.reward_model import RewardModel, encode_pairs
+from paretohqd_jax.rewards.reward_model import (
+    RewardModel,
+    encode_pairs,
+    separator_of,
+    token_types,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,9 +35,15 @@ class Output:
 
     model: Llama
     sign: int
+    separator: int | None  # token after which responses begin, where the adapter has a "match"
 
     def __call__(self, params: Any, tokens: jax.Array, mask: jax.Array) -> jax.Array:
-        return self.sign * compute_rewards(self.model, params["base"], params["lora"], tokens, mask)
+        is_response = None
+        if self.separator is not None:
+            is_response = token_types(tokens, mask, self.separator)
+        return self.sign * compute_rewards(
+            self.model, params["base"], params["lora"], tokens, mask, is_response=is_response
+        )
 
 
 def load_trained(entry: Entry, dtype: str = "float32") -> RewardModel:
@@ -50,7 +62,9 @@ def load_trained(entry: Entry, dtype: str = "float32") -> RewardModel:
     params = {"base": params, "lora": jax.tree.map(on_all_devices, adapter)}
     max_tokens = min(entry.max_tokens, model.config.max_position_embeddings)
     encode = functools.partial(encode_pairs, tokenizer, entry.texts, entry.cut, max_tokens)
-    return RewardModel(encode, Output(model, entry.sign), params, model.config.vocab_size)
+    separator = separator_of(tokenizer, entry.texts, entry.cut) if "match" in adapter else None
+    output = Output(model, entry.sign, separator)
+    return RewardModel(encode, output, params, model.config.vocab_size)
 
 
 def open_trained(entry: Entry, dtype: str = "float32") -> tuple[Llama, dict[str, Any]]:
@@ -61,8 +75,13 @@ def open_trained(entry: Entry, dtype: str = "float32") -> tuple[Llama, dict[str,
     """
     adapter, lora, num_layers = read_adapter(Path(entry.adapter))
     config = load_config(entry.checkpoint, dtype, num_layers=num_layers)
-    expected = jax.eval_shape(lambda: init_adapters(jax.random.key(0), config, lora, 1))
+    key, match = jax.random.key(0), adapter.get("match")
+    expected = jax.eval_shape(lambda: init_adapters(key, config, lora, 1))
     shapes = jax.tree.map(lambda leaf: leaf.shape[1:], expected)
+    if match is not None:
+        rank = match["projection"].shape[1]
+        learned = jax.eval_shape(lambda: init_match(key, config.hidden_size, rank))
+        shapes["match"] = dict.fromkeys(match, ()) | {n: x.shape for n, x in learned.items()}
     if jax.tree.map(lambda leaf: leaf.shape, adapter) != shapes:
         raise InputError(f"{entry.adapter}: is no adapter of {entry.checkpoint}; give its own base")
     return Llama(config, lora), adapter

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from ml_collections import ConfigDict
+from safetensors.numpy import load_file
 
 from paretohqd_jax.data.groups import TEST, TRAIN, VALIDATION, group_responses
 from paretohqd_jax.data.negatives import parse_negatives, with_negatives
@@ -31,6 +32,7 @@ from paretohqd_jax.rewards.registry import CARD, Entry
 from paretohqd_jax.rewards.reward_model import encode_pairs
 from paretohqd_jax.steps.base_model import BaseModel
 from paretohqd_jax.steps.capacity import check_training_memory
+from paretohqd_jax.steps.matching import match_groups, pad_texts
 from paretohqd_jax.steps.measuring import measure_groups
 from paretohqd_jax.steps.robustness import answers_for_copies, measure_robustness
 from paretohqd_jax.training.checkpoints import load_adapters
@@ -105,22 +107,37 @@ def train(task: RewardTask, groups: Output) -> Output:
     )  # fmt: skip
 
 
-def measure(task: RewardTask, groups: Output, trained: Output) -> Output:
+def match(task: RewardTask, groups: Output) -> Output | None:
+    """What tells whether a response answers its prompt, or None where rewards are without."""
+    options = dict(task.config.match)
+    if not options["num_steps"]:
+        return None
+    work = partial(match_groups, base=task.base, entry=task.entry)
+    also = {name: task.network[name] for name in ("model", "texts", "cut", "max_tokens")}
+    return task.run.step(
+        "match", "match.safetensors", work, groups, seed=task.config.seed, **options, also=also
+    )
+
+
+def measure(task: RewardTask, groups: Output, trained: Output, matched: Output | None) -> Output:
     """Its agreement with the preferences that were held out."""
     work = partial(measure_held_out, base=task.base, entry=task.entry)
     return task.run.step(
-        "measure", "metrics.json", work, groups, trained, margin=task.config.data.margin,
+        "measure", "metrics.json", work, groups, trained, *filter(None, [matched]),
+        margin=task.config.data.margin,
         also=task.network, all_processes=True,
     )  # fmt: skip
 
 
-def export(task: RewardTask, trained: Output, measured: Output) -> Output:
+def export(task: RewardTask, trained: Output, matched: Output | None, measured: Output) -> Output:
     """The directory that the reward model is loaded from."""
     entry = task.entry
+    facts = {"training": task.training | {"seed": task.config.seed}}
+    if matched is not None:
+        facts["match"] = dict(task.config.match)
     return task.run.step(
         "export", "reward_model", partial(write_reward_model, base=task.base, entry=entry),
-        trained, measured, data=card_of_data(task.config),
-        training=task.training | {"seed": task.config.seed},
+        trained, measured, *filter(None, [matched]), data=card_of_data(task.config), **facts,
         also={"licence": entry.licence, "note": entry.note},
     )  # fmt: skip
 
@@ -228,15 +245,10 @@ def tokenize_groups(base: BaseModel, entry: Entry, table: pa.Table) -> Groups:
         "%d of %d texts were cut to config.text.max_tokens=%d",
         sum(is_cut), len(ids), entry.max_tokens,
     )  # fmt: skip
-    length = max(map(len, ids))
-    tokens = np.zeros((len(ids), length), np.int32)
-    mask = np.zeros((len(ids), length), bool)
-    for row, its_ids in enumerate(ids):
-        tokens[row, : len(its_ids)] = its_ids
-        mask[row, : len(its_ids)] = True
-    shape = (-1, size, length)
+    padded = pad_texts(ids)
+    shape = (-1, size, padded.tokens.shape[1])
     scores = np.array(table["scores"].to_pylist(), np.float32)
-    return Groups(tokens.reshape(shape), mask.reshape(shape), scores)
+    return Groups(padded.tokens.reshape(shape), padded.mask.reshape(shape), scores)
 
 
 def checkpoint_meta(base: BaseModel) -> dict[str, Any]:
@@ -250,6 +262,7 @@ def measure_held_out(
     scratch: Path,
     groups: Output,
     trained: Output,
+    matched: Output | None = None,
     *,
     base: BaseModel,
     entry: Entry,
@@ -261,7 +274,7 @@ def measure_held_out(
     `measure_robustness`; under `validation`, where prompts were held out for it, the same of these.
     """
     directory = scratch / "reward_model"
-    on_main_process(lambda: write_model(directory, trained, base, entry, {}))
+    on_main_process(lambda: write_model(directory, trained, matched, base, entry, {}))
     table = read_table(groups.path)
 
     def measured(part: str) -> dict[str, Any]:
@@ -284,11 +297,11 @@ def write_reward_model(
     scratch: Path,
     trained: Output,
     measured: Output,
+    matched: Output | None = None,
     *,
     base: BaseModel,
     entry: Entry,
-    data: dict[str, Any],
-    training: dict[str, Any],
+    **facts: dict[str, Any],
 ) -> None:
     """Writes the directory that the reward model is loaded from."""
     metrics = json.loads(measured.path.read_text())
@@ -296,18 +309,25 @@ def write_reward_model(
         entry, published=f"held-out pair accuracy {metrics['accuracy']:.3f}"
     )
     layers = f"the first {base.config.num_layers}" if base.num_layers else "all"
-    facts = {"layers": layers, "data": data, "training": training}
+    facts["layers"] = layers
     parts = {name: metrics.pop(name) for name in ("robustness", "validation") if name in metrics}
     facts |= parts | {"metrics": metrics}
-    write_model(path, trained, base, entry, facts)
+    write_model(path, trained, matched, base, entry, facts)
 
 
 def write_model(
-    directory: Path, trained: Output, base: BaseModel, entry: Entry, facts: dict[str, Any]
+    directory: Path,
+    trained: Output,
+    matched: Output | None,
+    base: BaseModel,
+    entry: Entry,
+    facts: dict[str, Any],
 ) -> None:
     """The trained adapter as safetensors, and the card: entry, adapter's options and `facts`."""
     stack = load_adapters(trained.path, checkpoint_meta(base))
     adapter = jax.tree.map(lambda leaf: leaf[0], stack)
+    if matched is not None:
+        adapter["match"] = load_file(matched.path)
     write_adapter(directory / WEIGHTS, adapter, base.lora, base.config.num_layers)
     lora = {"lora": dataclasses.asdict(base.lora)}
     write_json(directory / CARD, dataclasses.asdict(entry) | lora | facts)

@@ -16,12 +16,15 @@ from paretohqd_jax.data.corruptions import (
     corrupt,
     rows_of_other_prompts,
 )
+from paretohqd_jax.data.groups import shared_responses
 from paretohqd_jax.evaluation.robustness import Example, measure_corruption
 from paretohqd_jax.rewards.scoring import score
 
 
 def answers_for_copies(table: pa.Table, num_prompts: int, seed: int = 0) -> list[Answer]:
     """One answer each to random prompts: of pairs a chosen one, of groups the best, else any.
+
+    Of `shared_responses` one is taken only where a prompt has no other.
 
     Args:
       table: pairs `prompt`, `chosen`; groups (see `data.groups`); or rows `prompt`, `response`.
@@ -31,11 +34,21 @@ def answers_for_copies(table: pa.Table, num_prompts: int, seed: int = 0) -> list
     prompts, names = table["prompt"].to_pylist(), table.column_names
     if "responses" in names:
         groups = zip(table["responses"].to_pylist(), table["scores"].to_pylist(), strict=True)
-        responses = [texts[int(np.argmax(scores))] for texts, scores in groups]
+        ranked = [
+            [texts[i] for i in np.argsort(-np.array(s), kind="stable")] for texts, s in groups
+        ]
     else:
-        responses = table["chosen" if "chosen" in names else "response"].to_pylist()
+        ranked = [
+            [text] for text in table["chosen" if "chosen" in names else "response"].to_pylist()
+        ]
+    given = [
+        (prompt, text) for prompt, texts in zip(prompts, ranked, strict=True) for text in texts
+    ]
+    shared = shared_responses(given)
+    responses = [next((t for t in texts if t not in shared), texts[0]) for texts in ranked]
+    order = np.random.default_rng(seed).permutation(len(prompts)).tolist()
     rows: dict[str, int] = {}
-    for row in np.random.default_rng(seed).permutation(len(prompts)).tolist():
+    for row in sorted(order, key=lambda row: responses[row] in shared):
         rows.setdefault(prompts[row], row)
     chosen = list(rows.values())[:num_prompts]
     others = rows_of_other_prompts([prompts[row] for row in chosen], seed)

@@ -20,10 +20,12 @@ from paretohqd_jax.training.mesh import DECODING_RULES, make_mesh, sharded
 
 ROOT = Path(__file__).parents[2]
 OPTIONS = {
-    "model.source": "random:toy", "model.num_layers": 1, "text.texts": "('{prompt}:','{response}')",
-    "text.max_tokens": 32, "train.num_steps": 24, "train.batch_size": 6,
-    "train.learning_rate": 0.02, "train.checkpoint_every": 8, "data.negatives": "()",
-    "data.groups_per_prompt": 1, "data.train_part": "(0.0,1.0)", "lora.rank": 4, "lora.alpha": 16.0,
+    "model.source": "random:toy", "model.num_layers": 1,
+    "text.texts": "('{prompt}:','<eos>{response}')", "text.max_tokens": 32,
+    "match.num_steps": 8, "match.penalty": 0.1,
+    "train.num_steps": 24, "train.batch_size": 6, "train.learning_rate": 0.02,
+    "train.checkpoint_every": 8, "data.negatives": "()", "data.groups_per_prompt": 1,
+    "data.train_part": "(0.0,1.0)", "lora.rank": 4, "lora.alpha": 16.0,
 }  # fmt: skip
 SCORED = {"data.score": "quality", "data.log_odds": False, "data.margin": 0.5, "data.group_size": 4}
 
@@ -66,6 +68,7 @@ def test_it_learns_what_separates_the_responses(workdir):
     assert metrics["accuracy"] > 0.95 and metrics["nll"] < 0.3 and metrics["margin"] > 1
     assert 0.3 < metrics["longer"] < 0.7
     assert card["data"]["source"] == "scored.parquet" and card["sign"] == 1
+    assert card["match"]["penalty"] == 0.1
     assert str(workdir) not in json.dumps(card)
 
 
@@ -151,7 +154,7 @@ def test_dialogues_in_pairs_with_negatives(tmp_path):
     write_table(tmp_path / "pairs.jsonl", pa.Table.from_pylist(rows))
     train(
         tmp_path / "run", tmp_path / "pairs.jsonl", "harmless",
-        **{"text.texts": r"('{dialogue}\n\nAssistant: {response}',)",
+        **{"text.texts": r"('{dialogue}\n\nAssistant: {response}',)", "match.num_steps": 0,
            "data.negatives": "('praise=0.5','other_prompt=0.5')"},
     )  # fmt: skip
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
@@ -174,6 +177,8 @@ def test_dialogues_in_pairs_with_negatives(tmp_path):
         ({"data.test_share": 1e-9}, "left for test"),
         ({"text.texts": "('{prompt}',)"}, "config.text.texts"),
         ({"text.cut": "above"}, "config.text.cut"),
+        ({"text.cut": "left"}, "where a response begins cannot be told"),
+        ({"match.batch_size": 100}, "config.match.batch_size=100: there are"),
         ({"data.validation_share": 0.95}, "nothing is left to train on"),
         ({"data.train_part": "(0.5,0.5)"}, "config.data.train_part"),
         ({"train.loss": "regression", "data.score": ""}, "config.train.loss"),

@@ -7,6 +7,7 @@ import pytest
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.models.llama import Llama, init_params
 from paretohqd_jax.models.lora import LoraConfig, init_adapters
+from paretohqd_jax.models.match import init_match, mismatch
 from paretohqd_jax.models.reward_head import compute_rewards, read_adapter, write_adapter
 from paretohqd_jax.models.weights import TOY_CONFIG, load_config, load_pretrained
 
@@ -45,6 +46,12 @@ def test_a_head_reads_the_mean_state_and_the_last_one():
         states = hidden[row, :length]
         due = states.mean(axis=0) @ adapter["head"][0] + states[-1] @ adapter["head"][1]
         np.testing.assert_allclose(rewards[row], due, rtol=1e-4)
+    numbers = {"mean": 0.5, "deviation": 0.1, "penalty": 10.0}
+    adapter["match"] = init_match(jax.random.key(3), TOY_CONFIG.hidden_size, 4) | numbers
+    is_response = np.arange(6) >= np.array([[2], [2]])
+    less = compute_rewards(model, params, adapter, tokens, mask, is_response=is_response)
+    lost = mismatch(adapter["match"], params["embed_tokens"], tokens, mask, is_response)
+    np.testing.assert_allclose(less, rewards - lost, rtol=1e-5)
 
 
 @pytest.mark.parametrize("content", [None, b"nothing", "other"])

@@ -9,8 +9,9 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from transformers import PreTrainedTokenizerFast
 
 from paretohqd_jax.data.conversations import as_conversation
+from paretohqd_jax.errors import InputError
 from paretohqd_jax.models.tokenizer import load_tokenizer
-from paretohqd_jax.rewards.reward_model import dialogue, encode_pairs
+from paretohqd_jax.rewards.reward_model import dialogue, encode_pairs, separator_of
 
 
 @pytest.fixture(scope="module")
@@ -143,3 +144,23 @@ def test_prompts_become_dialogues():
     assert dialogue("hi") == "\n\nHuman: hi"
     two_turns = "\n\nHuman: hi\n\nAssistant: ho\n\nHuman: he"
     assert dialogue(two_turns) == two_turns
+
+
+def test_the_separator_is_a_control_token_that_begins_the_response_alone(tokenizer):
+    assert separator_of(tokenizer, ("{prompt}", "<eos>{response}"), "middle") == (
+        tokenizer.eos_token_id
+    )
+
+
+@pytest.mark.parametrize(
+    ("texts", "cut"),
+    [
+        (("{prompt}<eos>{response}",), "right"),
+        (("{prompt}", "A: {response}"), "right"),
+        (("{prompt}<eos>", "<eos>{response}"), "right"),
+        (("{prompt}", "<eos>{response}"), "left"),
+    ],
+)
+def test_where_a_response_begins_must_be_told(tokenizer, texts, cut):
+    with pytest.raises(InputError, match=r"config\.text\.texts=.*cannot be told"):
+        separator_of(tokenizer, texts, cut)
