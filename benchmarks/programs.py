@@ -123,6 +123,19 @@ def least_bytes(name: str, options: Namespace) -> float:
     }[name]
 
 
+def least_flops(name: str, options: Namespace) -> float:
+    """Of a program; a decoding step attends to all of the cache."""
+    config, lora = shapes.model_of(options)
+    per_row = shapes.forward_flops
+    return {
+        "train": options.adapters
+        * shapes.training_flops(config, lora, options.rows, options.length),
+        "prefill": per_row(config, lora, options.slots // 8, options.prompt),
+        "decode": per_row(config, lora, options.slots, 1, options.prompt + options.new_tokens),
+        "score": per_row(config, None, options.rows, options.length),
+    }[name]
+
+
 def _decoding(options: Namespace, mesh: Any) -> tuple[Any, ...]:
     """Model, weights, adapters side by side and slots."""
     import jax

@@ -51,6 +51,10 @@ CHIPS = {
     "TPU v6 lite": (918e12, 1.64e12),
 }
 
+# Of TPUs, cycles/s and bytes/s of all links of a chip to others; the former follow from the FLOP/s.
+TPU_CLOCKS = {"TPU v4": 1.05e9, "TPU v5 lite": 1.5e9, "TPU v5": 1.75e9, "TPU v6 lite": 1.75e9}
+TPU_LINKS = {"TPU v4": 300e9, "TPU v5 lite": 200e9, "TPU v5": 600e9, "TPU v6 lite": 448e9}
+
 
 def projections(text: str) -> str:
     """The value of --targets, checked."""

@@ -12,9 +12,9 @@ All else is that of configs/llama3_8b.py.
 
 from paretohqd_jax.configs import llama3_8b
 
-# config.mesh.tensor cuts the base weights (141 GB in bfloat16) within matrices: a step of decoding
-# exchanges activations, where fsdp would send all weights. There are 8 key/value heads to cut. What
-# fsdp and data cut too is what does not fit else, most of all the activations of all adapters.
+# config.mesh.tensor cuts the base weights (141 GB in bfloat16) within matrices, so that a decoding
+# step exchanges activations, where with fsdp it would send all weights. There are 8 key/value heads
+# to cut. fsdp and data cut what does not fit else, most of all the activations of all adapters.
 HARDWARE = {
     "v5p-16": {"fsdp": 1, "tensor": 8, "microbatches": 4},  # 8 x 95 GB
     "v6e-32": {"fsdp": 2, "tensor": 8, "microbatches": 4},  # 32 x 32 GB
