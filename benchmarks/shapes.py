@@ -179,15 +179,18 @@ def torch_model(config: LlamaConfig, device: str) -> Any:
 def with_peft(model: Any, lora: LoraConfig) -> Any:
     import peft
 
-    return peft.get_peft_model(
-        model,
-        peft.LoraConfig(
-            r=lora.rank,
-            lora_alpha=lora.alpha,
-            lora_dropout=lora.dropout,
-            target_modules=list(lora.targets),
-            task_type="CAUSAL_LM",
-        ),
+    return peft.get_peft_model(model, peft_config(lora))
+
+
+def peft_config(lora: LoraConfig) -> Any:
+    import peft
+
+    return peft.LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=list(lora.targets),
+        task_type="CAUSAL_LM",
     )
 
 

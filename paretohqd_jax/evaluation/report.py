@@ -228,7 +228,7 @@ def _effort(effort: Effort) -> dict[str, Any]:
         ],
         "devices": f"{effort.num_devices} \u00d7 {effort.devices}",
         "held_out": [
-            {"stack": title(stack), "adapter": adapter, **measures}
+            {"stack": title(stack), "adapter": adapter, "accuracy": None, **measures}
             for stack, adapters in effort.held_out.items()
             for adapter, measures in adapters.items()
         ],

@@ -33,7 +33,7 @@ def held_out_measures(
 
     Returns:
       A function `(adapters, params) -> {"loss": float32 [num_adapters]}`, with the "accuracy"
-      besides, the share that is right, where the objective has one.
+      besides, the share that is right, where the objective knows of right and wrong.
     """
     calm = Llama(model.config, dataclasses.replace(model.lora, dropout=0.0))
     measured = objective.loss_and_right or (lambda *given: (objective.loss(*given), jnp.ones(2)))
@@ -69,7 +69,7 @@ def held_out_measures(
         measures = {"loss": losses.reshape(num_adapters, -1).sum(axis=1)}
         if objective.loss_and_right:
             agreeing, every = right.sum(axis=0).T
-            measures["accuracy"] = agreeing / np.where(every > 0, every, 1)
+            measures["accuracy"] = agreeing / np.where(every > 0, every, np.nan)
         return measures
 
     return measure

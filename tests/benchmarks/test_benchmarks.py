@@ -12,6 +12,7 @@ from pathlib import Path
 import budget
 import contenders
 import generate
+import preference
 import pytest
 import score
 
@@ -56,6 +57,21 @@ def test_fine_tuning_with_a_process_per_contender():
     assert together[-1] == alone[-1]  # the first loss
     peft = cells(result.stdout, "transformers + PEFT")
     assert peft[-1].endswith("is not installed") or peft[-1] == alone[-1]
+
+
+@pytest.mark.parametrize("adapters", [1, 2])
+def test_preferences(in_this_process, capsys, adapters):
+    preference.main([*TOY, f"--adapters={adapters}", "--layers=1"])
+    output = capsys.readouterr().out
+    if adapters == 1:
+        contenders = ["ours, DPO ", "ours, DPO-LW", "ours, RACO"]
+        assert re.search(r"A step of RACO takes [\d.]+ of DPO-LW's", output)
+    else:
+        contenders = ["ours, 2 adapters", "ours, one adapter"]
+    losses = [cells(output, name)[-1] for name in contenders]
+    assert losses[-2] == losses[-1]  # at the first step
+    peer = cells(output, "TRL + PEFT")
+    assert peer[-1].endswith("is not installed") or peer[-1] == losses[0]
 
 
 def test_decoding(in_this_process, capsys):

@@ -11,6 +11,7 @@ from toy_runs import CONFIG, run_toy
 
 from paretohqd_jax.data.rows import read_table
 from paretohqd_jax.main import console
+from paretohqd_jax.methods import modpo
 from paretohqd_jax.policies import read_policies
 
 pytestmark = pytest.mark.slow
@@ -65,10 +66,11 @@ def test_training_tells_how_it_does_on_held_out_pairs(workdir):
 
 @pytest.mark.parametrize("primary", OBJECTIVES)
 def test_any_objective_may_come_first_with_margins_of_reward_models(workdir, primary):
-    run_toy(
-        workdir, *SHORT, *THREE, "--stage=policies", "--config.modpo.margins=rewards",
-        f"--config.modpo.primary={primary}", method="modpo",
-    )  # fmt: skip
+    for stage in ("margins", "modpo", "policies"):
+        run_toy(
+            workdir, *SHORT, *THREE, f"--stage={stage}", "--config.modpo.margins=rewards",
+            f"--config.modpo.primary={primary}", method="modpo",
+        )  # fmt: skip
     [_, inner, edge] = read_policies(workdir / "policies.json").served
     assert inner.adapters == (f"modpo/{inner.label}",)
     if primary == "brief":  # has no weight there: DPO's models answer together
@@ -93,20 +95,19 @@ def test_methods_scale_to_three_objectives(workdir, method, capsys):
     assert len(front["models"]) == 3
     assert all(len(model["mean_rewards"]) == 3 for model in front["models"])
     if method != "mod":
-        losses = metrics(workdir, method)
+        told = metrics(workdir, method)
         for label in read_policies(workdir / "policies.json").stacks[method]:
-            assert losses[f"held_out_loss/{label}", 8] != losses[f"held_out_loss/{label}", 0]
-            assert losses[f"loss/{label}", 7] < losses[f"loss/{label}", 0]
+            assert told[f"held_out_accuracy/{label}", 8] > 0.6
 
 
 def test_eight_devices_train_what_one_does(tmp_path):
     """MODPO, upon DPO models, whose log-probabilities are computed by the mesh, too; then RACO."""
     mesh = ["--config.mesh.data=2", "--config.mesh.fsdp=2", "--config.mesh.tensor=2"]
-    for method in ("modpo", "raco"):
-        stop = f"--stage={method}"
-        run_toy(tmp_path / "one", *SHORT, stop, method=method)
+    stages = [("modpo", stage) for stage in modpo.STEPS[: modpo.STEPS.index("modpo") + 1]]
+    for method, stage in [*stages, ("raco", "raco")]:
+        run_toy(tmp_path / "one", *SHORT, f"--stage={stage}", method=method)
         options = [f"--config={CONFIG}:{method}", f"--workdir={tmp_path / 'eight'}"]
-        console(["paretohqd", *options, *SHORT, *mesh, stop])
+        console(["paretohqd", *options, *SHORT, *mesh, f"--stage={stage}"])
     for name in ("reference_log_probs.npy", "dpo_log_probs.npy", "margins.npy"):
         one, eight = (np.load(tmp_path / devices / name) for devices in ("one", "eight"))
         np.testing.assert_allclose(eight, one, rtol=1e-4, atol=1e-4)

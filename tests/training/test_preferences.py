@@ -103,6 +103,39 @@ def test_losses_and_gradients_are_those_by_hand(setting, by_hand, combination, o
     np.testing.assert_allclose(flat, coefficients @ jacobian, atol=1e-5 * scale, rtol=1e-4)
 
 
+def test_right_are_the_labels_that_have_the_sign_of_the_margin(setting, by_hand):
+    """Each counted by the weight of its objective; losses are those that training has."""
+    model, params, adapters, pairs = setting
+    adapter, batch = jax.tree.map(lambda x: x[0], (adapters, pairs))
+    objective = preference_objective("raco", **SIGMOID, conflict=0.4)
+    (losses, right), (chosen, rejected) = jax.jit(
+        lambda adapter: (
+            objective.loss_and_right(model, params, adapter, batch, jax.random.key(0)),
+            pair_log_probs(model, params, adapter, batch),
+        )
+    )(adapter)
+    np.testing.assert_allclose(losses, by_hand[0], rtol=1e-5)
+    margins = np.array(chosen - rejected) + np.diff(batch.reference)[:, 0]
+    agree = (batch.labels * margins[:, None] > 0).sum(axis=0)
+    np.testing.assert_allclose(right, [WEIGHTS[0] @ agree, WEIGHTS[0] @ [3, 4]], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("combination", "options", "expected"),
+    [
+        ("raco", {"conflict": 0.4}, 0.7 * 0.5 + 0.3 * 2.0),
+        ("smooth_tchebycheff", {"temperature": 0.1}, 0.1 * np.log(np.exp(3.5) + np.exp(6.0))),
+    ],
+)
+def test_losses_are_combined_without_gradients_too(setting, combination, options, expected):
+    """As those on held-out pairs are."""
+    objective = preference_objective(combination, **SIGMOID, **options)
+    batch = jax.tree.map(lambda x: x[0], setting[3])
+    loss, gradients = objective.combine(batch, jnp.array([0.5, 2.0]), ())
+    assert gradients == ()
+    np.testing.assert_allclose(loss, expected, rtol=1e-6)
+
+
 def test_adapters_side_by_side_get_what_each_gets_alone(setting):
     model, params, adapters, pairs = setting
     objective = preference_objective("raco", **SIGMOID, conflict=0.4)
