@@ -48,39 +48,39 @@ def get_study(argument="alpaca"):
         if name not in known:
             raise InputError(f"{name!r} is not one of {', '.join(known)}")
     seeds = tuple(range(int(options.get("seeds", 3))))
-    data = ()
+    common = ("rewards.models=('brief','configs.toy:variety')",)  # gibberish may be good at both
     if size == "alpaca":
-        data = (f"data.source={options.get('data', 'alpaca_eval_scored.jsonl.gz')}",)
-    found = [MAKE[name](size, data, seeds) for name in names]
+        common = (f"data.source={options.get('data', 'alpaca_eval_scored.jsonl.gz')}",)
+    found = [MAKE[name](size, common, seeds) for name in names]
     return Study([run for runs, _ in found for run in runs], [table for _, table in found])
 
 
-def _conflict(size, data, seeds):
+def _conflict(size, common, seeds):
     config = SIZES[size]["config"]
     runs, rows = [], []
     for share in CONFLICT:
         method = "sipo" if float(share) else "mod"  # where nothing is in conflict, all that is left
         name = f"conflict.{share}"
-        runs.append(Runs(name, f"{config}:{method}", (*data, f"pairs.conflict={share}"), seeds))
+        runs.append(Runs(name, f"{config}:{method}", (*common, f"pairs.conflict={share}"), seeds))
         rows.append(Row(f"{share}, mod", name, "mod"))
         if method == "sipo":
             rows.append(Row(f"{share}, sipo", name))
     return runs, Table("conflict", [Row("base model", runs[0].name, "base"), *rows], "0.6, mod")
 
 
-def _parts(size, data, seeds):
+def _parts(size, common, seeds):
     config = f"{SIZES[size]['config']}:sipo"
     names = {part: f"parts.{part.replace(' ', '_')}" for part in PARTS}
     runs = [
-        Runs(names[part], config, (*data, *overrides), seeds) for part, overrides in PARTS.items()
+        Runs(names[part], config, (*common, *overrides), seeds) for part, overrides in PARTS.items()
     ]
     rows = [Row("base model", runs[0].name, "base"), Row("mod", runs[0].name, "mod")]
     rows += [Row(part, names[part]) for part in PARTS]
     return runs, Table("parts", rows, "mod")
 
 
-def _objectives(size, data, seeds):
-    overrides = (*data, SIZES[size]["objectives"])
+def _objectives(size, common, seeds):
+    overrides = (*common, SIZES[size]["objectives"])
     run = Runs("objectives", f"{SIZES[size]['config']}:sipo", overrides, seeds)
     rows = [Row("base model", run.name, "base"), Row("mod", run.name, "mod"), Row("sipo", run.name)]
     return [run], Table("objectives", rows, "mod")
