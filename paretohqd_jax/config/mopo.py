@@ -23,7 +23,8 @@ from paretohqd_jax.config.options import (
 )
 from paretohqd_jax.errors import InputError
 
-LABELS = {"given": "b", "reference": "b", "adaptive": "beta"}  # what levels are called
+# What a policy is called by its levels.
+LABELS = {"given": "b={}", "reference": "b={}ref", "adaptive": "beta={}"}
 
 
 class TradeOff(NamedTuple):
@@ -142,8 +143,9 @@ def trade_offs(config: ConfigDict) -> list[TradeOff]:
             levels = _levels(config, text, len(names))
             told = [level for name, level in zip(names, levels, strict=True) if name != primary]
             told = told[:1] if len(set(told)) == 1 else told
-            label = f"{primary},{LABELS[config.mopo.thresholds]}={'+'.join(f'{x:g}' for x in told)}"
-            found.append(TradeOff(re.sub(r"[^\w.,=+-]", "-", label), primary, levels))
+            label = LABELS[config.mopo.thresholds].format("+".join(f"{x:g}" for x in told))
+            label = re.sub(r"[^\w.,=+-]", "-", f"{primary},{label}")  # of a file, too
+            found.append(TradeOff(label, primary, levels))
     labels = [each.label for each in found]
     require(config, "mopo.levels", len(set(labels)) == len(labels), "different ones")
     return found

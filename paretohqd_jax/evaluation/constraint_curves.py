@@ -21,9 +21,8 @@ PANELS = {
     "Bounds G, and thresholds b (dashed)": {"bound_": "-", "threshold_": "--"},
     "\u03c7 of the bounds": {"chi_": "-"},
     "Effective sample size, rows": {"sample_size": "-"},
-    "KL from the data, nats per answer": {"kl": "-"},
+    "KL from the data, nats": {"kl": "-"},
 }
-LOGARITHMIC = ("chi_", "sample_size")
 WIN_RATE = "win_rate_"  # one panel for each objective
 
 
@@ -48,10 +47,10 @@ def constraint_panels(trajectories: Mapping[str, np.ndarray], colours: np.ndarra
 
 def _lines(
     trajectories: Mapping[str, np.ndarray], styles: Mapping[str, str]
-) -> list[tuple[str, str, np.ndarray]]:
-    """The name of each metric of a panel, the style of its lines and its values."""
+) -> list[tuple[str, np.ndarray]]:
+    """The style of the lines of each metric of a panel, and its values."""
     return [
-        (name, style, values)
+        (style, values)
         for start, style in styles.items()
         for name, values in trajectories.items()
         if name.startswith(start)
@@ -60,15 +59,13 @@ def _lines(
 
 def _draw(
     heading: str,
-    lines: Sequence[tuple[str, str, np.ndarray]],
+    lines: Sequence[tuple[str, np.ndarray]],
     colours: np.ndarray,
     axes: Axes,
 ) -> None:
-    for _, style, curves in lines:
+    for style, curves in lines:
         for values, colour in zip(curves, colours, strict=True):
             axes.plot(np.arange(1, len(values) + 1), values, ls=style, color=colour, lw=1.1)
-    if any(name.startswith(LOGARITHMIC) for name, _, _ in lines):
-        axes.set_yscale("log")
     axes.set_title(heading)
     axes.set_xlabel("step")
     axes.grid(True, color="#eceff3", lw=0.7)

@@ -80,7 +80,7 @@ def place_training(
         metrics=replicated(mesh),
     )
     saved = jax.eval_shape(lambda state, keys: _cut(state, keys, num_adapters), state, keys)
-    saved_names = _filled(state_names, ("adapter", None))
+    saved_names = _parts(state_names, ("adapter", None))
     saved = jax.tree.map(lambda leaf, names: _saved_like(mesh, leaf, names), saved, saved_names)
     return Placement(mesh, num_adapters, slots, step, saved)
 
@@ -218,7 +218,7 @@ def _start(
 def to_save(placement: Placement, state: TrainState, keys: jax.Array) -> dict[str, PyTree]:
     """The state as checkpoints hold it."""
     if placement.num_slots == placement.num_adapters:
-        return _filled(state, jax.random.key_data(keys))
+        return _parts(state, jax.random.key_data(keys))
     shardings = jax.tree.map(lambda leaf: leaf.sharding, placement.saved)
     return jax.jit(_cut, static_argnums=2, out_shardings=shardings)(
         state, keys, placement.num_adapters
@@ -226,11 +226,11 @@ def to_save(placement: Placement, state: TrainState, keys: jax.Array) -> dict[st
 
 
 def _cut(state: TrainState, keys: jax.Array, num_adapters: int) -> dict[str, PyTree]:
-    whole = _filled(state, jax.random.key_data(keys))
+    whole = _parts(state, jax.random.key_data(keys))
     return jax.tree.map(lambda leaf: leaf[:num_adapters] if leaf.ndim else leaf, whole)
 
 
-def _filled(state: TrainState, keys: Any) -> dict[str, PyTree]:
+def _parts(state: TrainState, keys: Any) -> dict[str, PyTree]:
     """The state's parts and the keys by name, but for what is carried where that is nothing."""
     parts = {**state._asdict(), "keys": keys}
     return {name: part for name, part in parts.items() if name != "carried" or part != ()}

@@ -47,8 +47,8 @@ def test_what_the_constraints_did_is_kept_and_shown(workdir):
     # At step 2 they become the level times what the policy of step 0, the data, has.
     np.testing.assert_allclose(thresholds[:2, 2], [0.45, 0.495], rtol=1e-3)
     assert np.isnan(thresholds[2:]).all()  # there it is the primary objective
-    raised = told["win_rate_brief"] - 0.5
-    assert (raised[:2] > 0.15).all() and (raised[2:] < 0.05).all()
+    brief = told["win_rate_brief"]
+    assert brief[:2].min() > 0.8 and brief[2:].max() < 0.65
     assert (told["sample_size"] > 20).all() and (told["kl"] > 0).all()
     report = (workdir / "report/report.html").read_text("utf-8")
     assert "<h2>Constraints</h2>" in report and "brief,beta=0.99" in report

@@ -10,6 +10,7 @@ import pytest
 from jax.sharding import AbstractMesh
 
 from paretohqd_jax.config import check_config, parse_preferences
+from paretohqd_jax.config.mopo import trade_offs
 from paretohqd_jax.data.sources import check_source
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.main import parse_flags
@@ -294,3 +295,24 @@ def test_rewards_in_context_is_valid_as_it_stands_and_fits_its_hardware(
 def test_another_task_of_rewards_in_context_is_named():
     with pytest.raises(InputError, match="'poems,h100': write TASK or TASK,HARDWARE, one of assis"):
         task("ric_llama2_7b", "poems,h100")
+
+
+@pytest.mark.parametrize("hardware", DEVICES)
+def test_the_task_of_mopo_is_the_papers_and_fits_its_hardware(hardware, monkeypatch):
+    estimates = []
+    monkeypatch.setattr(capacity, "check_memory", lambda memory, *_: estimates.append(memory))
+    config, (num_devices, device_bytes) = task("mopo_hh_llama3_8b", hardware), DEVICES[hardware]
+    check_config(config)
+    stated = {"mopo.tau": 0.08, "mopo.thresholds": "adaptive", "train.num_steps": 10_000,
+              "train.batch_size": 8}  # fmt: skip
+    for option, value in stated.items():
+        group, _, option = option.partition(".")
+        assert config[group][option] == value, option
+    labels = [wanted.label for wanted in trade_offs(config)]
+    assert labels[-1] == "helpful,beta=0.9995" and len(labels) == 5
+    base, train = base_of(config, LLAMA3_8B, num_devices), config.train
+    capacity.check_training_memory(
+        base, len(labels), train.batch_size, config.data.max_tokens, train.num_microbatches
+    )
+    [memory] = estimates
+    assert memory.total < 0.75 * device_bytes, memory
