@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from ml_collections import ConfigDict
 
-from paretohqd_jax.config import paretohqd, shared
+from paretohqd_jax.config import shared
 from paretohqd_jax.config.dpo_soup import AVERAGE
 from paretohqd_jax.config.objectives import parse_preferences
-from paretohqd_jax.config.options import OURS, Option, at_least, changed
+from paretohqd_jax.config.options import OURS, Option, at_least
 
 OPTIONS = {
     **shared.ALIGNMENT,
     "preferences": shared.PREFERENCES,
     "sft_soup": {"average": AVERAGE},
     "select": {
-        **paretohqd.SELECT,
-        "rule": changed(paretohqd.SELECT["rule"], "weighted_sum"),
-        "k": Option(100, at_least(2), OURS, "Rows of each objective, the best on it."),
+        "k": Option(100, at_least(1), OURS, "Rows of each objective, the best on it."),
+        "gates": shared.GATES,
     },
     "train": {
         "num_steps": Option(400, at_least(1), OURS, "Of each objective's model."),
@@ -32,7 +31,6 @@ def check(config: ConfigDict) -> None:
       InputError: names the option, its value and what would be valid.
     """
     shared.check_alignment(config, config.train.num_steps)
-    paretohqd.check_pool(config)
     parse_preferences(config.preferences, len(config.rewards.models))
 
 

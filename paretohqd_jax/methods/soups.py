@@ -21,8 +21,7 @@ from paretohqd_jax.steps.log_probs import log_probs
 from paretohqd_jax.steps.pairs import preference_data
 from paretohqd_jax.steps.preferences import single_objective_models
 from paretohqd_jax.steps.scoring import score_rows
-from paretohqd_jax.steps.selection import select_rows
-from paretohqd_jax.steps.soups import average_factors
+from paretohqd_jax.steps.soups import average_factors, best_rows
 from paretohqd_jax.steps.task import Task, check_alignment, open_task
 from paretohqd_jax.steps.training import fine_tune
 
@@ -61,7 +60,7 @@ def sft_models(task: Task) -> Ingredients:
     """Models fine-tuned on the rows that are best on their objective."""
     corners = np.eye(len(task.objectives))
     rows = score_rows(task)
-    best = select_rows(task, "select", "sft_corners", rows, preferences=corners)
+    best = best_rows(task, "select", "sft_corners", rows)
     labels, num_steps = preference_labels(corners), task.config.train.num_steps
     models = fine_tune(task, "sft_corners", labels, rows, best, num_steps)
     return Ingredients(models, rows, [best])

@@ -38,14 +38,7 @@ LAYER_WARNING = 0.1  # of the rows: a first layer of more holds poor ones
 logger = logging.getLogger(__name__)
 
 
-def select_rows(
-    task: Task,
-    name: str,
-    stage: str,
-    scored: Output,
-    share: float = 1.0,
-    preferences: np.ndarray | None = None,
-) -> Output:
+def select_rows(task: Task, name: str, stage: str, scored: Output, share: float = 1.0) -> Output:
     """The rows that each preference's model is trained on, out of the Pareto pool of scored rows.
 
     Args:
@@ -54,14 +47,12 @@ def select_rows(
       stage: that trains on them.
       scored: rows with their rewards.
       share: of `config.select.k` and of `min_pool_size` that is taken.
-      preferences: `[num_preferences, num_objectives]`; by default those of the run.
     """
-    preferences = task.preferences if preferences is None else preferences
     options = task.config.select.to_dict() | {"gates": gates_of(task)}
     sizes = {size: int(options.pop(size) * share) for size in ("k", "min_pool_size")}
     return task.run.step(
         name, f"selection/{stage}.parquet", write_selection, scored,
-        objectives=task.objectives, preferences=preferences.tolist(), **sizes, **options,
+        objectives=task.objectives, preferences=task.preferences.tolist(), **sizes, **options,
     )  # fmt: skip
 
 

@@ -84,4 +84,4 @@ def test_every_option_is_on_the_page_once_for_each_declaration():
         assert f"| `config.{name}` |" in page
     # Shared, of methods that learn from pairs, and of the reward model.
     assert page.count("| `config.lora.dropout` |") == 3
-    assert page.count("| `config.select.k` |") == 2  # paretohqd, selection_study
+    assert page.count("| `config.select.k` |") == 3  # paretohqd, sft_soup, selection_study
