@@ -282,8 +282,8 @@ def _collected(
         for own, of_adapter in zip(in_units, weights, strict=True)
     ]).astype(np.float32).reshape(num_adapters, -1)  # fmt: skip
     asked = [ids for ids in prompts for _ in range(group_size)] * num_adapters
-    tokens, token_mask, response_mask = (
-        array.reshape(num_adapters, advantages.shape[1], -1)
+    tokens, token_mask, starts, answer_mask = (
+        array.reshape(*advantages.shape, *array.shape[1:])
         for array in _padded(asked, table["tokens"].to_pylist(), max_new_tokens)
     )
     of_answers = {
@@ -298,26 +298,24 @@ def _collected(
         name: np.asarray(values, np.float64).reshape(num_adapters, -1).mean(axis=1)
         for name, values in of_answers.items()
     }
-    return Collected(Answers(tokens, token_mask, response_mask, advantages), metrics)
+    return Collected(Answers(tokens, token_mask, starts, answer_mask, advantages), metrics)
 
 
 def _padded(
     prompts: Sequence[list[int]], answers: Sequence[list[int]], max_new_tokens: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Tokens int32, their mask and that of the answers, bool, `[num_answers, length]`.
-
-    The length is one of few, whatever the answers' are.
-    """
+) -> tuple[np.ndarray, ...]:
+    """The first four arrays of `Answers`; lengths are few, whatever those of the answers are."""
     [longest] = padded_lengths([max(map(len, prompts))], 1)
     length = -(-(longest + max_new_tokens) // 16) * 16
     length += jax.default_backend() != "cpu"  # as of `data.batches.one_longer`
     tokens = np.zeros((len(prompts), length), np.int32)
-    places = np.arange(length)
-    starts = np.array([len(ids) for ids in prompts])[:, None]
-    ends = starts + np.array([len(ids) for ids in answers])[:, None]
     for row, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
-        tokens[row, : ends[row, 0]] = prompt + answer
-    return tokens, places < ends, (places >= starts) & (places < ends)
+        tokens[row, : len(prompt) + len(answer)] = prompt + answer
+    starts, lengths = (np.array([*map(len, texts)], np.int32) for texts in (prompts, answers))
+    return (
+        tokens, np.arange(length) < (starts + lengths)[:, None],
+        starts, np.arange(max_new_tokens) < lengths[:, None],
+    )  # fmt: skip
 
 
 def _tokens_in(directory: Path) -> int:
