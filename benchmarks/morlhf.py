@@ -188,11 +188,12 @@ def training(options: argparse.Namespace) -> Callable[[], str]:
     random = np.random.default_rng(0)
     shape = (options.adapters, num_rows, length)
     tokens = random.integers(base.config.vocab_size, size=shape, dtype=np.int32)
-    response = np.broadcast_to(np.arange(length) >= length - options.new_tokens, shape)
+    starts = np.full(shape[:2], length - options.new_tokens, np.int32)
     answers = Answers(
-        tokens, np.ones(shape, bool), response, random.normal(size=shape[:2]).astype(np.float32)
-    )
-    judge = make_judge(base.model, 1.0, options.microbatches, placed.step)
+        tokens, np.ones(shape, bool), starts, np.ones((*shape[:2], options.new_tokens), bool),
+        random.normal(size=shape[:2]).astype(np.float32),
+    )  # fmt: skip
+    judge = make_judge(base.model, 1.0, options.microbatches, placed.step, by_policy=False)
     train_step = make_train_step(
         base.model, optimizer, placed.step, options.microbatches, policy_objective(CLIP, KL, 1.0)
     )

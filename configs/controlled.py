@@ -59,7 +59,7 @@ METHODS = {
     **dict.fromkeys(ON_PAIRS, {"train.num_steps": sum(STEPS)}),
     "mopo": {"train.num_steps": sum(STEPS)},
     "morlhf": {
-        "morlhf.num_updates": 40,
+        "morlhf.num_updates": 20,
         "morlhf.num_prompts": 16,
         "morlhf.num_answers": 8,
         "generate.max_new_tokens": WRITING["generate.max_new_tokens"],

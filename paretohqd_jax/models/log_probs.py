@@ -20,7 +20,6 @@ def next_token_log_probs(
     tokens: jax.Array,
     mask: jax.Array,
     dropout_key: jax.Array | None = None,
-    temperature: float = 1.0,
 ) -> jax.Array:
     """The log-probability of each token after those before it, float32 `[B, T - 1]`.
 
@@ -30,7 +29,6 @@ def next_token_log_probs(
       tokens: int32 `[B, T]`.
       mask: bool `[B, T]`, True on real tokens.
       dropout_key: turns the adapter's dropout on.
-      temperature: that logits are divided by, above 0.
     """
     on = dropout_key is not None and model.lora is not None and model.lora.dropout > 0
     hidden, _ = model.apply(
@@ -38,8 +36,6 @@ def next_token_log_probs(
         deterministic=not on, rngs={"dropout": dropout_key} if on else {},
     )  # fmt: skip
     embedding = output_embedding(variables["params"], model.config)
-    if temperature != 1:
-        hidden = hidden / temperature
     return token_log_probs(hidden, embedding, tokens[:, 1:])
 
 

@@ -23,9 +23,10 @@ from paretohqd_jax.evaluation.frames import Frame, z_score_frame
 from paretohqd_jax.pipeline import Output
 from paretohqd_jax.policies import preference_labels
 from paretohqd_jax.rewards.resident import resident_scorers
-from paretohqd_jax.sampling.generation import encode_prompts, padded_lengths
+from paretohqd_jax.sampling.generation import encode_prompts
 from paretohqd_jax.sampling.groups import sample_groups
 from paretohqd_jax.sampling.sampler import SamplingConfig
+from paretohqd_jax.steps.answers import answers_table, collected, warn_of_equal_rewards
 from paretohqd_jax.steps.base_model import BaseModel, step_seed
 from paretohqd_jax.steps.candidates import is_candidate
 from paretohqd_jax.steps.capacity import check_reinforcement_memory
@@ -35,8 +36,6 @@ from paretohqd_jax.steps.task import Task, checkpoints
 from paretohqd_jax.steps.training import checkpoint_meta, training_step
 from paretohqd_jax.training.mesh import DECODING_RULES, sharded
 from paretohqd_jax.training.placement import fresh_adapters
-from paretohqd_jax.training.policy_gradient import Answers
-from paretohqd_jax.training.policy_losses import ADVANTAGES
 from paretohqd_jax.training.reinforcement import Collected, PolicyConfig
 from paretohqd_jax.training.reinforcement import reinforce as train_policies
 from paretohqd_jax.training.step import OptimizerConfig
@@ -101,11 +100,8 @@ def train_by_rewards(
     seed: int,
 ) -> dict[str, int]:
     """Trains them; `policy` are the options of `config.morlhf`. Returns what that cost."""
-    num_adapters, seed, how = (
-        len(adapter_names),
-        step_seed(seed, path.name),
-        SamplingConfig(**sampling),
-    )
+    num_adapters, seed = len(adapter_names), step_seed(seed, path.name)
+    how = SamplingConfig(**sampling)
     prompts, encoded = _prompts(scored, base, how, policy["max_prompt_tokens"])
     check_reinforcement_memory(
         base, num_adapters, policy["num_prompts"] * policy["num_answers"],
@@ -127,7 +123,7 @@ def train_by_rewards(
             decoded_together,
         )  # fmt: skip
         asked = np.repeat(chosen, policy["num_answers"])
-        return _answers_table(answers, [prompts[i] for i in asked], adapter_names, base)
+        return answers_table(answers, [prompts[i] for i in asked], adapter_names, base)
 
     def judge(update: int, table: pa.Table) -> pa.Table:
         description = f"{path.name}, update {update}"
@@ -145,8 +141,8 @@ def train_by_rewards(
             )
         shape = (num_adapters, policy["num_prompts"], policy["num_answers"])
         rewards = rewards_matrix(table, objectives, path).reshape(*shape, -1)
-        _warn_of_equal_rewards(rewards, objectives, f"{path.name}, update {update}", warned)
-        return _collected(
+        warn_of_equal_rewards(rewards, objectives, f"{path.name}, update {update}", warned)
+        return collected(
             table, [encoded[i] for i in chosen], rewards, frame, np.array(weights),
             policy["advantage"], objectives, how.max_new_tokens,
         )  # fmt: skip
@@ -215,109 +211,6 @@ def _kept(path: Path, make: Callable[[], pa.Table]) -> pa.Table:
     if is_main_process():
         write_table(path, table)
     return table
-
-
-def _answers_table(
-    answers: Sequence[Sequence[list[int]]],
-    prompts: Sequence[str],
-    adapter_names: Sequence[str],
-    base: BaseModel,
-) -> pa.Table:
-    """A row for each answer `[num_adapters][num_answers]`, adapter by adapter."""
-    rows = []
-    for name, of_adapter in zip(adapter_names, answers, strict=True):
-        for prompt, tokens in zip(prompts, of_adapter, strict=True):
-            truncated = tokens[-1] not in base.eos_token_ids
-            text = base.tokenizer.decode(
-                tokens if truncated else tokens[:-1], skip_special_tokens=True
-            )
-            rows.append(
-                {"policy": name, "prompt": prompt, "response": text.strip(), "tokens": tokens,
-                 "num_tokens": len(tokens), "truncated": truncated}
-            )  # fmt: skip
-    return pa.Table.from_pylist(rows)
-
-
-def _warn_of_equal_rewards(
-    rewards: np.ndarray, objectives: Sequence[str], place: str, warned: set[str]
-) -> None:
-    """Warns once of each objective whose rewards `[..., G, M]` are the same in every group."""
-    equal = (np.ptp(rewards, axis=-2) == 0).reshape(-1, len(objectives)).all(axis=0)
-    for name in {name for name, all_equal in zip(objectives, equal, strict=True) if all_equal}:
-        if name not in warned:
-            warned.add(name)
-            logger.warning(
-                "%s: %s gives all %d answers of each group the same reward, so that nothing is "
-                "learnt from it; raise config.generate.temperature or config.morlhf.num_answers, "
-                "or look at the reward model", place, name, rewards.shape[-2],
-            )  # fmt: skip
-
-
-def _collected(
-    table: pa.Table,
-    prompts: Sequence[list[int]],
-    rewards: np.ndarray,
-    frame: Frame,
-    weights: np.ndarray,
-    advantage: str,
-    objectives: Sequence[str],
-    max_new_tokens: int,
-) -> Collected:
-    """The answers of a table as arrays, with their advantages, and what is logged of each adapter.
-
-    Args:
-      table: of `_answers_table`, in that order.
-      prompts: token ids, `[num_prompts]`.
-      rewards: of the reward models, `[num_adapters, num_prompts, G, num_objectives]`.
-      frame: the units in which they are weighted.
-      weights: `[num_adapters, num_objectives]`.
-      advantage: a name in ADVANTAGES.
-      objectives: names of the rewards.
-      max_new_tokens: most tokens of an answer.
-    """
-    num_adapters, _, group_size, _ = rewards.shape
-    in_units = frame.normalised(rewards)
-    advantages = np.stack([
-        ADVANTAGES[advantage](own, of_adapter)
-        for own, of_adapter in zip(in_units, weights, strict=True)
-    ]).astype(np.float32).reshape(num_adapters, -1)  # fmt: skip
-    asked = [ids for ids in prompts for _ in range(group_size)] * num_adapters
-    tokens, token_mask, response_mask = (
-        array.reshape(num_adapters, advantages.shape[1], -1)
-        for array in _padded(asked, table["tokens"].to_pylist(), max_new_tokens)
-    )
-    of_answers = {
-        "weighted_reward": np.einsum("apgm,am->apg", in_units, weights),
-        "response_tokens": table["num_tokens"].to_numpy(),
-        "truncated": table["truncated"].to_numpy(zero_copy_only=False),
-    }
-    for name, column in zip(objectives, np.moveaxis(rewards, -1, 0), strict=True):
-        of_answers[f"reward/{name}"] = column
-        of_answers[f"equal_groups/{name}"] = np.ptp(column, axis=-1) == 0
-    metrics = {
-        name: np.asarray(values, np.float64).reshape(num_adapters, -1).mean(axis=1)
-        for name, values in of_answers.items()
-    }
-    return Collected(Answers(tokens, token_mask, response_mask, advantages), metrics)
-
-
-def _padded(
-    prompts: Sequence[list[int]], answers: Sequence[list[int]], max_new_tokens: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Tokens int32, their mask and that of the answers, bool, `[num_answers, length]`.
-
-    The length is one of few, whatever the answers' are.
-    """
-    [longest] = padded_lengths([max(map(len, prompts))], 1)
-    length = -(-(longest + max_new_tokens) // 16) * 16
-    length += jax.default_backend() != "cpu"  # as of `data.batches.one_longer`
-    tokens = np.zeros((len(prompts), length), np.int32)
-    places = np.arange(length)
-    starts = np.array([len(ids) for ids in prompts])[:, None]
-    ends = starts + np.array([len(ids) for ids in answers])[:, None]
-    for row, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
-        tokens[row, : ends[row, 0]] = prompt + answer
-    return tokens, places < ends, (places >= starts) & (places < ends)
 
 
 def _tokens_in(directory: Path) -> int:

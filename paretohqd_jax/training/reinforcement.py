@@ -103,7 +103,9 @@ def reinforce(
     placed = placement.place_training(mesh, model, optimizer, num_adapters, batch_size)
     objective = policy_objective(policy.clip, policy.kl, policy.temperature)
     train_step = make_train_step(model, optimizer, placed.step, num_microbatches, objective)
-    judge = make_judge(model, policy.temperature, num_microbatches, placed.step)
+    # Where answers are learnt from once, the ratio to the policy that gave them is 1.
+    once = steps_per_update == 1 and policy.kl > 0
+    judge = make_judge(model, policy.temperature, num_microbatches, placed.step, not once)
     # Sampling takes whole adapters, as few as there are, on every device.
     whole = jax.jit(
         lambda stack: jax.tree.map(lambda leaf: leaf[:num_adapters], stack),
@@ -111,14 +113,16 @@ def reinforce(
     )
     schedule = learning_rate_schedule(optimizer_config)
 
-    def judge_all(adapters: PyTree, answers: Answers) -> tuple[list[Judged], np.ndarray]:
-        """The answers in batches, and the divergence of each adapter from the base model."""
+    def judge_all(adapters: PyTree, answers: Answers) -> tuple[list[Judged], np.ndarray | None]:
+        """The answers in batches, and the divergence of each adapter, unless they are used once."""
         batches, divergences = [], []
         for rows in np.arange(answers.tokens.shape[1]).reshape(-1, batch_size):
             batch = placement.place_batch(placed, answers, np.tile(rows, (num_adapters, 1)))
             judged, divergence = judge(adapters, params(), batch)
             batches.append(judged)
             divergences.append(divergence)
+        if once:
+            return batches, None
         return batches, np.mean(jax.device_get(divergences), axis=0)[:num_adapters]
 
     def learn(state: TrainState, batches: list[Judged]) -> tuple[TrainState, dict[str, np.ndarray]]:
@@ -155,9 +159,11 @@ def reinforce(
                 collected = time.perf_counter()
 
                 batches, kl = judge_all(state.adapters, answers)
-                _check_divergence(kl, policy.max_kl, update, manager.latest_step(), adapter_names)
                 state, metrics = learn(state, batches)
                 check_finite(metrics, update, manager.latest_step(), adapter_names)
+                if kl is None:  # the loss is kl times the divergence, less the mean advantage
+                    kl = (metrics["loss"] + _mean_advantage(answers)) / policy.kl
+                _check_divergence(kl, policy.max_kl, update, manager.latest_step(), adapter_names)
                 values = {
                     **told, "kl": kl, "policy_loss": metrics["loss"],  # says nothing of quality
                     "grad_norm": metrics["grad_norm"], "norm": metrics["norm"],
@@ -175,6 +181,12 @@ def reinforce(
                     save(update + 1, force=last or stop)
                 if stop and not last:
                     raise Preempted
+
+
+def _mean_advantage(answers: Answers) -> np.ndarray:
+    """Over the tokens of the answers of each adapter, `[num_adapters]`."""
+    lengths = answers.answer_mask.sum(axis=-1)
+    return (answers.advantages * lengths).sum(axis=1) / lengths.sum(axis=1)
 
 
 def _check_divergence(

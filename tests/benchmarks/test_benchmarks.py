@@ -12,6 +12,7 @@ from pathlib import Path
 import budget
 import contenders
 import generate
+import morlhf
 import preference
 import pytest
 import score
@@ -91,6 +92,15 @@ def test_mixing(in_this_process, capsys):
         ("2 adapters and", "3"),
     ):
         assert cells(output, contender)[2] == members
+
+
+def test_an_update_of_morlhf_beside_its_parts(in_this_process, capsys):
+    small = ("--adapters=2", "--rank=2", "--prompts=2", "--new_tokens=3", "--rounds=1")
+    morlhf.main(["--source=random:toy", *small])
+    output = capsys.readouterr().out
+    for contender in ("ours, 2 models", "its decoding", "its training", "ours, one model"):
+        assert float(cells(output, contender)[0]) >= 0
+    assert re.search(r"The update takes [\d.]+ of its parts' sum", output)
 
 
 def test_scoring(in_this_process, capsys):
