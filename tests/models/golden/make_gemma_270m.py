@@ -27,14 +27,11 @@ def main() -> None:
     model = AutoModelForCausalLM.from_pretrained(
         path.parent, gguf_file=path.name, dtype=torch.float32, attn_implementation="eager"
     ).eval()
-    print(model.config)
     with torch.no_grad():
         logits = model(torch.tensor(tokens)[None], logits_to_keep=LAST).logits[0].numpy()
     top2 = np.sort(logits, axis=-1)[:, -2:]
     print("least margin", (top2[:, 1] - top2[:, 0]).min())
-    print(
-        repr(tokenizer.decode(tokens[-LAST:])), tokenizer.convert_ids_to_tokens(logits.argmax(-1))
-    )
+    print(repr(tokenizer.decode(tokens[-LAST:])), repr(tokenizer.decode(logits.argmax(-1))))
     np.savez_compressed(
         GOLDEN / "gemma_270m.npz",
         tokens=np.array(tokens, np.int32),
