@@ -66,11 +66,12 @@ def attention(
     values: jax.Array,
     mask: jax.Array,
     scale: float | None = None,
+    soft_cap: float | None = None,
 ) -> jax.Array:
     """Grouped-query attention of query [B, T, H, h] to keys and values [B, K, S, h].
 
     `mask` is bool [B, T, S]. The softmax is in float32. A query that may see nothing (padding) gets
-    a meaningless but finite average.
+    a meaningless but finite average. With `soft_cap` no score is beyond it, on either side.
     """
     num_rows, num_tokens, num_heads, size = query.shape
     num_kv_heads = keys.shape[1]
@@ -79,6 +80,8 @@ def attention(
     grouped = query.reshape(num_rows, num_tokens, num_kv_heads, -1, size) * scale
     grouped = grouped.transpose(0, 2, 3, 1, 4).reshape(num_rows, num_kv_heads, -1, size)
     scores = jnp.einsum("bkqh,bksh->bkqs", grouped, keys, preferred_element_type=jnp.float32)
+    if soft_cap is not None:
+        scores = soft_cap * jnp.tanh(scores / soft_cap)
     every_group = jnp.tile(mask, (1, num_heads // num_kv_heads, 1))[:, None]
     scores = jnp.where(every_group, scores, jnp.finfo(jnp.float32).min)
     highest = jax.lax.stop_gradient(jnp.max(scores, axis=-1, keepdims=True))

@@ -84,7 +84,7 @@ class Layer(nn.Module):
     ) -> tuple[jax.Array, KeysValues]:
         config = self.config
         num_rows, num_tokens, _ = hidden.shape
-        scale = config.attention_scale
+        scale, soft_cap = config.attention_scale, config.attention_soft_cap
 
         def norm(name: str, x: jax.Array) -> jax.Array:
             weight = self.param(name, neutral_norm(config), x.shape[-1:], config.dtype)
@@ -118,7 +118,8 @@ class Layer(nn.Module):
                 write_token(old, new, positions[:, 0])
                 for old, new in zip(cached, (keys, values), strict=True)
             )
-            attended = attention(query, keys, values, within(window, seen, positions), scale)
+            mask = within(window, seen, positions)
+            attended = attention(query, keys, values, mask, scale, soft_cap)
         elif config.attention == "cudnn":
             attended = cudnn_attention(query, keys, values, config.sliding_window, scale)
         elif config.attention == "splash":
@@ -126,7 +127,8 @@ class Layer(nn.Module):
                 query, keys, values, token_mask, config.sliding_window, scale
             )
         else:
-            attended = attention(query, keys, values, within(window, seen, positions), scale)
+            mask = within(window, seen, positions)
+            attended = attention(query, keys, values, mask, scale, soft_cap)
         attended = project("o_proj", attended.reshape(num_rows, num_tokens, -1))
         if config.norms_after:
             attended = norm("post_attention_layernorm", attended)

@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 
 from paretohqd_jax.errors import InputError
+from paretohqd_jax.models import gemma
 from paretohqd_jax.models.fields import need_integer, need_number
 from paretohqd_jax.models.llama import LlamaConfig
 from paretohqd_jax.models.rope_scaling import read_scaling
 
-ARCHITECTURES = ("llama", "qwen2", "qwen3", "gemma3")
+GEMMAS = ("gemma2", "gemma3")
+ARCHITECTURES = ("llama", "qwen2", "qwen3", *GEMMAS)
 # llama.cpp's names and Hugging Face's, which the rest of the package speaks.
 TOP_NAMES = {
     "token_embd.weight": "model.embed_tokens.weight",
@@ -42,7 +44,6 @@ GEMMA_NAMES = LAYER_NAMES | {
 }
 # Divisors of the rotary frequencies, of all texts, of short and of long ones.
 ROPE_TENSORS = ("rope_freqs.weight", "rope_factors_short.weight", "rope_factors_long.weight")
-GEMMA_27B_LAYERS = 62  # llama.cpp tells its scale of queries by these
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
@@ -73,7 +74,7 @@ def read_config(path: Path) -> LlamaConfig:
         )
     if "token_embd.weight" not in tensors:
         raise InputError(f"{path}: lacks tensor token_embd.weight")
-    if family != "gemma3" and values.get(f"{family}.attention.sliding_window"):
+    if family not in GEMMAS and values.get(f"{family}.attention.sliding_window"):
         raise InputError(
             f"{path}: a sliding window in GGUF files is not supported; use the model's safetensors"
         )
@@ -104,30 +105,8 @@ def read_config(path: Path) -> LlamaConfig:
         tie_word_embeddings="output.weight" not in tensors,
         biased=("q_proj", "k_proj", "v_proj") if family == "qwen2" else (),
         qk_norm=family in ("qwen3", "gemma3"),
-        **(_gemma_fields(path, values) if family == "gemma3" else {}),
+        **(gemma.fields_of_gguf(path, values, family) if family in GEMMAS else {}),
     )
-
-
-def _gemma_fields(path: Path, values: dict[str, Any]) -> dict[str, Any]:
-    """What Gemma 3 alone has; where the file is silent, what llama.cpp takes."""
-    if values.get("gemma3.final_logit_softcapping"):
-        raise InputError(f"{path}: gemma3.final_logit_softcapping is not supported")
-    need = functools.partial(need_integer, path, values)
-    num_layers = need("gemma3.block_count")
-    period = need("gemma3.attention.sliding_window_pattern", 6)
-    scalar = need("gemma3.attention.key_length")
-    if num_layers == GEMMA_27B_LAYERS:
-        scalar = need("gemma3.embedding_length") // need("gemma3.attention.head_count")
-    return {
-        "sliding_window": need("gemma3.attention.sliding_window"),
-        "unwindowed_layers": tuple(range(period - 1, num_layers, period)),
-        "local_rope_theta": need_number(path, values, "gemma3.rope.freq_base_swa", 10000.0),
-        "activation": "gelu_pytorch_tanh",
-        "query_pre_attn_scalar": scalar,
-        "scaled_embedding": True,
-        "zero_centred_norms": True,
-        "norms_after": True,
-    }
 
 
 def _rope_words(
@@ -174,7 +153,7 @@ def open_weights(
 
     config = read_config(path)
     family = _open(path).fields["general.architecture"].contents()
-    names = GEMMA_NAMES if family == "gemma3" else LAYER_NAMES
+    names = GEMMA_NAMES if family in GEMMAS else LAYER_NAMES
     permuted = family == "llama"
     tensors = {
         _huggingface_name(tensor.name, names): tensor

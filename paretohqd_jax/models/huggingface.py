@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from paretohqd_jax.errors import InputError
+from paretohqd_jax.models import gemma
 from paretohqd_jax.models.fields import need_integer, need_number, read_flag
 from paretohqd_jax.models.llama import LlamaConfig
 from paretohqd_jax.models.rope_scaling import RopeScaling, read_scaling
@@ -20,11 +21,9 @@ ARCHITECTURES = {
     "mistral": "MistralForCausalLM",
     "qwen2": "Qwen2ForCausalLM",
     "qwen3": "Qwen3ForCausalLM",
+    "gemma2": "Gemma2ForCausalLM",
     "gemma3_text": "Gemma3ForCausalLM",
 }
-# Models that see, of which the text part is served: where transformers keeps its layers.
-SEEING, SEEING_ARCHITECTURE = "gemma3", "Gemma3ForConditionalGeneration"
-SEEING_BACKBONE = "model.language_model"
 SLIDING, FULL = "sliding_attention", "full_attention"  # words of layer_types
 # What transformers' classes say where config.json is silent.
 WINDOWED = {"sliding_window": 4096, "max_window_layers": 28}
@@ -34,14 +33,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "mistral": WINDOWED | {"max_position_embeddings": 131072, "num_key_value_heads": 8},
     "qwen2": QWEN,
     "qwen3": QWEN | {"head_dim": 128},
-    "gemma3_text": {
-        "vocab_size": 262208, "hidden_size": 2304, "intermediate_size": 9216,
-        "num_hidden_layers": 26, "num_attention_heads": 8, "num_key_value_heads": 4,
-        "head_dim": 256, "max_position_embeddings": 131072, "query_pre_attn_scalar": 256,
-        "sliding_window": 4096, "sliding_window_pattern": 6, "tie_word_embeddings": True,
-        "rope_theta": 1e6, "rope_local_base_freq": 1e4, "hidden_activation": "gelu_pytorch_tanh",
-    },
-}  # fmt: skip
+    **gemma.DEFAULTS,
+}
 
 
 def download(name: str, weights: bool) -> Path:
@@ -83,9 +76,9 @@ def read_config(directory: Path) -> LlamaConfig:
 
 def parse_config(path: Path, values: dict[str, Any]) -> LlamaConfig:
     """The LlamaConfig of the values read from a config.json at `path`, as `read_config`."""
-    seeing = values.get("model_type") == SEEING
+    seeing = values.get("model_type") == gemma.SEEING
     if seeing:
-        values = text_part(path, values)
+        values = gemma.text_part(path, values)
     _refuse_other_models(path, values)
     family = values["model_type"]
     values = DEFAULTS[family] | values
@@ -96,8 +89,7 @@ def parse_config(path: Path, values: dict[str, Any]) -> LlamaConfig:
             "num_attention_heads", "hidden_size", "num_hidden_layers", "max_position_embeddings"
         )
     )  # fmt: skip
-    is_gemma = family == "gemma3_text"
-    read_rope = _rope_by_layers if is_gemma else _rope
+    read_rope = _rope_by_layers if family == "gemma3_text" else _rope
     theta, scaling, *local_theta = read_rope(path, values, context)
     window, unwindowed_layers = _windows(path, values, num_layers)
     return LlamaConfig(
@@ -118,45 +110,16 @@ def parse_config(path: Path, values: dict[str, Any]) -> LlamaConfig:
         sliding_window=window,
         unwindowed_layers=unwindowed_layers,
         local_rope_theta=local_theta[0] if local_theta and window else None,
-        **(_gemma_fields(path, values) if is_gemma else {}),
-        backbone=SEEING_BACKBONE if seeing else "model",
+        **(gemma.fields_of_json(path, values) if family in gemma.FAMILIES else {}),
+        backbone=gemma.SEEING_BACKBONE if seeing else "model",
     )
-
-
-def text_part(path: Path, values: dict[str, Any]) -> dict[str, Any]:
-    """The values of the text part alone of a model that sees, in the words of a text model's."""
-    if values.get("architectures") not in (None, [SEEING_ARCHITECTURE]):
-        raise InputError(
-            f"{path}: architecture {values['architectures']!r} is not supported; of {SEEING!r}"
-            f" models only {SEEING_ARCHITECTURE} is"
-        )
-    part = values.get("text_config")
-    if not isinstance(part, dict):
-        raise InputError(f"{path}: field 'text_config' is missing or no JSON object")
-    shared = ("dtype", "torch_dtype", "eos_token_id", "quantization_config")
-    outer = {name: values[name] for name in shared if values.get(name) is not None}
-    return {"model_type": f"{SEEING}_text"} | part | outer
-
-
-def _gemma_fields(path: Path, values: dict[str, Any]) -> dict[str, Any]:
-    """What Gemma 3 alone has."""
-    for name in ("final_logit_softcapping", "use_bidirectional_attention"):
-        if values.get(name):
-            raise InputError(f"{path}: {name} {values[name]!r} is not supported")
-    return {
-        "activation": values["hidden_activation"],
-        "query_pre_attn_scalar": need_integer(path, values, "query_pre_attn_scalar"),
-        "scaled_embedding": True,
-        "zero_centred_norms": True,
-        "norms_after": True,
-    }
 
 
 def _refuse_other_models(path: Path, values: dict[str, Any]) -> None:
     family = values.get("model_type")
     if not isinstance(family, str):
         raise InputError(f"{path}: field 'model_type' is missing; it should say which model it is")
-    served = ", ".join([*ARCHITECTURES, SEEING])
+    served = ", ".join([*ARCHITECTURES, gemma.SEEING])
     if family not in ARCHITECTURES:
         raise InputError(f"{path}: architecture {family!r} is not supported; {served} are")
     whole = ARCHITECTURES[family]
@@ -168,7 +131,7 @@ def _refuse_other_models(path: Path, values: dict[str, Any]) -> None:
             f"{path}: architecture {architectures!r} is not supported; of {family!r}"
             f" models only {whole} is"
         )
-    is_gemma = family == "gemma3_text"
+    is_gemma = family in gemma.FAMILIES
     field = "hidden_activation" if is_gemma else "hidden_act"
     served = "gelu_pytorch_tanh" if is_gemma else "silu"
     if values.get(field, served) != served:
@@ -185,7 +148,7 @@ def _biased(path: Path, values: dict[str, Any]) -> tuple[str, ...]:
     if family == "qwen2":
         return ("q_proj", "k_proj", "v_proj")
     names: tuple[str, ...] = ()
-    if family in ("llama", "qwen3", "gemma3_text") and read_flag(path, values, "attention_bias"):
+    if family in ("llama", "qwen3", *gemma.FAMILIES) and read_flag(path, values, "attention_bias"):
         names += ("q_proj", "k_proj", "v_proj", "o_proj")
     if family == "llama" and read_flag(path, values, "mlp_bias"):
         names += ("gate_proj", "up_proj", "down_proj")
@@ -205,14 +168,14 @@ def _windows(
                 f"{path}: field {field!r} is {value!r}; it must be an integer, 0 or more"
             )
     window, unwindowed = None, tuple(layers)
-    if family in ("mistral", "gemma3_text"):
+    if family in ("mistral", *gemma.FAMILIES):
         window = values["sliding_window"]
         unwindowed = () if window else unwindowed
     elif family in ("qwen2", "qwen3") and read_flag(path, values, "use_sliding_window"):
         window = values["sliding_window"]
         unwindowed = tuple(layers[: values["max_window_layers"]])
     types = values.get("layer_types")
-    if types is None and family == "gemma3_text":
+    if types is None and family in gemma.FAMILIES:
         period = need_integer(path, values, "sliding_window_pattern")
         types = [FULL if layer % period == period - 1 else SLIDING for layer in layers]
     if types is not None:

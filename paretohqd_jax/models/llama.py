@@ -1,7 +1,7 @@
 """The Llama decoder (Touvron et al., arXiv 2302.13971) and its kin in flax.linen.
 
-Mistral (arXiv 2310.06825), Qwen2 (2407.10671), Qwen3 (2505.09388) and Gemma 3 (2503.19786) are the
-same module: fields of the configuration add sliding windows, biases, more norms and so on.
+Mistral (arXiv 2310.06825), Qwen2 (2407.10671), Qwen3 (2505.09388), Gemma 2 (2408.00118) and 3
+(2503.19786) are the same module: fields of the configuration add windows, biases, norms and so on.
 
 One alphabet for shapes, here and wherever this model is used:
   B rows   T tokens of this call   S tokens attended to (T, or the cache's length)   D hidden size
@@ -146,9 +146,12 @@ def output_embedding(params: dict[str, Any], config: LlamaConfig) -> jax.Array:
     return constrain(matrix, ("vocab", None))
 
 
-def compute_logits(hidden: jax.Array, embedding: jax.Array) -> jax.Array:
+def compute_logits(
+    hidden: jax.Array, embedding: jax.Array, soft_cap: float | None = None
+) -> jax.Array:
     """Logits [..., V] in float32 of hidden states [..., D] and an output embedding [V, D]."""
-    return jnp.einsum("...d,vd->...v", hidden, embedding, preferred_element_type=jnp.float32)
+    logits = jnp.einsum("...d,vd->...v", hidden, embedding, preferred_element_type=jnp.float32)
+    return logits if soft_cap is None else soft_cap * jnp.tanh(logits / soft_cap)
 
 
 def init_params(key: jax.Array, config: LlamaConfig, shardings: Any = None) -> dict[str, Any]:

@@ -34,9 +34,10 @@ class LlamaConfig:
     `unwindowed_layers` all before it. Layers with a window rotate from `local_rope_theta`, without
     scaling, where it is given.
 
-    What Gemma 3 does otherwise: queries are divided by the root of `query_pre_attn_scalar`, not of
+    What Gemma does otherwise: queries are divided by the root of `query_pre_attn_scalar`, not of
     `head_dim`; embeddings are multiplied by that of `hidden_size`; norms multiply by 1 + their
-    weight, in float32, and follow attention and feed-forward too.
+    weight, in float32, and follow attention and feed-forward too. Gemma 2 keeps scores of attention
+    and logits between two soft caps.
 
     `backbone` is where transformers keeps the layers, for names of adapters.
     """
@@ -63,6 +64,8 @@ class LlamaConfig:
     scaled_embedding: bool = False
     zero_centred_norms: bool = False
     norms_after: bool = False
+    attention_soft_cap: float | None = None
+    logit_soft_cap: float | None = None
     backbone: str = "model"
     dtype: str = "float32"
     remat: str = "none"
@@ -89,6 +92,16 @@ class LlamaConfig:
             raise InputError(
                 f"config.model.attention={self.attention!r} does not serve models with a sliding "
                 "window in some of their layers only; use 'xla'"
+            )
+        if self.attention_soft_cap is not None and self.attention != "xla":
+            raise InputError(
+                f"config.model.attention={self.attention!r} does not serve models with a soft cap "
+                "on scores; use 'xla'"
+            )
+        if self.local_rope_theta is not None and isinstance(self.rope_scaling, (Yarn, LongRope)):
+            raise InputError(
+                "RoPE scaling 'yarn' or 'longrope' is not supported in models whose layers with a "
+                "window have a RoPE base of their own"
             )
         if self.dtype not in ("float32", "bfloat16"):
             raise InputError(f"dtype is {self.dtype!r}: choose float32 or bfloat16")

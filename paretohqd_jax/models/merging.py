@@ -11,15 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from paretohqd_jax.files import atomic_directory, write_json, write_tensors
+from paretohqd_jax.models import gemma
 from paretohqd_jax.models.huggingface import (
     ARCHITECTURES,
     CHAT_TEMPLATE,
     FULL,
-    SEEING,
     SLIDING,
     SMALL_FILES,
     read_json,
-    text_part,
 )
 from paretohqd_jax.models.llama_config import LlamaConfig
 from paretohqd_jax.models.lora import LoraConfig
@@ -134,8 +133,8 @@ def _write_description(directory: Path, source: str, dtype: str) -> None:
                 if file.name != "config.json" and not file.name.endswith(".index.json"):
                     shutil.copyfile(file, directory / file.name)
         values = read_json(path / "config.json")
-        if values["model_type"] == SEEING:
-            values = text_part(path / "config.json", values)
+        if values["model_type"] == gemma.SEEING:
+            values = gemma.text_part(path / "config.json", values)
         name = "torch_dtype" if "torch_dtype" in values else "dtype"  # of transformers 4 or 5
         whole = {"architectures": [ARCHITECTURES[values["model_type"]]], name: dtype}
         write_json(directory / "config.json", values | whole)
@@ -168,7 +167,7 @@ def config_values(config: LlamaConfig) -> dict[str, Any]:
     """
     family = "qwen3" if config.qk_norm else "qwen2" if config.biased else "llama"
     if config.norms_after:
-        family = "gemma3_text"
+        family = "gemma3_text" if config.qk_norm else "gemma2"
     scaling = scaling_values(config.rope_scaling)
     return (_gemma_values(config) if config.norms_after else {"hidden_act": "silu"}) | {
         "architectures": [ARCHITECTURES[family]],
@@ -191,10 +190,12 @@ def config_values(config: LlamaConfig) -> dict[str, Any]:
 
 def _gemma_values(config: LlamaConfig) -> dict[str, Any]:
     layers = range(config.num_layers)
-    return {
+    local = {"rope_local_base_freq": config.local_rope_theta} if config.qk_norm else {}
+    return local | {
         "hidden_activation": config.activation,
         "query_pre_attn_scalar": config.query_pre_attn_scalar,
         "sliding_window": config.sliding_window,
         "layer_types": [FULL if layer in config.unwindowed_layers else SLIDING for layer in layers],
-        "rope_local_base_freq": config.local_rope_theta,
+        "attn_logit_softcapping": config.attention_soft_cap,
+        "final_logit_softcapping": config.logit_soft_cap,
     }

@@ -29,7 +29,8 @@ from paretohqd_jax.models.weights import load_config, load_pretrained
 
 GOLDEN = Path(__file__).parent / "golden"
 FAMILIES = [
-    "untied", "llama3", "llama_biased", "mistral", "qwen2", "qwen2_windows", "qwen3", "gemma3",
+    "untied", "llama3", "llama_biased", "mistral", "qwen2", "qwen2_windows", "qwen3", "gemma2",
+    "gemma3",
 ]  # fmt: skip
 WINDOWED = ["mistral", "qwen2_windows"]
 
@@ -52,7 +53,8 @@ def padded_rows(golden, side):
 @functools.partial(jax.jit, static_argnames=("config",))
 def logits_of(config, params, tokens, mask):
     hidden, _ = Llama(config).apply({"params": params}, tokens, mask)
-    return compute_logits(hidden, output_embedding(params, config))[..., ::3]
+    embedding = output_embedding(params, config)
+    return compute_logits(hidden, embedding, config.logit_soft_cap)[..., ::3]
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
@@ -76,6 +78,8 @@ def test_logits_equal_the_reference(golden, name, side):
         ("llama_biased", {"biased": ("q_proj", "k_proj", "v_proj", "o_proj")}),
         ("llama_biased", {"biased": ("q_proj", "v_proj", "o_proj", "gate_proj", "up_proj")}),
         ("qwen2", {"biased": ()}),
+        ("gemma2", {"attention_soft_cap": None}),
+        ("gemma2", {"zero_centred_norms": False}),
         ("gemma3", {"unwindowed_layers": (0,)}),
         ("gemma3", {"local_rope_theta": None}),
         ("gemma3", {"query_pre_attn_scalar": None}),
@@ -233,7 +237,7 @@ def test_flags_of_the_families():
         ("mistral", {"model_type": "absent"}, ["model_type"]),
         ("mistral", {"model_type": None}, ["model_type"]),
         *(("mistral", {"model_type": other}, [f"'{other}'", "llama, mistral, qwen2, qwen3"])
-          for other in ("gemma2", "phi3", "mixtral", "qwen2_moe", "smollm3")),
+          for other in ("gemma", "phi3", "mixtral", "qwen2_moe", "smollm3")),
         ("qwen2", {"architectures": ["Qwen2ForSequenceClassification"]},
          ["Qwen2ForSequenceClassification", "Qwen2ForCausalLM"]),
         ("qwen3", {"head_dim": "16"}, ["'head_dim'", "'16'"]),

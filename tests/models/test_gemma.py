@@ -1,4 +1,4 @@
-"""What Gemma 3's checkpoints have that others' have not: two RoPEs, a text part, 1 + w in GGUF."""
+"""What Gemma's checkpoints have that others' have not: two RoPEs, a text part, 1 + w in GGUF."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pytest
 from safetensors.numpy import load_file
 from test_weights import edit_config, edit_tensors, message_of, stored_tensors, write_gguf
 
+from paretohqd_jax.models.gemma import fields_of_gguf
 from paretohqd_jax.models.lora import LoraConfig, init_adapters
 from paretohqd_jax.models.merging import config_values, export_merged
 from paretohqd_jax.models.peft import export_peft
@@ -78,7 +79,7 @@ def test_configurations_of_transformers_5(checkpoint):
 @pytest.mark.parametrize(
     "changes, words",
     [
-        ({"final_logit_softcapping": 30.0}, ["final_logit_softcapping", "30.0"]),
+        ({"final_logit_softcapping": -1.0}, ["final_logit_softcapping", "-1.0"]),
         ({"use_bidirectional_attention": True}, ["use_bidirectional_attention"]),
         ({"hidden_activation": "gelu"}, ["'gelu'", "gelu_pytorch_tanh"]),
         ({"rope_parameters": {"rope_theta": 1e6}}, ["rope_parameters", FULL, SLIDING]),
@@ -86,7 +87,8 @@ def test_configurations_of_transformers_5(checkpoint):
         ({"sliding_window": 0}, ["layer_types", "window 0"]),
         ({"model_type": "gemma3", "architectures": None}, ["text_config"]),
         ({"model_type": "gemma3"}, ["Gemma3ForConditionalGeneration"]),
-        ({"model_type": "gemma2"}, ["'gemma2'", "gemma3_text, gemma3"]),
+        ({"model_type": "gemma3n"}, ["'gemma3n'", "gemma2, gemma3_text, gemma3"]),
+        ({"rope_scaling": {"rope_type": "yarn", "factor": 2.0}}, ["'yarn'", "base of their own"]),
     ],
 )
 def test_what_is_not_served_is_refused_by_name(checkpoint, changes, words):
@@ -135,22 +137,50 @@ def test_the_text_part_of_a_model_that_sees(checkpoint, tmp_path, backbone):
     assert_same_weights(tmp_path / "merged", GOLDEN)
 
 
-def test_gguf_keeps_what_norms_multiply_by(tmp_path):
+def assert_survives_gguf(tmp_path, name, config, params, extra):
+    """GGUF keeps what norms multiply by, 1 + w; and out again, as config.json."""
+    path, stored = tmp_path / "model.gguf", stored_tensors(name)
+    stored |= {name: x + 1 for name, x in stored.items() if name.endswith("norm.weight")}
+    write_gguf(path, config, stored, name, extra)
+    found, same = load_pretrained(str(path))
+    assert dataclasses.replace(found, rms_norm_eps=config.rms_norm_eps) == config
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=0, atol=2e-7), same, params)
+    shutil.copytree(GOLDEN.parent / name, tmp_path / "out")
+    (tmp_path / "out" / "config.json").write_text(json.dumps(config_values(found)))
+    assert load_config(str(tmp_path / "out")) == found
+
+
+@pytest.mark.parametrize("num_layers, scalar", [(46, 2304), (42, 256)])
+def test_scale_of_queries_in_gguf(num_layers, scalar):
+    """Of the 27B it is the hidden size over the heads, which llama.cpp knows by the layers."""
+    values = {
+        "gemma2.block_count": num_layers, "gemma2.embedding_length": 4608,
+        "gemma2.attention.head_count": 2, "gemma2.attention.key_length": 256,
+        "gemma2.attention.sliding_window": 4096,
+    }  # fmt: skip
+    fields = fields_of_gguf(Path("model.gguf"), values, "gemma2")
+    assert fields["query_pre_attn_scalar"] == scalar
+    assert (fields["attention_soft_cap"], fields["logit_soft_cap"]) == (50.0, 30.0)
+    assert fields["unwindowed_layers"] == tuple(range(1, num_layers, 2))
+
+
+def test_gguf_of_gemma_2(tmp_path):
+    config, params = load_pretrained(str(GOLDEN.parent / "gemma2"))
+    assert (config.attention_soft_cap, config.logit_soft_cap) == (2.0, 5.0)
+    config = dataclasses.replace(config, query_pre_attn_scalar=16)
+    extra = {
+        "gemma2.attention.sliding_window": 20, "gemma2.attn_logit_softcapping": 2.0,
+        "gemma2.final_logit_softcapping": 5.0,
+    }  # fmt: skip
+    assert_survives_gguf(tmp_path, "gemma2", config, params, extra)
+
+
+def test_gguf_of_gemma_3(tmp_path):
     config, params = load_pretrained(str(GOLDEN))
     config = dataclasses.replace(config, query_pre_attn_scalar=16)  # llama.cpp's, but of 27B
-    path, extra = tmp_path / "model.gguf", {
+    extra = {
         "gemma3.attention.sliding_window": 20, "gemma3.attention.sliding_window_pattern": 2,
         "gemma3.rope.freq_base_swa": 300.0, "gemma3.rope.scaling.type": "linear",
         "gemma3.rope.scaling.factor": 4.0,
     }  # fmt: skip
-    stored = stored_tensors("gemma3")
-    stored |= {name: x + 1 for name, x in stored.items() if name.endswith("norm.weight")}
-    write_gguf(path, config, stored, "gemma3", extra)
-    found, same = load_pretrained(str(path))
-    assert dataclasses.replace(found, rms_norm_eps=config.rms_norm_eps) == config
-    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=0, atol=2e-7), same, params)
-
-    # And out again, as config.json.
-    shutil.copytree(GOLDEN, tmp_path / "out")
-    (tmp_path / "out" / "config.json").write_text(json.dumps(config_values(found)))
-    assert load_config(str(tmp_path / "out")) == found
+    assert_survives_gguf(tmp_path, "gemma3", config, params, extra)

@@ -234,7 +234,7 @@ def write_gguf(path, config: LlamaConfig, stored, architecture="llama", extra=()
     for name, value in dict(extra).items():
         add = {str: writer.add_string, int: writer.add_uint32, float: writer.add_float32}
         add[type(value)](name, value)
-    names = GEMMA_NAMES if architecture == "gemma3" else LAYER_NAMES
+    names = GEMMA_NAMES if architecture.startswith("gemma") else LAYER_NAMES
     for theirs, name in [*TOP_NAMES.items(), *zip(ROPE_TENSORS, ROPE_TENSORS, strict=True)]:
         if name in stored:
             writer.add_tensor(theirs, stored[name])

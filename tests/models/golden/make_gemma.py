@@ -1,10 +1,11 @@
-"""Makes gemma3/, a tiny random checkpoint, and its golden logits in gemma.npz, from transformers.
+"""Makes gemma2/ and gemma3/, tiny random checkpoints, and their golden logits in gemma.npz.
 
     pip install torch==2.13.0 transformers==5.24.0 safetensors
     python tests/models/golden/make_gemma.py
 
-The rows are those of make_families.py. That the text part of a model that sees gives the same
-logits, and under which names its weights are stored, is checked and printed.
+The reference is transformers on torch, the rows are those of make_families.py. That the text part
+of a model that sees gives the same logits, and under which names its weights are stored, is checked
+and printed.
 """
 
 from __future__ import annotations
@@ -18,19 +19,26 @@ import torch
 from make_families import GOLDEN, SIZES, reference_logits
 from safetensors import safe_open
 from transformers import (
+    Gemma2Config,
+    Gemma2ForCausalLM,
     Gemma3Config,
     Gemma3ForCausalLM,
     Gemma3ForConditionalGeneration,
     Gemma3TextConfig,
+    PreTrainedModel,
 )
 
-OPTIONS = {
+COMMON = {
     "head_dim": 16,
     "query_pre_attn_scalar": 10,
     "sliding_window": 20,
     "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
     "tie_word_embeddings": True,
     "pad_token_id": 0,
+}
+# The soft caps are low enough to be felt.
+GEMMA2 = COMMON | {"attn_logit_softcapping": 2.0, "final_logit_softcapping": 5.0}
+GEMMA3 = COMMON | {
     "rope_parameters": {
         "full_attention": {"rope_type": "linear", "factor": 4.0, "rope_theta": 5000.0},
         "sliding_attention": {"rope_type": "default", "rope_theta": 300.0},
@@ -38,16 +46,12 @@ OPTIONS = {
 }
 
 
-def make_checkpoint(directory: Path) -> Gemma3ForCausalLM:
-    torch.manual_seed(0)
-    model = Gemma3ForCausalLM(Gemma3TextConfig(**{**SIZES, **OPTIONS}))
+def make_checkpoint(model: PreTrainedModel, directory: Path) -> None:
     for name, parameter in model.named_parameters():
         if "norm" in name:
             parameter.data += 0.3 * torch.randn_like(parameter)
     model.to(torch.bfloat16).save_pretrained(directory)
     (directory / "generation_config.json").unlink(missing_ok=True)
-    as_version_4(directory / "config.json")
-    return model
 
 
 def as_version_4(path: Path) -> None:
@@ -84,10 +88,15 @@ def main() -> None:
     families = np.load(GOLDEN / "families.npz")
     ends = np.cumsum(families["lengths"])
     rows = np.split(families["tokens"].astype(np.int64), ends[:-1])
-    model = make_checkpoint(GOLDEN / "gemma3")
-    logits = reference_logits(GOLDEN / "gemma3", rows)
-    np.savez_compressed(GOLDEN / "gemma.npz", gemma3=logits)
-    check_seeing(model, rows, logits)
+    torch.manual_seed(0)
+    third = Gemma3ForCausalLM(Gemma3TextConfig(**{**SIZES, **GEMMA3}))
+    make_checkpoint(third, GOLDEN / "gemma3")
+    as_version_4(GOLDEN / "gemma3" / "config.json")
+    second = Gemma2ForCausalLM(Gemma2Config(**{**SIZES, **GEMMA2}))
+    make_checkpoint(second, GOLDEN / "gemma2")
+    logits = {name: reference_logits(GOLDEN / name, rows) for name in ("gemma2", "gemma3")}
+    np.savez_compressed(GOLDEN / "gemma.npz", **logits)
+    check_seeing(third, rows, logits["gemma3"])
 
 
 if __name__ == "__main__":
