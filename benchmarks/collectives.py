@@ -136,7 +136,7 @@ def main(arguments: list[str] | None = None) -> None:
                 f"{seconds:.0f}",
             ]
         )
-        least = programs.least_bytes(program, options) / mesh.size
+        least = programs.least_bytes(program, options, mesh)
         inside = copies(read, in_loop=True if read.repeated else None)
         outside = copies(read, in_loop=False) if read.repeated else Counter()
         copied.append(
@@ -168,7 +168,7 @@ def _seconds(
         return []
     flops, bandwidth = shapes.CHIPS[kind]
     arithmetic = programs.least_flops(program, options) / mesh.size / flops
-    memory = programs.least_bytes(program, options) / mesh.size / bandwidth
+    memory = programs.least_bytes(program, options, mesh) / bandwidth
     cells = [f"{max(arithmetic, memory) * 1e3:.1f}"]
     if kind not in shapes.TPU_CLOCKS:
         return [*cells, "–", "–"]

@@ -56,7 +56,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--shape", choices=SIZES, default="llama2-7b")
     parser.add_argument("--seconds", type=contenders.count, default=540, help="for all together")
-    parser.add_argument("--out", type=Path, default=Path("device"), help="folder for results")
+    parser.add_argument("--out", type=Path, default=Path("runs/device"), help="folder for results")
     parser.add_argument("--parts", type=parts_of, default=[*programme.PARTS], help="such as b,c")
     parser.add_argument("--report", action="store_true", help="measure nothing, print the tables")
     parser.add_argument("--job", help=argparse.SUPPRESS)  # one of them, in this process

@@ -75,7 +75,7 @@ def jobs(shape: str) -> list[Job]:
         *(Job("a", path, partial(tests, path), 60, SHARED) for path in sizes.tests),
     ]  # fmt: skip
     if shape == "toy":
-        return [job._replace(seconds=5, patience=60) for job in found]
+        return [job._replace(seconds=5, patience=200) for job in found]
     fewer_rows = sizes.rows // some
     in_graphs = {"XLA_FLAGS": "--xla_gpu_enable_command_buffer=+WHILE,+CONDITIONAL"}
     return [
