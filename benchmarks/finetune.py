@@ -148,7 +148,7 @@ def main(arguments: list[str] | None = None) -> None:
 def rates_table(
     results: Mapping[str, contenders.Measurement | str],
     num_tokens: Mapping[str, int],
-    seconds_per_token: float,
+    seconds_per_token: float | None,
     reference_name: str,
     of_reference: str,
 ) -> str:
@@ -157,7 +157,7 @@ def rates_table(
     Args:
       results: by contender.
       num_tokens: that each works on in a round.
-      seconds_per_token: of the work the task needs, at the device's best.
+      seconds_per_token: of the work the task needs, at the device's best, where that is known.
       reference_name: the contender that others are held against.
       of_reference: the heading of that column.
     """
@@ -180,7 +180,7 @@ def rates_table(
                 f"{rate:.1f}",
                 f"{min(rates[name]):.1f}–{max(rates[name]):.1f}",
                 f"{rate / np.median(reference):.2f}" if reference else "–",
-                f"{rate * seconds_per_token:.1%}",
+                f"{rate * seconds_per_token:.1%}" if seconds_per_token else "–",
                 f"{found.memory / 1e6:.0f}",
                 f"{found.first - found.median:.1f}",
                 f"{found.result:.4f}",

@@ -192,21 +192,24 @@ def main(arguments: list[str] | None = None) -> None:
             peer: trl,
         }
     results = contenders.measure(makes, options, rounds=options.rounds, alone=options.alone)
-    device, peak_flops, _ = shapes.machine_peaks(options)
+    clock, seconds_per_token = "seconds of the processor", None
+    if not options.processor_time:
+        device, peak_flops = shapes.peak_flops(config.dtype, options)
+        clock = f"{device}: {peak_flops / 1e9:.0f} GFLOP/s"
+        flops = shapes.training_flops(config, lora, 1, options.length) / options.length
+        seconds_per_token = flops / peak_flops
     checkpointing = "on" if options.remat == "full" else "off"
     print(
         f"\n{options.shape} ({config.num_layers} layers, {config.dtype}), rank {lora.rank} on "
         f"{options.targets}, {options.rows} pairs of 2 x {options.length} tokens per adapter and "
         f"step in {options.microbatches} microbatches, attention {options.attention}, remat "
-        f"{options.remat} (TRL: gradient checkpointing {checkpointing}); {device}: "
-        f"{peak_flops / 1e9:.0f} GFLOP/s.\n"
+        f"{options.remat} (TRL: gradient checkpointing {checkpointing}); {clock}.\n"
     )
-    flops = shapes.training_flops(config, lora, 1, options.length) / options.length
     num_tokens = {
         name: 2 * options.rows * options.length * (options.adapters if make is stacked else 1)
         for name, make in makes.items()
     }
-    print(finetune.rates_table(results, num_tokens, flops / peak_flops, peer, "of TRL's"))
+    print(finetune.rates_table(results, num_tokens, seconds_per_token, peer, "of TRL's"))
     weighted, conflicting = (results.get(name) for name in list(makes)[1:3])
     if options.adapters == 1 and not isinstance(weighted, str) and not isinstance(conflicting, str):
         print(f"\nA step of RACO takes {conflicting.median / weighted.median:.2f} of DPO-LW's.")
