@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import contenders
@@ -194,7 +194,7 @@ def projection(
             Stage("likelihoods", texts * LENGTH, forward_rate, forward_flops),
             Stage("second alignment", 2 * AGAIN_PAIRS * 2 * LENGTH, *training),
         ]
-        others, programs = [], {"train": 2, "forward": 2, f"decode {best}": 1}
+        others, programs = [], [(found["train"], 2), (found["forward"], 2)]
     else:
         scored = (DATA_ROWS + GENERATORS * PROMPTS) * SCORED_LENGTH * REWARD_MODELS
         new_tokens = GENERATORS * PROMPTS * NEW_TOKENS
@@ -204,8 +204,8 @@ def projection(
             Stage("scoring", scored, forward_flops / (2 * REWARD_WEIGHTS), forward_flops),
         ]
         others = [("selection, two stages", 2 * found["select"].median)]
-        programs = {"train": 2, "forward": REWARD_MODELS, f"decode {best}": 1}
-    others.append(("compilation", _compile_seconds(found, programs)))
+        programs = [(found["train"], 2), (found["forward"], REWARD_MODELS)]
+    others.append(("compilation", _compile_seconds([*programs, (decodes[best], 1)])))
     rows = [_row(stage, peak_flops) for stage in stages]
     rows += [[name, "–", "–", "–", f"{seconds / 3600:.3f}"] for name, seconds in others]
     total = sum(stage.tokens / stage.rate for stage in stages) + sum(each for _, each in others)
@@ -214,11 +214,9 @@ def projection(
     return ["stage", "tokens", "tokens/s", "model FLOP utilisation", "device hours"], rows
 
 
-def _compile_seconds(found, programs: dict[str, int]) -> float:
+def _compile_seconds(programs: Sequence[tuple[contenders.Measurement, int]]) -> float:
     """What first calls take beyond the others, each program so many times."""
-    return sum(
-        max(found[name].first - found[name].median, 0.0) * times for name, times in programs.items()
-    )
+    return sum(max(each.first - each.median, 0.0) * times for each, times in programs)
 
 
 def _row(stage: Stage, peak_flops: float) -> list[str]:
