@@ -40,7 +40,9 @@ WRITING = {
 # Methods that learn from preference pairs: any two rows of a prompt, by their scores.
 ON_PAIRS = ("dpo", "dpo_soup", "mod", "dpo_lw", "modpo", "raco", "smooth_tchebycheff", "sipo")
 # Methods that learn few rows many times over, and overfit them without dropout.
-ON_FEW_ROWS = ("paretohqd", "sft", "best_of_n", "ric")
+ON_FEW_ROWS = ("paretohqd", "sft", "best_of_n", "ric", "sft_soup")
+# Methods that learn from answers of the models themselves.
+REINFORCED = ("morlhf", "rewarded_soup")
 METHODS = {
     "paretohqd": {
         "select.k": 40,
@@ -58,13 +60,16 @@ METHODS = {
     },
     **dict.fromkeys(ON_PAIRS, {"train.num_steps": sum(STEPS)}),
     "mopo": {"train.num_steps": sum(STEPS)},
-    "morlhf": {
-        "morlhf.num_updates": 20,
-        "morlhf.num_prompts": 16,
-        "morlhf.num_answers": 8,
-        "generate.max_new_tokens": WRITING["generate.max_new_tokens"],
-        "generate.batch_size": 640,  # all answers of five models
-    },
+    **dict.fromkeys(
+        REINFORCED,
+        {
+            "morlhf.num_updates": 20,
+            "morlhf.num_prompts": 16,
+            "morlhf.num_answers": 8,
+            "generate.max_new_tokens": WRITING["generate.max_new_tokens"],
+            "generate.batch_size": 640,  # all answers of five models
+        },
+    ),
     "sipo": {
         "train.num_steps": STEPS[0],
         "sipo.num_steps": STEPS[1],
@@ -74,7 +79,7 @@ METHODS = {
         "generate.temperature": 0.0,  # as in the paper
     },
 }
-LEARNING_RATES = {**dict.fromkeys(ON_PAIRS, 1e-3), "morlhf": 3e-3}
+LEARNING_RATES = {**dict.fromkeys(ON_PAIRS, 1e-3), **dict.fromkeys(REINFORCED, 3e-3)}
 
 
 def get_config(method_front_and_task="paretohqd,bulging"):

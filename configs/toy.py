@@ -49,6 +49,8 @@ WRITING = {
 }
 # Methods that learn from preference pairs, here of two responses to a prompt by their rewards.
 ON_PAIRS = ("dpo", "dpo_soup", "mod", "dpo_lw", "modpo", "raco", "smooth_tchebycheff", "sipo")
+# Methods that learn from answers of the models themselves.
+REINFORCED = ("morlhf", "rewarded_soup")
 # What each method has of its own.
 METHODS = {
     "paretohqd": {
@@ -80,14 +82,18 @@ METHODS = {
         "sipo.learning_rate": 1e-3,
         **WRITING,
     },
-    "morlhf": {
-        "preferences": "3",
-        "morlhf.num_updates": 16,
-        "morlhf.num_prompts": 6,
-        "generate.max_new_tokens": 24,
-        "generate.batch_size": 72,
-    },
+    **dict.fromkeys(
+        REINFORCED,
+        {
+            "preferences": "3",
+            "morlhf.num_updates": 16,
+            "morlhf.num_prompts": 6,
+            "generate.max_new_tokens": 24,
+            "generate.batch_size": 72,
+        },
+    ),
 }
+RATES = {**dict.fromkeys(ON_PAIRS, 3e-3), **dict.fromkeys(REINFORCED, 1e-2)}
 
 
 def get_config(method="paretohqd"):
@@ -106,8 +112,8 @@ def get_config(method="paretohqd"):
     config.lora.rank = 4
     config.lora.alpha = 8.0
     config.lora.targets = ("q_proj", "v_proj", "o_proj", "down_proj")
-    config.train.batch_size = 12 if method == "morlhf" else 4
-    config.train.learning_rate = {"morlhf": 1e-2}.get(method, 3e-3 if method in ON_PAIRS else 3e-2)
+    config.train.batch_size = 12 if method in REINFORCED else 4
+    config.train.learning_rate = RATES.get(method, 3e-2)
     if "held_out_loss" in config.train:
         config.train.held_out_loss = False  # takes longer to compile than the training itself
     config.train.checkpoint_every = 5

@@ -22,7 +22,7 @@ import pytest
 from paretohqd_jax.methods import METHODS
 
 ROOT = Path(__file__).parents[1]
-COMPARED = ("*.parquet", "*.npy", "policies.json", "selection/*", "evaluation/*")
+COMPARED = ("*.parquet", "*.npy", "policies.json", "selection/*", "ric/*", "evaluation/*")
 
 
 def files_to_compare(workdir: Path) -> list[Path]:
@@ -124,9 +124,9 @@ def test_a_run_killed_often_ends_with_the_same_bytes(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["raco", "modpo", "mod"])
-def test_so_do_runs_of_methods_on_pairs(tmp_path, method):
-    """Gradients that are combined; a stack upon another; decoding by several models."""
+@pytest.mark.parametrize("method", ["raco", "modpo", "mod", "ric"])
+def test_so_do_runs_of_other_methods(tmp_path, method):
+    """Gradients that are combined; a stack upon another; decoding by several models; iterations."""
     hits = kill_toy_runs(tmp_path, 4, method=method)
     assert len({hit.split()[0] for hit in hits}) >= 3, hits
 

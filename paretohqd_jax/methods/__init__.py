@@ -18,6 +18,7 @@ METHODS = {
     "raco": "paretohqd_jax.methods.raco",
     "smooth_tchebycheff": "paretohqd_jax.methods.smooth_tchebycheff",
     "sipo": "paretohqd_jax.methods.sipo",
+    "rewarded_soup": "paretohqd_jax.methods.soups",
     "sft_soup": "paretohqd_jax.methods.soups",
     "ric": "paretohqd_jax.methods.ric",
     "morlhf": "paretohqd_jax.methods.morlhf",

@@ -20,6 +20,7 @@ from paretohqd_jax.steps.leaving import LAST_STEPS, leave
 from paretohqd_jax.steps.log_probs import log_probs
 from paretohqd_jax.steps.pairs import preference_data
 from paretohqd_jax.steps.preferences import single_objective_models
+from paretohqd_jax.steps.reinforcement import reinforce
 from paretohqd_jax.steps.scoring import score_rows
 from paretohqd_jax.steps.soups import average_factors, best_rows
 from paretohqd_jax.steps.task import Task, check_alignment, open_task
@@ -56,6 +57,12 @@ def dpo_models(task: Task) -> Ingredients:
     return Ingredients(single_objective_models(task, pairs, reference), rows, pairs=pairs)
 
 
+def reinforced_models(task: Task) -> Ingredients:
+    """Models that have learnt from their own answers by one reward each, as by MORLHF."""
+    rows = score_rows(task)
+    return Ingredients(reinforce(task, "morlhf_corners", np.eye(len(task.objectives)), rows), rows)
+
+
 def sft_models(task: Task) -> Ingredients:
     """Models fine-tuned on the rows that are best on their objective."""
     corners = np.eye(len(task.objectives))
@@ -67,10 +74,12 @@ def sft_models(task: Task) -> Ingredients:
 
 
 SOURCES = {
+    "rewarded_soup": ("models of one reward each", reinforced_models),
     "dpo_soup": ("DPO models", dpo_models),
     "sft_soup": ("models of the best rows", sft_models),
 }
 STEPS = (
-    "score", "pairs", "reference_log_probs", "dpo", "select", "sft_corners", *SOURCES, *LAST_STEPS
+    "score", "pairs", "reference_log_probs", "dpo", "select", "sft_corners", "morlhf_corners",
+    *SOURCES, *LAST_STEPS,
 )  # fmt: skip
 check = check_alignment

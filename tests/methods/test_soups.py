@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 from toy_runs import run_toy
 
+from configs.toy import get_config
 from paretohqd_jax.data.rows import read_table
+from paretohqd_jax.methods import soups
 from paretohqd_jax.models.lora import LoraConfig, combine_adapters
 from paretohqd_jax.policies import mixtures, one_adapter_each, read_policies
+from paretohqd_jax.steps.plan import Plan
 from paretohqd_jax.steps.soups import averaged_factors
 
 SHORT = ("--config.train.num_steps=3", "--config.evaluate.max_new_tokens=4")
@@ -64,6 +67,17 @@ def test_of_tables_of_logits_a_soup_answers_as_their_product():
     soup = np.exp(weights @ logits)
     product = np.prod(np.exp(logits) ** weights[:, None], axis=0)
     np.testing.assert_allclose(soup / soup.sum(), product / product.sum())
+
+
+def test_rewarded_soups_are_of_models_that_learn_one_reward_each(tmp_path):
+    config, plan = get_config("rewarded_soup"), Plan(tmp_path)
+    soups.align(config, plan)
+    steps = {step.name: step.options for step in plan.steps}
+    assert {*steps} <= {*soups.STEPS}
+    assert steps["morlhf_corners"]["weights"] == [[1, 0], [0, 1]]
+    [_, both, _] = steps["policies"]["families"]["rewarded_soup"]
+    assert both["adapters"] == ("morlhf_corners/w1.00_0.00", "morlhf_corners/w0.00_1.00")
+    assert both["weights"] == (0.5, 0.5)
 
 
 @pytest.fixture(scope="module")
