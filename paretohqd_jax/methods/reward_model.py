@@ -27,15 +27,15 @@ from paretohqd_jax.steps.reward_model import (
     train,
 )
 
-STEPS = ("group", "train", "match", "measure", "export")
+STEPS = ("group", "match", "train", "measure", "export")
 
 
 def align(config: ConfigDict, run: Run) -> Path:
     """Trains and measures, and returns the card of the reward model, in its directory."""
     task = open_reward_task(config, run)
     groups = group(task)
+    matched = match(task, groups)
     trained = train(task, groups)
-    matched = match(task, groups) if config.match.num_steps else None
     measured = measure(task, groups, trained, matched)
     return export(task, trained, matched, measured).path / CARD
 

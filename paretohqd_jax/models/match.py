@@ -37,6 +37,13 @@ def init_match(key: jax.Array, hidden_size: int, rank: int) -> dict[str, jax.Arr
     }
 
 
+def match_shapes(match: dict[str, Any], hidden_size: int) -> dict[str, tuple[int, ...]]:
+    """The shapes of all parameters, of the rank of those given."""
+    rank = match["projection"].shape[-1] if "projection" in match else 0
+    numbers = dict.fromkeys(("mean", "deviation", "penalty"), ())
+    return {"projection": (hidden_size, rank), "weights": (hidden_size, 2)} | numbers
+
+
 def words_of(
     match: dict[str, Any], embedding: jax.Array, tokens: jax.Array, mask: jax.Array, side: int
 ) -> Words:

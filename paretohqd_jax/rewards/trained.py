@@ -12,7 +12,7 @@ import jax
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.models.llama import Llama, param_shapes
 from paretohqd_jax.models.lora import init_adapters
-from paretohqd_jax.models.match import init_match
+from paretohqd_jax.models.match import match_shapes
 from paretohqd_jax.models.reward_head import compute_rewards, read_adapter
 from paretohqd_jax.models.sharding import on_all_devices, whole_on_all_devices
 from paretohqd_jax.models.tokenizer import load_tokenizer
@@ -75,13 +75,10 @@ def open_trained(entry: Entry, dtype: str = "float32") -> tuple[Llama, dict[str,
     """
     adapter, lora, num_layers = read_adapter(Path(entry.adapter))
     config = load_config(entry.checkpoint, dtype, num_layers=num_layers)
-    key, match = jax.random.key(0), adapter.get("match")
-    expected = jax.eval_shape(lambda: init_adapters(key, config, lora, 1))
+    expected = jax.eval_shape(lambda: init_adapters(jax.random.key(0), config, lora, 1))
     shapes = jax.tree.map(lambda leaf: leaf.shape[1:], expected)
-    if match is not None:
-        rank = match["projection"].shape[1]
-        learned = jax.eval_shape(lambda: init_match(key, config.hidden_size, rank))
-        shapes["match"] = dict.fromkeys(match, ()) | {n: x.shape for n, x in learned.items()}
+    if "match" in adapter:
+        shapes["match"] = match_shapes(adapter["match"], config.hidden_size)
     if jax.tree.map(lambda leaf: leaf.shape, adapter) != shapes:
         raise InputError(f"{entry.adapter}: is no adapter of {entry.checkpoint}; give its own base")
     return Llama(config, lora), adapter

@@ -34,18 +34,17 @@ def answers_for_copies(table: pa.Table, num_prompts: int, seed: int = 0) -> list
     prompts, names = table["prompt"].to_pylist(), table.column_names
     if "responses" in names:
         groups = zip(table["responses"].to_pylist(), table["scores"].to_pylist(), strict=True)
-        ranked = [
-            [texts[i] for i in np.argsort(-np.array(s), kind="stable")] for texts, s in groups
+        best_first = [
+            [texts[row] for row in np.argsort(np.negative(scores), kind="stable")]
+            for texts, scores in groups
         ]
     else:
-        ranked = [
-            [text] for text in table["chosen" if "chosen" in names else "response"].to_pylist()
-        ]
-    given = [
-        (prompt, text) for prompt, texts in zip(prompts, ranked, strict=True) for text in texts
-    ]
-    shared = shared_responses(given)
-    responses = [next((t for t in texts if t not in shared), texts[0]) for texts in ranked]
+        responses = table["chosen" if "chosen" in names else "response"].to_pylist()
+        best_first = [[text] for text in responses]
+    shared = shared_responses(
+        (prompt, text) for prompt, texts in zip(prompts, best_first, strict=True) for text in texts
+    )
+    responses = [next((t for t in texts if t not in shared), texts[0]) for texts in best_first]
     order = np.random.default_rng(seed).permutation(len(prompts)).tolist()
     rows: dict[str, int] = {}
     for row in sorted(order, key=lambda row: responses[row] in shared):
