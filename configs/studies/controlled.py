@@ -23,7 +23,7 @@ BASELINES = {
 RAY = {"ray": RULES["ray"]}
 FIELD = (
     "sft_soup", "dpo_soup", "mod", "dpo_lw", "modpo", "raco", "smooth_tchebycheff", "sipo", "mopo",
-    "ric", "morlhf",
+    "ric", "morlhf", "rewarded_soup",
 )  # fmt: skip
 FIELD = RAY | {method: (method,) for method in FIELD}
 # Front, what differs from the task's defaults, and the methods of the table.
