@@ -66,6 +66,7 @@ def open_run(words: list[str]) -> None:
         if "model" in config:
             argv.append("--config.model.source=random:toy")
             argv += ["--config.model.num_layers=1"] if "num_layers" in config.model else []
+            argv += ["--config.match.num_steps=0"] if "match" in config else []  # its tokens
         with pytest.raises(Opened):
             main.main(argv)
 
@@ -105,6 +106,7 @@ def nothing(words: list[str]) -> None:
 
 # How a command is tried, by how it begins.
 TRIED: dict[str, Callable[[list[str]], None]] = {
+    "zcat ": nothing,
     "paretohqd study ": parse_command,  # tests/studies/test_study.py
     "paretohqd measure ": parse_command,  # tests/methods/test_reward_model_method.py
     "paretohqd ": run_command,
