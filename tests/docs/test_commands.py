@@ -68,6 +68,7 @@ def open_run(words: list[str]) -> None:
             if "mesh" in config and config.mesh.tensor > 2:
                 argv.append("--config.mesh.tensor=2")  # a toy has two key/value heads
             argv += ["--config.model.num_layers=1"] if "num_layers" in config.model else []
+            argv += ["--config.match.num_steps=0"] if "match" in config else []  # its tokens
         with pytest.raises(Opened):
             main.main(argv)
 
@@ -107,6 +108,7 @@ def nothing(words: list[str]) -> None:
 
 # How a command is tried, by how it begins.
 TRIED: dict[str, Callable[[list[str]], None]] = {
+    "zcat ": nothing,
     "paretohqd study ": parse_command,  # tests/studies/test_study.py
     "paretohqd measure ": parse_command,  # tests/methods/test_reward_model_method.py
     "paretohqd ": run_command,
