@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
-from paretohqd_jax.config import preference, shared
+from paretohqd_jax.config import checks, preference, shared
 from paretohqd_jax.config.objectives import names_in, objective_names
 from paretohqd_jax.config.options import (
     ABOVE_ZERO,
@@ -119,7 +119,7 @@ def check(config: ConfigDict) -> None:
     Raises:
       InputError: names the option, its value and what would be valid.
     """
-    shared.check_alignment(config, config.train.num_steps)
+    checks.check_alignment(config, config.train.num_steps)
     labelled = config.pairs.labels == "data"
     require(config, "data.scores", not (labelled and config.data.scores), "'' with given labels")
     as_it_comes = labelled or config.pairs.conflict == -1

@@ -6,7 +6,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from paretohqd_jax.config import shared
+from paretohqd_jax.config import checks, shared
 from paretohqd_jax.config.engine import ENGINE
 from paretohqd_jax.config.objectives import parse_preferences
 from paretohqd_jax.config.options import (
@@ -88,7 +88,7 @@ def check(config: ConfigDict) -> None:
     Raises:
       InputError: names the option, its value and what would be valid.
     """
-    shared.check_alignment(config, num_steps(config))
+    checks.check_alignment(config, num_steps(config))
     size = config.morlhf.num_prompts * config.morlhf.num_answers
     divisor = f"a divisor of morlhf.num_prompts * morlhf.num_answers = {size}"
     require(config, "train.batch_size", size % config.train.batch_size == 0, divisor)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ml_collections import ConfigDict
 
-from paretohqd_jax.config import shared
+from paretohqd_jax.config import checks, shared
 from paretohqd_jax.config.objectives import parse_preferences
 from paretohqd_jax.config.options import (
     ABOVE_ZERO,
@@ -90,7 +90,7 @@ def check(config: ConfigDict) -> None:
     Raises:
       InputError: names the option, its value and what would be valid.
     """
-    shared.check_alignment(config, config.train.num_steps)
+    checks.check_alignment(config, config.train.num_steps)
     labelled = config.pairs.labels == "data"
     require(config, "data.scores", not (labelled and config.data.scores), "'' with given labels")
     smooth = config.dpo.label_smoothing == 0 or config.dpo.loss == "sigmoid"

@@ -6,7 +6,7 @@ import contextlib
 
 from ml_collections import ConfigDict
 
-from paretohqd_jax.config import sft, shared
+from paretohqd_jax.config import checks, sft, shared
 from paretohqd_jax.config.objectives import parse_preferences
 from paretohqd_jax.config.options import (
     ABOVE_ZERO,
@@ -114,7 +114,7 @@ def check(config: ConfigDict) -> None:
       InputError: names the option, its value and what would be valid.
     """
     shortest = min(config.train.offline_steps, config.train.online_steps)
-    shared.check_alignment(config, shortest)
+    checks.check_alignment(config, shortest)
     parse_preferences(config.preferences, len(config.rewards.models))
 
 

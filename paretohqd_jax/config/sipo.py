@@ -7,7 +7,7 @@ import math
 import numpy as np
 from ml_collections import ConfigDict
 
-from paretohqd_jax.config import preference, shared
+from paretohqd_jax.config import checks, preference, shared
 from paretohqd_jax.config.engine import ENGINE
 from paretohqd_jax.config.objectives import parse_preferences
 from paretohqd_jax.config.options import (
@@ -139,7 +139,7 @@ def check(config: ConfigDict) -> None:
       InputError: names the option, its value and what would be valid.
     """
     preference.check_with_preferences(config)
-    shared.check_train(config, config.sipo.num_steps)
+    checks.check_train(config, config.sipo.num_steps)
     num_objectives = len(config.rewards.models)
     require(config, "sipo.weights", config.sipo.weights != "", "'inner', or at least one mixture")
     for name in ("weights", "soup_weights"):
