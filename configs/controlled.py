@@ -39,6 +39,8 @@ WRITING = {
 }
 # Methods that learn from preference pairs: any two rows of a prompt, by their scores.
 ON_PAIRS = ("dpo", "dpo_soup", "mod", "dpo_lw", "modpo", "raco", "smooth_tchebycheff", "sipo")
+# Labels by exact rewards never err, so that nothing else holds a model back from the ends.
+SMOOTHED = {"dpo.label_smoothing": 0.1}
 # Methods that learn few rows many times over, and overfit them without dropout.
 ON_FEW_ROWS = ("paretohqd", "sft", "best_of_n", "ric", "sft_soup")
 # Methods that learn from answers of the models themselves.
@@ -58,7 +60,7 @@ METHODS = {
         "train.online_learning_rate": 1e-3,
         **WRITING,
     },
-    **dict.fromkeys(ON_PAIRS, {"train.num_steps": sum(STEPS)}),
+    **dict.fromkeys(ON_PAIRS, {"train.num_steps": sum(STEPS), **SMOOTHED}),
     "mopo": {"train.num_steps": sum(STEPS)},
     **dict.fromkeys(
         REINFORCED,
@@ -72,6 +74,7 @@ METHODS = {
     ),
     "sipo": {
         "train.num_steps": STEPS[0],
+        **SMOOTHED,
         "sipo.num_steps": STEPS[1],
         "sipo.learning_rate": 5e-5,
         "sipo.refinement": "none",  # a model of syllables cannot review itself
