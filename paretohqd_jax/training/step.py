@@ -169,8 +169,8 @@ def loss_and_gradient(
     ) -> tuple[tuple[jax.Array, PyTree], None]:
         losses, pull_back = jax.vjp(lambda adapter: losses_of(adapter, *part), adapter)
         if objective.combine:
-            # One after the other: side by side they need as much memory as adapters of their own, and
-            # under another vmap XLA's CPU compiler gets long rows wrong (jaxlib 0.10.2).
+            # One after the other: side by side they take the memory of as many adapters, and under
+            # another vmap XLA's CPU compiler gets long rows wrong (jaxlib 0.10.2).
             gradients = jax.lax.map(lambda each: pull_back(each)[0], jnp.eye(len(losses)))
         else:
             gradients = pull_back(jnp.float32(1))[0]
