@@ -14,7 +14,10 @@ for. A mesh is given as data,fsdp,tensor.
 
 Bytes are those of results on one device, times the iterations of the loops around them, of a
 decoding step alone where that is what is repeated. Copies are what stands in memory and is nothing
-but copied, sliced, put together or transposed; "least" is what must move at any rate.
+but copied, sliced, put together or transposed; "least" is what must move at any rate. Of known
+chips a third table has seconds: the larger of arithmetic and memory at the data sheet's figures,
+what XLA expects its operations to take (a TPU's alone, without the exchange), and the exchange at
+the bandwidth of all of a chip's links.
 """
 
 from __future__ import annotations
@@ -32,7 +35,15 @@ import contenders
 import finetune
 import programs
 import shapes
-from compiled import COLLECTIVES, COPIES, collectives, copies, read_program
+from compiled import (
+    COLLECTIVES,
+    COPIES,
+    Program,
+    collectives,
+    copies,
+    estimated_cycles,
+    read_program,
+)
 
 from paretohqd_jax.errors import InputError
 
@@ -104,7 +115,7 @@ def main(arguments: list[str] | None = None) -> None:
         f"{options.prompt} + {options.new_tokens} tokens, {options.seats} adapters; "
         f"{options.topology or 'simulated CPU devices'}.\n"
     )
-    sent, copied = [], []
+    sent, copied, timed = [], [], []
     for sizes, program in itertools.product(options.meshes, options.programs):
         start = time.perf_counter()
         mesh = make_mesh(*sizes, devices=devices[: math.prod(sizes)])
@@ -125,7 +136,7 @@ def main(arguments: list[str] | None = None) -> None:
                 f"{seconds:.0f}",
             ]
         )
-        least = programs.least_bytes(program, options) / mesh.size
+        least = programs.least_bytes(program, options, mesh)
         inside = copies(read, in_loop=True if read.repeated else None)
         outside = copies(read, in_loop=False) if read.repeated else Counter()
         copied.append(
@@ -137,12 +148,37 @@ def main(arguments: list[str] | None = None) -> None:
                 f"{sum(outside.values()) / 1e6:.1f}",
             ]
         )
+        timed.append([*name, *_seconds(devices[0].device_kind, program, options, mesh, read)])
     header = ["data, fsdp, tensor", "program", "arguments MB", "temporaries MB"]
     header += [f"{kind}s (MB)" for kind in COLLECTIVES] + ["moved MB", "compile s"]
     print(contenders.table(header, sent))
     header = ["data, fsdp, tensor", "program", "least MB"]
     header += [f"{plural} MB" for plural in ("copies", "slices", "concatenations", "transposes")]
     print("\n" + contenders.table([*header, "of the least", "once per call MB"], copied))
+    if devices[0].device_kind in shapes.CHIPS:
+        header = ["data, fsdp, tensor", "program", "least ms", "XLA's estimate ms", "exchange ms"]
+        print("\n" + contenders.table(header, timed))
+
+
+def _seconds(
+    kind: str, program: str, options: argparse.Namespace, mesh: Any, read: Program
+) -> list[str]:
+    """Milliseconds of a program, or of a step of one that is repeated, on a chip of this kind."""
+    if kind not in shapes.CHIPS:
+        return []
+    flops, bandwidth = shapes.CHIPS[kind]
+    arithmetic = programs.least_flops(program, options) / mesh.size / flops
+    memory = programs.least_bytes(program, options, mesh) / bandwidth
+    cells = [f"{max(arithmetic, memory) * 1e3:.1f}"]
+    if kind not in shapes.TPU_CLOCKS:
+        return [*cells, "–", "–"]
+    cycles = estimated_cycles(read, in_loop=True if read.repeated else None)
+    moved = sum(collectives(read)[1].values())
+    return [
+        *cells,
+        f"{cycles / shapes.TPU_CLOCKS[kind] * 1e3:.1f}",
+        f"{moved / shapes.TPU_LINKS[kind] * 1e3:.1f}",
+    ]
 
 
 if __name__ == "__main__":

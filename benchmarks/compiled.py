@@ -120,6 +120,21 @@ def copies(program: Program, in_loop: bool | None = None) -> Counter:
     return sizes
 
 
+def estimated_cycles(program: Program, in_loop: bool | None = None) -> int:
+    """What a TPU's compiler expects its operations to take, those between devices left out.
+
+    Args:
+      in_loop: as for `copies`.
+    """
+    return sum(
+        program.times[name] * int(cycles)
+        for name, instructions in program.bodies.items()
+        if in_loop is None or in_loop == (name in program.repeated)
+        for instruction in instructions
+        for cycles in re.findall(r'"estimated_cycles":"(\d+)"', instruction.line)[:1]
+    )
+
+
 def _moved(instruction: Instruction, program: Program) -> str | None:
     """The kind of copy that an instruction is."""
     if instruction.kind != "fusion":

@@ -63,6 +63,21 @@ def measure(
     return results
 
 
+def measure_here(make: Make, options: Namespace, rounds: int) -> tuple[Measurement, Any]:
+    """A contender that has this process and the device to itself, and its step."""
+
+    def timed() -> tuple[float, Any]:
+        start = time.perf_counter()
+        result = step()
+        return time.perf_counter() - start, result
+
+    step = make(options)
+    forget_peak_memory()
+    first, result = timed()
+    seconds = [timed()[0] for _ in range(rounds)]
+    return Measurement(first, seconds, peak_memory(), result), step
+
+
 def _measurement(turns: list[tuple[float, int, Any] | str]) -> Measurement | str:
     failures = [turn for turn in turns if isinstance(turn, str)]
     if failures:
@@ -133,8 +148,12 @@ def pin(threads: int) -> None:
 
 
 def forget_peak_memory() -> None:
-    """What making the random weights took is nobody's merit or fault (Linux alone can forget)."""
+    """What making the random weights took is nobody's merit or fault (JAX's allocator of an
+    accelerator cannot forget it, nor can a host that is not Linux)."""
     gc.collect()
+    torch = sys.modules.get("torch")
+    if torch and torch.cuda.is_initialized():
+        torch.cuda.reset_peak_memory_stats()
     if sys.platform == "linux":
         ctypes.CDLL(None).malloc_trim(0)
         Path("/proc/self/clear_refs").write_text("5")

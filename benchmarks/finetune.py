@@ -14,7 +14,7 @@ N runs one after another take N times as long. The losses of the first step must
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import contenders
 import numpy as np
@@ -35,11 +35,12 @@ def ours(options: argparse.Namespace, num_adapters: int) -> Callable[[], float]:
     from paretohqd_jax.data.batches import Examples
     from paretohqd_jax.models.llama import Llama
     from paretohqd_jax.models.lora import init_adapters
+    from paretohqd_jax.steps.training import on_tiles
     from paretohqd_jax.training import step
 
     config, lora = shapes.model_of(options, options.remat)
     tokens, response = (array[:num_adapters] for array in rows_of(options))
-    batch = Examples(tokens, np.ones(tokens.shape, bool), response)
+    batch = on_tiles(Examples(tokens, np.ones(tokens.shape, bool), response))
     params = shapes.jax_params(config)
     optimizer = step.make_optimizer(step.OptimizerConfig(1e-4, num_steps=1000))
     train_step = step.make_train_step(
@@ -83,9 +84,12 @@ def peft(options: argparse.Namespace) -> Callable[[], float]:
     tokens, response = (torch.tensor(array[0], device=device) for array in rows_of(options))
     tokens = tokens.long()
     labels = torch.where(response, tokens, -100)
+    # PEFT keeps adapters in float32; as its users do, their products are in the model's dtype.
+    mixed = torch.autocast(device, torch.bfloat16, enabled=config.dtype == "bfloat16")
 
     def one_step() -> float:
-        loss = model(input_ids=tokens, labels=labels).loss
+        with mixed:
+            loss = model(input_ids=tokens, labels=labels).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
@@ -133,35 +137,56 @@ def main(arguments: list[str] | None = None) -> None:
         f"remat {options.remat} (PEFT: gradient checkpointing {checkpointing}); {device}: "
         f"{peak_flops / 1e9:.0f} GFLOP/s.\n"
     )
-    header = ["contender", "tokens/s", "[min–max]", "of PEFT's", "model FLOP utilisation"]
+    flops = shapes.training_flops(config, lora, 1, options.length) / options.length
+    num_tokens = {
+        name: options.rows * options.length * (options.adapters if make is stacked else 1)
+        for name, make in makes.items()
+    }
+    print(rates_table(results, num_tokens, flops / peak_flops, reference_name, "of PEFT's"))
+
+
+def rates_table(
+    results: Mapping[str, contenders.Measurement | str],
+    num_tokens: Mapping[str, int],
+    seconds_per_token: float | None,
+    reference_name: str,
+    of_reference: str,
+) -> str:
+    """A row for each contender.
+
+    Args:
+      results: by contender.
+      num_tokens: that each works on in a round.
+      seconds_per_token: of the work the task needs, at the device's best, where that is known.
+      reference_name: the contender that others are held against.
+      of_reference: the heading of that column.
+    """
+    header = ["contender", "tokens/s", "[min–max]", of_reference, "model FLOP utilisation"]
     header += ["peak memory MB", "compile s", "first loss"]
-    rates = {}
-    for name, make in makes.items():
-        if isinstance(results[name], contenders.Measurement):
-            tokens = options.rows * options.length * (options.adapters if make is stacked else 1)
-            rates[name] = [tokens / seconds for seconds in results[name].seconds]
-    rows = []
-    for name in makes:
-        found = results[name]
+    rates = {
+        name: [num_tokens[name] / seconds for seconds in found.seconds]
+        for name, found in results.items()
+        if isinstance(found, contenders.Measurement)
+    }
+    reference, rows = rates.get(reference_name), []
+    for name, found in results.items():
         if isinstance(found, str):
             rows.append([name, "–", "–", "–", "–", "–", "–", found])
             continue
         rate = float(np.median(rates[name]))
-        reference = rates.get(reference_name)
-        flops = shapes.training_flops(config, lora, 1, options.length) / options.length
         rows.append(
             [
                 name,
                 f"{rate:.1f}",
                 f"{min(rates[name]):.1f}–{max(rates[name]):.1f}",
                 f"{rate / np.median(reference):.2f}" if reference else "–",
-                f"{rate * flops / peak_flops:.1%}",
+                f"{rate * seconds_per_token:.1%}" if seconds_per_token else "–",
                 f"{found.memory / 1e6:.0f}",
                 f"{found.first - found.median:.1f}",
                 f"{found.result:.4f}",
             ]
         )
-    print(contenders.table(header, rows))
+    return contenders.table(header, rows)
 
 
 if __name__ == "__main__":

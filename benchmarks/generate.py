@@ -233,17 +233,21 @@ def compare_mixed(options: argparse.Namespace) -> None:
 
 
 def costs(config, lora, adapters, options, peak_flops, bandwidth) -> tuple[float, float]:
-    """FLOPs of a round, and its least seconds: each step bound by arithmetic or by memory."""
-    flops = shapes.forward_flops(config, lora, adapters * options.rows, options.length)
+    """FLOPs of a round, and its least seconds: both phases bound by arithmetic or by memory."""
+    both = phases(config, lora, adapters, options)
+    seconds = sum(max(flops / peak_flops, moved / bandwidth) for flops, moved in both)
+    return sum(flops for flops, _ in both), seconds
+
+
+def phases(config, lora, adapters, options) -> tuple[list[float], list[float]]:
+    """FLOPs and bytes of reading the prompts (which arithmetic binds), and of all steps."""
+    prompts = shapes.forward_flops(config, lora, adapters * options.rows, options.length)
     # Of the prompt only the last position needs logits.
     head = 2 * config.vocab_size * config.hidden_size
-    flops -= head * adapters * options.rows * (options.length - 1)
-    seconds = flops / peak_flops
-    for context in range(options.length, options.length + options.new_tokens - 1):
-        step, moved = shapes.decode_costs(config, lora, adapters, options.rows, context)
-        flops += step
-        seconds += max(step / peak_flops, moved / bandwidth)
-    return flops, seconds
+    prompts -= head * adapters * options.rows * (options.length - 1)
+    contexts = range(options.length, options.length + options.new_tokens - 1)
+    steps = [shapes.decode_costs(config, lora, adapters, options.rows, each) for each in contexts]
+    return [prompts, 0.0], [sum(costs) for costs in zip(*steps, strict=True)]
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -39,6 +39,7 @@ from paretohqd_jax import pareto
 
 PEERS = ("moocore", "pymoo", "pygmo", "paretoset", "numba", "optuna", "botorch")
 CLOUDS = ("uniform", "gauss", "skew", "dup")
+ON_CPU = "ours_on_cpu"
 NEAREST = {"rays": pareto.nearest_to_ray, "chebyshev": pareto.smallest_chebyshev_distance}
 
 
@@ -228,7 +229,22 @@ def too_slow(peer: Callable, case: Case) -> bool:
 
 def ours(case: Case, rewards: np.ndarray) -> Callable[[], object]:
     on_accelerator = jax.default_backend() != "cpu" and rewards.dtype == np.float32
-    given = jnp.asarray(rewards) if on_accelerator else rewards
+    return called(case, rewards, jnp.asarray(rewards) if on_accelerator else rewards)
+
+
+def ours_on_cpu(case: Case, rewards: np.ndarray) -> Callable[[], object]:
+    """Ours on the host of an accelerator."""
+    run, host = called(case, rewards, rewards), jax.devices("cpu")[0]
+
+    def on_host() -> object:
+        with jax.default_device(host):
+            return run()
+
+    return on_host
+
+
+def called(case: Case, rewards: np.ndarray, given: Any) -> Callable[[], object]:
+    """Our function, called with the rewards as they are given."""
     if case.task == "ranks":
         return lambda: np.asarray(pareto.non_dominated_rank(given))
     if case.task == "mask":
@@ -306,10 +322,15 @@ def seconds(function: Callable[[], object]) -> tuple[float, object]:
     return time.perf_counter() - start, result
 
 
-def run(case: Case, scores: np.ndarray | None, budget: float) -> str:
+def compare(
+    case: Case, scores: np.ndarray | None, budget: float, least_rounds: int = 3
+) -> dict[str, Any]:
+    """Medians in seconds by name, ours with its spread and first call, and who disagrees."""
     rewards = make_data(case.data, case.num_rows, case.num_objectives, scores)
     points = np.ascontiguousarray(-rewards.astype(np.float64))
     runners = {"ours": ours(case, rewards)}
+    if jax.default_backend() != "cpu":
+        runners[ON_CPU] = ours_on_cpu(case, rewards)
     for peer, largest in PEER_TASKS[case.task]:
         if case.num_rows <= largest and not too_slow(peer, case):
             runners[peer.__name__] = functools.partial(peer, points, case)
@@ -322,30 +343,41 @@ def run(case: Case, scores: np.ndarray | None, budget: float) -> str:
     times = {name: [] for name in runners}
     order = random.Random(0)  # else the same peer would always leave us its caches
     start, rounds = time.perf_counter(), 0
-    while rounds < 3 or (rounds < 15 and time.perf_counter() - start < budget):
+    while rounds < least_rounds or (rounds < 15 and time.perf_counter() - start < budget):
         for name in order.sample(list(runners), len(runners)):
             times[name].append(seconds(runners[name])[0])
         rounds += 1
     medians = {name: statistics.median(values) for name, values in times.items()}
-    mine = medians.pop("ours")
     results |= known_result(case, rewards)
     differing = [n for n in results if not agree(case.task, results["ours"], results[n])]
     verdict = f"NOT {', '.join(differing)}" if differing else "all" if len(results) > 1 else "–"
+    return {
+        "medians": medians,
+        "spread": [min(times["ours"]), max(times["ours"])],
+        "compile": max(first["ours"] - medians["ours"], 0.0),
+        "verdict": verdict,
+    }
+
+
+def row_of(case: Case, found: dict[str, Any]) -> str:
+    """A line of the table."""
+    medians = dict(found["medians"])
+    mine = medians.pop("ours")
     task = f"{case.task} {case.size}" if case.size else case.task
-    spread = f"{min(times['ours']) * 1e3:.2f}–{max(times['ours']) * 1e3:.2f}"
+    spread = "–".join(f"{seconds * 1e3:.2f}" for seconds in found["spread"])
     best = min(medians, key=medians.get) if medians else None
     others = ", ".join(
         f"{name} {value * 1e3:.3g}" for name, value in medians.items() if name != best
     )
     return (
         f"| {task} | {case.num_objectives} | {case.num_rows} | {case.data} | {mine * 1e3:.2f} "
-        f"[{spread}] | {max(first['ours'] - mine, 0):.1f} | "
+        f"[{spread}] | {found['compile']:.1f} | "
         + (
             f"{best} {medians[best] * 1e3:.2f} | **{medians[best] / mine:.2f}**"
             if best
             else "– | –"
         )
-        + f" | {verdict} | {others} |"
+        + f" | {found['verdict']} | {others} |"
     )
 
 
@@ -391,7 +423,8 @@ def main(arguments: list[str] | None = None) -> None:
     print("\n".join(lines), flush=True)
     for case in cases(options.quick, options.rows, scores):
         if case.task in options.tasks.split(","):
-            lines.append(run(case, scores, budget=0.5 if options.quick else 1.5))
+            found = compare(case, scores, budget=0.5 if options.quick else 1.5)
+            lines.append(row_of(case, found))
             print(lines[-1], flush=True)
     if options.output:
         with open(options.output, "w") as file:

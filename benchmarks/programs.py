@@ -72,13 +72,13 @@ def score(options: Namespace, mesh: Any) -> Any:
     import numpy as np
 
     from paretohqd_jax.models import llama
-    from paretohqd_jax.rewards.likelihood import MeanLogProb
+    from paretohqd_jax.rewards.likelihood import ResponseLogProb
 
     config, _ = shapes.model_of(options)
     rows = np.ones((options.rows, options.length), np.int32)
     tokens, mask = _whole(mesh, (rows, rows > 0))
-    apply = MeanLogProb(llama.Llama(config))
-    return jax.jit(apply).lower(_params(config, mesh), tokens, mask)
+    apply = ResponseLogProb(llama.Llama(config), mean=True)
+    return jax.jit(apply).lower({"params": _params(config, mesh)}, tokens, mask)
 
 
 PROGRAMS = {"train": train, "prefill": prefill, "decode": decode, "score": score}
@@ -100,26 +100,41 @@ def compile_program(name: str, options: Namespace, mesh: Any) -> Any:
         return PROGRAMS[name](options, mesh).compile()
 
 
-def least_bytes(name: str, options: Namespace) -> float:
-    """Of weights, adapters, their moments and the cache, each read or written once.
+def least_bytes(name: str, options: Namespace, mesh: Any) -> float:
+    """Of a device, for weights, adapters, their moments and the cache, each read or written once.
 
     Training reads the base once forward and once backward, and reads and writes adapters and
-    moments. A decoding step reads all of the cache, whatever of it is in use.
+    moments. A decoding step reads all of the cache, whatever of it is in use. Only the axis
+    `tensor` makes less of the base, which `fsdp` puts together for every product.
     """
     import numpy as np
 
     config, lora = shapes.model_of(options)
     base, adapter = shapes.matmul_weights(config, lora)
+    base /= mesh.shape["tensor"]
     item = 4 if config.dtype == "float32" else 2
     token = 2 * config.num_layers * config.num_kv_heads * config.head_dim * item
-    cache = options.slots * (options.prompt + options.new_tokens) * token
-    state = 3 * options.adapters * adapter * np.dtype(np.float32).itemsize
+    cache = options.slots * (options.prompt + options.new_tokens) * token / mesh.size
+    state = 3 * options.adapters * adapter * np.dtype(np.float32).itemsize / mesh.size
+    written = options.slots // 8 * options.prompt * token / mesh.size
     return {
         "train": 2 * base * item + 2 * state,
-        "prefill": (base + options.seats * adapter) * item
-        + options.slots // 8 * options.prompt * token,
+        "prefill": (base + options.seats * adapter) * item + written,
         "decode": (base + options.seats * adapter) * item + cache,
         "score": base * item,
+    }[name]
+
+
+def least_flops(name: str, options: Namespace) -> float:
+    """Of a program; a decoding step attends to all of the cache."""
+    config, lora = shapes.model_of(options)
+    per_row = shapes.forward_flops
+    return {
+        "train": options.adapters
+        * shapes.training_flops(config, lora, options.rows, options.length),
+        "prefill": per_row(config, lora, options.slots // 8, options.prompt),
+        "decode": per_row(config, lora, options.slots, 1, options.prompt + options.new_tokens),
+        "score": per_row(config, None, options.rows, options.length),
     }[name]
 
 

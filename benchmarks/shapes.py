@@ -12,6 +12,7 @@ import functools
 import time
 import zlib
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,12 @@ SHAPES = {
         49152, 576, 1536, 30, 9, 3, 64, 8192, rope_theta=100000.0, tie_word_embeddings=True
     ),
     "llama2-7b": LlamaConfig(32000, 4096, 11008, 32, 32, 32, 128, 4096, dtype="bfloat16"),
+    "llama3-8b": LlamaConfig(
+        128256, 4096, 14336, 32, 32, 8, 128, 8192, rope_theta=500000.0, dtype="bfloat16"
+    ),
+    "llama3-70b": LlamaConfig(
+        128256, 8192, 28672, 80, 64, 8, 128, 8192, rope_theta=500000.0, dtype="bfloat16"
+    ),
 }
 
 # Dense bfloat16 FLOP/s and memory bytes/s by JAX's device_kind, from the vendors' data sheets.
@@ -43,6 +50,10 @@ CHIPS = {
     "TPU v5": (459e12, 2.76e12),
     "TPU v6 lite": (918e12, 1.64e12),
 }
+
+# Of TPUs, cycles/s and bytes/s of all links of a chip to others; the former follow from the FLOP/s.
+TPU_CLOCKS = {"TPU v4": 1.05e9, "TPU v5 lite": 1.5e9, "TPU v5": 1.75e9, "TPU v6 lite": 1.75e9}
+TPU_LINKS = {"TPU v4": 300e9, "TPU v5 lite": 200e9, "TPU v5": 600e9, "TPU v6 lite": 448e9}
 
 
 def projections(text: str) -> str:
@@ -168,15 +179,18 @@ def torch_model(config: LlamaConfig, device: str) -> Any:
 def with_peft(model: Any, lora: LoraConfig) -> Any:
     import peft
 
-    return peft.get_peft_model(
-        model,
-        peft.LoraConfig(
-            r=lora.rank,
-            lora_alpha=lora.alpha,
-            lora_dropout=lora.dropout,
-            target_modules=list(lora.targets),
-            task_type="CAUSAL_LM",
-        ),
+    return peft.get_peft_model(model, peft_config(lora))
+
+
+def peft_config(lora: LoraConfig) -> Any:
+    import peft
+
+    return peft.LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=list(lora.targets),
+        task_type="CAUSAL_LM",
     )
 
 
@@ -248,7 +262,7 @@ def machine_peaks(options: Namespace) -> tuple[str, float, float]:
         y = torch.ones(2**26)
         z = torch.empty_like(y)
         copies.append(lambda: z.copy_(y))
-    return name, flops, 2 * 2**28 / min(map(_fastest, copies))
+    return name, flops, 2 * 2**28 / min(map(fastest, copies))
 
 
 def peak_flops(dtype: str, options: Namespace) -> tuple[str, float]:
@@ -266,7 +280,7 @@ def peak_flops(dtype: str, options: Namespace) -> tuple[str, float]:
     if torch := _torch_on_cpu(options):
         b = torch.ones(size, size, dtype=getattr(torch, dtype))
         products.append(lambda: torch.matmul(b, b))
-    flops = 2 * size**3 / min(_fastest(product) for product in products)
+    flops = 2 * size**3 / min(fastest(product) for product in products)
     return f"{device.device_kind} (measured)", flops
 
 
@@ -284,7 +298,8 @@ def _torch_on_cpu(options: Namespace) -> Any:
     return torch
 
 
-def _fastest(function, repeats: int = 7) -> float:
+def fastest(function: Callable[[], Any], repeats: int = 7) -> float:
+    """The least seconds of several calls."""
     times = []
     for _ in range(repeats):
         start = time.perf_counter()

@@ -12,6 +12,8 @@ for all fronts and all noise; configs/studies/controlled.py lets the study train
     from pathlib import Path
     from paretohqd_jax.studies.controlled import write_base
     write_base(2, 1200, 0, Path("runs/base"))  # M, rows, seed
+
+The method ric takes one that reads scores in prompts, which `write_base_of_scores` trains likewise.
 """
 
 from paretohqd_jax.config import default_config
@@ -36,7 +38,13 @@ WRITING = {
     "generate.top_p": 1.0,
 }
 # Methods that learn from preference pairs: any two rows of a prompt, by their scores.
-ON_PAIRS = ("dpo", "dpo_soup", "mod", "dpo_lw", "modpo", "raco", "smooth_tchebycheff")
+ON_PAIRS = ("dpo", "dpo_soup", "mod", "dpo_lw", "modpo", "raco", "smooth_tchebycheff", "sipo")
+# Labels by exact rewards never err, so that nothing else holds a model back from the ends.
+SMOOTHED = {"dpo.label_smoothing": 0.1}
+# Methods that learn few rows many times over, and overfit them without dropout.
+ON_FEW_ROWS = ("paretohqd", "sft", "best_of_n", "ric", "sft_soup")
+# Methods that learn from answers of the models themselves.
+REINFORCED = ("morlhf", "rewarded_soup")
 METHODS = {
     "paretohqd": {
         "select.k": 40,
@@ -46,8 +54,35 @@ METHODS = {
     },
     "sft": {"draw.k": 40, "train.num_steps": sum(STEPS)},
     "best_of_n": {"train.num_steps": sum(STEPS), **WRITING},
-    **dict.fromkeys(ON_PAIRS, {"train.num_steps": sum(STEPS)}),
+    "sft_soup": {"select.k": 40, "train.num_steps": sum(STEPS)},
+    "ric": {
+        "ric.num_original": 200,
+        "train.online_learning_rate": 1e-3,
+        **WRITING,
+    },
+    **dict.fromkeys(ON_PAIRS, {"train.num_steps": sum(STEPS), **SMOOTHED}),
+    "mopo": {"train.num_steps": sum(STEPS)},
+    **dict.fromkeys(
+        REINFORCED,
+        {
+            "morlhf.num_updates": 20,
+            "morlhf.num_prompts": 16,
+            "morlhf.num_answers": 8,
+            "generate.max_new_tokens": WRITING["generate.max_new_tokens"],
+            "generate.batch_size": 640,  # all answers of five models
+        },
+    ),
+    "sipo": {
+        "train.num_steps": STEPS[0],
+        **SMOOTHED,
+        "sipo.num_steps": STEPS[1],
+        "sipo.learning_rate": 5e-5,
+        "sipo.refinement": "none",  # a model of syllables cannot review itself
+        **WRITING,
+        "generate.temperature": 0.0,  # as in the paper
+    },
 }
+LEARNING_RATES = {**dict.fromkeys(ON_PAIRS, 1e-3), **dict.fromkeys(REINFORCED, 3e-3)}
 
 
 def get_config(method_front_and_task="paretohqd,bulging"):
@@ -82,6 +117,11 @@ def _config(method, exponent, M, noise, rows, seed):
     config.update_from_flattened_dict(METHODS[method])
     if "preferences" in config:
         config.preferences = inner_preferences(M)
+    if method == "ric":  # as much as the adapters of other methods together
+        num_preferences = config.preferences.count(";") + 1
+        config.train.offline_steps = num_preferences * STEPS[0]
+        config.train.online_steps = num_preferences * STEPS[1]
+        config.generate.num_prompts = (M + 1) * NUM_PROMPTS
     if method == "best_of_n":
         config.best_of_n.n = M + 1  # as many answers as the representatives of ParetoHqD give
     config.data.source = f"{TASK}:rows({M},{exponent},{noise},{rows},{seed})"
@@ -95,11 +135,11 @@ def _config(method, exponent, M, noise, rows, seed):
     )
     config.lora.rank = 16
     config.lora.alpha = 32.0
-    config.lora.dropout = 0.0
+    config.lora.dropout = 0.5 if method in ON_FEW_ROWS else 0.0
     config.lora.targets = (
         "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"
     )  # fmt: skip
-    config.train.learning_rate = 5e-4 if method in ON_PAIRS else 1e-2
+    config.train.learning_rate = LEARNING_RATES.get(method, 1e-2)
     config.train.checkpoint_every = 1000  # a stage is over before it would be worth one
     config.evaluate.max_new_tokens = WRITING["generate.max_new_tokens"]
     config.evaluate.top_p = 1.0

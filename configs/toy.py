@@ -48,7 +48,9 @@ WRITING = {
     "generate.top_p": 1.0,
 }
 # Methods that learn from preference pairs, here of two responses to a prompt by their rewards.
-ON_PAIRS = ("dpo", "dpo_soup", "mod", "dpo_lw", "modpo", "raco", "smooth_tchebycheff")
+ON_PAIRS = ("dpo", "dpo_soup", "mod", "dpo_lw", "modpo", "raco", "smooth_tchebycheff", "sipo")
+# Methods that learn from answers of the models themselves.
+REINFORCED = ("morlhf", "rewarded_soup")
 # What each method has of its own.
 METHODS = {
     "paretohqd": {
@@ -60,9 +62,38 @@ METHODS = {
     },
     "sft": {"draw.k": 12, "train.num_steps": 50},
     "best_of_n": {"preferences": "4", "best_of_n.n": 4, "train.num_steps": 50, **WRITING},
+    "sft_soup": {"preferences": "3", "select.k": 12, "train.num_steps": 50},
+    "ric": {
+        "preferences": "3",
+        "ric.num_original": 40,
+        "train.offline_steps": 40,
+        "train.online_steps": 10,
+        "train.online_learning_rate": 3e-3,
+        **WRITING,
+    },
     **{method: {"train.num_steps": 20, "preferences": "3"} for method in ON_PAIRS},
     "dpo": {"train.num_steps": 20},
+    "mopo": {"train.num_steps": 40, "mopo.levels": "0.9;1.1"},
+    "sipo": {
+        "preferences": "3",
+        "train.num_steps": 20,
+        "sipo.refinement": "none",  # a model that knows nothing cannot review itself
+        "sipo.num_steps": 10,
+        "sipo.learning_rate": 1e-3,
+        **WRITING,
+    },
+    **dict.fromkeys(
+        REINFORCED,
+        {
+            "preferences": "3",
+            "morlhf.num_updates": 16,
+            "morlhf.num_prompts": 6,
+            "generate.max_new_tokens": 24,
+            "generate.batch_size": 72,
+        },
+    ),
 }
+RATES = {**dict.fromkeys(ON_PAIRS, 3e-3), **dict.fromkeys(REINFORCED, 1e-2)}
 
 
 def get_config(method="paretohqd"):
@@ -81,9 +112,9 @@ def get_config(method="paretohqd"):
     config.lora.rank = 4
     config.lora.alpha = 8.0
     config.lora.targets = ("q_proj", "v_proj", "o_proj", "down_proj")
-    config.train.batch_size = 4
-    config.train.learning_rate = 3e-3 if method in ON_PAIRS else 3e-2
-    if method not in ON_PAIRS:
+    config.train.batch_size = 12 if method in REINFORCED else 4
+    config.train.learning_rate = RATES.get(method, 3e-2)
+    if "held_out_loss" in config.train:
         config.train.held_out_loss = False  # takes longer to compile than the training itself
     config.train.checkpoint_every = 5
     config.evaluate.max_new_tokens = 24

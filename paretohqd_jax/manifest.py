@@ -22,6 +22,8 @@ MANIFEST = "manifest.json"
 LAYOUT = 2  # of run directories; what wrote another one is another version of this package
 RECORDED_PACKAGES = ("paretohqd_jax", "jax", "jaxlib", "flax", "optax", "numpy")
 
+FIELDS = {"fingerprint": str, "inputs": list, "options": dict, "seconds": float, "cost": dict}
+
 Manifest = dict[str, dict[str, Any]]  # the record of each step by its name, in the order of ends
 
 
@@ -35,7 +37,7 @@ def read_manifest(workdir: Path) -> Manifest:
     try:
         manifest = json.loads(path.read_text())
         layout = manifest.get("layout", 1)
-        steps = {name: dict(record) for name, record in manifest.get("steps", {}).items()}
+        steps = {name: _checked(record, name) for name, record in manifest.get("steps", {}).items()}
     except FileNotFoundError:
         return {}
     except (AttributeError, OSError, TypeError, ValueError) as error:
@@ -48,6 +50,13 @@ def read_manifest(workdir: Path) -> Manifest:
             f"paretohqd_jax, and this one reads layout {LAYOUT}; give another --workdir"
         )
     return steps
+
+
+def _checked(record: dict[str, Any], name: str) -> dict[str, Any]:
+    for field, kind in FIELDS.items():
+        if not isinstance(record.get(field), kind):
+            raise ValueError(f"the {field} of step {name!r} is {record.get(field)!r}")
+    return record
 
 
 def write_manifest(workdir: Path, manifest: Manifest) -> None:

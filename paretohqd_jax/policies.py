@@ -19,14 +19,12 @@ from typing import Any
 import numpy as np
 
 from paretohqd_jax.config.mod import DIVERGENCE
-from paretohqd_jax.data.conversations import (
-    as_conversation,
-    as_prompt,
-    is_conversation,
-    messages_of,
-)
+from paretohqd_jax.data.chat_template import put_in_words
+from paretohqd_jax.data.conversations import in_words
+from paretohqd_jax.data.scores_in_prompt import words_with
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.files import write_json
+from paretohqd_jax.pareto.targets import Targets
 
 FILE = "policies.json"
 BASE_FIELDS = ("source", "dtype", "prompt_format", "date", "lora")
@@ -66,12 +64,11 @@ class Policy:
 
     def ask(self, prompt: str) -> str:
         """The prompt that this policy is given for a user's prompt, a conversation or a text."""
-        if self.prompt is None:
-            return prompt
-        *earlier, last = messages_of(prompt)
-        content = self.prompt.replace("{prompt}", last["content"])
-        put = as_conversation if is_conversation(prompt) else as_prompt
-        return put([*earlier, {**last, "content": content}])
+        return prompt if self.prompt is None else in_words(self.prompt, prompt)
+
+    def chat_template(self, template: str) -> str:
+        """The chat template that writes what `ask` asks, of one that writes prompts."""
+        return template if self.prompt is None else put_in_words(template, self.prompt)
 
 
 BASE = Policy("base model")
@@ -87,12 +84,14 @@ class Policies:
         told, and `lora`, the options of the adapters.
       stacks: the names of the adapters in each stack of the run directory, in its order.
       families: by name, in the order they came about.
+      targets: where policies ask one model for scores, the scores of any preference.
     """
 
     objectives: list[str]
     base: dict[str, Any]
     stacks: dict[str, list[str]]
     families: dict[str, list[Policy]]
+    targets: Targets | None = None
 
     @property
     def served(self) -> list[Policy]:
@@ -105,8 +104,9 @@ class Policies:
         return [("", BASE), *itertools.chain.from_iterable(named)]
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able."""
-        return dataclasses.asdict(self)
+        """JSON-able; without targets where there are none."""
+        values = dataclasses.asdict(self)
+        return {name: value for name, value in values.items() if value is not None}
 
 
 def preference_labels(preferences: np.ndarray) -> list[str]:
@@ -148,6 +148,17 @@ def mixtures(
     return family
 
 
+def asked_for_scores(adapter: str, preferences: np.ndarray, targets: Targets) -> list[Policy]:
+    """A family that one adapter serves: of each preference `[N, M]` it is asked for the scores."""
+    return [
+        Policy(label, tuple(preference), (adapter,), (1.0,), prompt=words_with(scores))
+        for label, preference, scores in zip(
+            preference_labels(preferences), preferences.tolist(), targets.scores(preferences),
+            strict=True,
+        )
+    ]  # fmt: skip
+
+
 def write_policies(path: Path, policies: Policies) -> None:
     """Writes them as JSON.
 
@@ -172,7 +183,8 @@ def read_policies(path: Path) -> Policies:
         }
         stacks = {stack: list(names) for stack, names in values["stacks"].items()}
         base = {name: values["base"][name] for name in BASE_FIELDS}
-        policies = Policies(values["objectives"], base, stacks, families)
+        targets = _targets(values["targets"]) if "targets" in values else None
+        policies = Policies(values["objectives"], base, stacks, families, targets)
         check_policies(policies)
     except FileNotFoundError:
         raise InputError(
@@ -196,11 +208,20 @@ def _policy(entry: Mapping[str, Any]) -> Policy:
     return Policy(**values)
 
 
+def _targets(entry: Mapping[str, Any]) -> Targets:
+    return Targets(**{name: tuple(v) if isinstance(v, list) else v for name, v in entry.items()})
+
+
 def check_policies(policies: Policies) -> None:
     """Raises InputError, naming the policy, for one that no run can have."""
     if not policies.families or not all(policies.families.values()):
         raise InputError("holds no policies")
     _check_texts(policies)
+    if policies.targets and len(policies.targets.low) != len(policies.objectives):
+        raise InputError(
+            f"its targets are of {len(policies.targets.low)} objectives, not of "
+            f"{len(policies.objectives)}"
+        )
     adapters = {f"{stack}/{name}" for stack, names in policies.stacks.items() for name in names}
     for family, members in policies.families.items():
         labels = [policy.label for policy in members]

@@ -1,4 +1,8 @@
-"""Eight simulated CPU devices, set before anything touches a JAX backend."""
+"""Eight simulated CPU devices, set before anything touches a JAX backend.
+
+With JAX_PLATFORMS=cuda,cpu (or tpu) in the environment tests run on one accelerator, but for those
+marked `cpu`.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,9 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-os.environ["JAX_PLATFORMS"] = "cpu"
+ON_CPU = os.environ.setdefault("JAX_PLATFORMS", "cpu") == "cpu"
+if not ON_CPU:  # which the processes that tests start share
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import jax  # noqa: E402
 import pytest  # noqa: E402
@@ -20,7 +26,10 @@ from hypothesis import HealthCheck, settings  # noqa: E402
 QUICK_TO_COMPILE = ["--xla_backend_optimization_level=0"]
 if jax.__version_info__ < (0, 11):  # later ones have no choice of emitters
     QUICK_TO_COMPILE.append("--xla_cpu_use_fusion_emitters=false")
-os.environ.setdefault("XLA_FLAGS", " ".join(QUICK_TO_COMPILE))
+if ON_CPU:
+    os.environ.setdefault("XLA_FLAGS", " ".join(QUICK_TO_COMPILE))
+else:  # whose products of float32 are of narrower numbers by default
+    jax.config.update("jax_default_matmul_precision", "highest")
 
 # A job in a shell's background ignores interrupts, and so would the processes that tests interrupt;
 # a shell script cannot even handle what was ignored when it began.
@@ -57,4 +66,6 @@ def no_handlers_left() -> Iterator[None]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if not ON_CPU:
+        items[:] = [item for item in items if not item.get_closest_marker("cpu")]
     items.sort(key=lambda item: item.path.name not in LONG_FILES)

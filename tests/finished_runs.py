@@ -54,7 +54,8 @@ def finished_run(workdir, gain=0.0, prompts=range(10), preferences=PREFERENCES, 
     measure_policies(
         workdir / "evaluation/points.json", workdir, *outputs, objectives=OBJECTIVES, engine="jax"
     )
-    step = {"inputs": [], "seconds": 1800.0, "num_devices": 4, "device": "TPU v9"}
+    step = {"inputs": [], "options": {}, "seconds": 1800.0, "cost": {}, "num_devices": 4,
+            "device": "TPU v9"}  # fmt: skip
     steps = {name: step | {"fingerprint": name} for name in ("stage2", "evaluate")}
     steps["evaluate"] |= {"inputs": ["stage2"], "seconds": 0.0}
     steps["other"] = step | {"fingerprint": "of a method that ran there before", "device": "CPU"}

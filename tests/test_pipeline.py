@@ -143,7 +143,9 @@ def test_a_job_of_several_processes_waits_for_the_lock_of_a_lost_one(method, mon
 
 def test_a_damaged_manifest_is_named(method):
     method()
-    for damaged in ("{", "[]", '{"layout": 2, "steps": {"a": 3}}'):
+    record = '{"fingerprint": "x", "inputs": [], "seconds": 1.0, "cost": {}}'
+    steps = f'{{"layout": 2, "steps": {{"a": {record}}}}}'
+    for damaged in ("{", "[]", '{"layout": 2, "steps": {"a": 3}}', steps):
         (method.workdir / "manifest.json").write_text(damaged)
         with pytest.raises(InputError, match="manifest.json: damaged"):
             method()

@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 from paretohqd_jax.data.conversations import as_prompt, messages_of
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.pareto import preference_grid
+from paretohqd_jax.pareto.targets import Targets
 from paretohqd_jax.policies import (
     BASE,
     Policies,
     Policy,
+    asked_for_scores,
     one_adapter_each,
     preference_labels,
     preferences_of,
@@ -42,6 +44,50 @@ def families():
             "soups": [SOUP, ASKING],
         },
     )
+
+
+def asking_for_scores():
+    """One adapter that is asked for scores."""
+    targets = Targets("l2", (-2.0, -1.5), (2.5, 1.8))
+    family = asked_for_scores("dpo/helpful", np.asarray(preference_grid(3)), targets)
+    return dataclasses.replace(families(), families={"ric": family}, targets=targets)
+
+
+def test_one_adapter_serves_any_preference_by_what_it_is_asked(tmp_path):
+    path = tmp_path / "policies.json"
+    write_policies(path, asking_for_scores())
+    run = read_policies(path)
+    assert run == asking_for_scores() and "targets" not in families().to_dict()
+    assert run.served[1].ask("Why?") == "Why? <rm1_score> 1.2 <rm2_score> 0.8"
+
+    def serving(*wanted):
+        return policy_for(run.served, np.array(wanted), interpolate=False, targets=run.targets)
+
+    assert serving(0.5, 0.5) == run.served[1]
+    other = serving(0.1, 0.9)
+    assert other.prompt == "{prompt} <rm1_score> -1.5 <rm2_score> 1.8"
+    assert (other.label, other.adapters) == ("w0.10_0.90", ("dpo/helpful",))
+    assert "asked '{prompt} <rm1_score> -1.5" in describe(other, np.array([0.1, 0.9]))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"mapping": "l7"}, "mapping is 'l7'; use one of l2, linf, linear"),
+        ({"low": [0.0]}, "the scores to ask for go from (0.0,) to (2.5, 1.8)"),
+        ({"low": [0.0], "high": [1.0]}, "its targets are of 1 objectives, not of 2"),
+        ({"most": 1}, "damaged"),
+    ],
+)
+def test_targets_that_make_no_sense_are_refused_in_one_line(tmp_path, change, message):
+    path = tmp_path / "policies.json"
+    write_policies(path, asking_for_scores())
+    values = json.loads(path.read_text())
+    values["targets"] |= change
+    path.write_text(json.dumps(values))
+    with pytest.raises(InputError, match=re.escape(message)) as error:
+        read_policies(path)
+    assert "delete this file and run again" in str(error.value)
 
 
 def test_what_is_written_is_read(tmp_path):

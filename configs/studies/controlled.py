@@ -2,34 +2,42 @@
 
     paretohqd study studies/controlled --workdir runs/controlled
 
-Tables by front, noise and number of objectives, of five seeds. After a colon stand the tables to
-make, as in `studies/controlled:bulging,hollow`, and the number of seeds, as in `:hollow,seeds=2`.
+Tables by front, noise and number of objectives, of five seeds; those called "_field" have all other
+methods beside ParetoHqD's rays. After a colon stand the tables to make, as in
+`studies/controlled:bulging,hollow`, and the number of seeds, as in `:hollow,seeds=2`.
 docs/results.md has what came out.
 """
 
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.studies.plan import Row, Runs, Study, Table
 
-# Front, what differs from the task's defaults, and whether all methods are in the table.
-TABLES = {
-    "bulging": ("bulging", "", True),
-    "hollow": ("hollow", "", True),
-    "flat": ("flat", "", True),
-    "bulging_noisy": ("bulging", ",noise=0.1", True),
-    "hollow_noisy": ("hollow", ",noise=0.1", True),
-    "flat_noisy": ("flat", ",noise=0.1", True),
-    "bulging_3": ("bulging", ",M=3", False),
-    "hollow_3": ("hollow", ",M=3", False),
-    "bulging_5": ("bulging", ",M=5", False),
-    "hollow_5": ("hollow", ",M=5", False),
+FRONTS = ("bulging", "hollow", "flat")
+RULES = {
+    rule: ("paretohqd", f"select.rule={rule}") for rule in ("ray", "weighted_sum", "chebyshev")
 }
-RULES = ("ray", "weighted_sum", "chebyshev")
 BASELINES = {
     "sft_random": ("sft", "draw.rule=random"),
     "sft_all": ("sft", "draw.rule=all"),
-    "best_of_n": ("best_of_n", "best_of_n.n={n}"),
+    "best_of_n": ("best_of_n", "best_of_n.n=3"),  # as many answers as ParetoHqD generates
+}
+RAY = {"ray": RULES["ray"]}
+FIELD = (
+    "sft_soup", "dpo_soup", "mod", "dpo_lw", "modpo", "raco", "smooth_tchebycheff", "sipo", "mopo",
+    "ric", "morlhf", "rewarded_soup",
+)  # fmt: skip
+FIELD = RAY | {method: (method,) for method in FIELD}
+# Front, what differs from the task's defaults, and the methods of the table.
+TABLES = {
+    **{front: (front, "", BASELINES | RULES) for front in FRONTS},
+    **{f"{front}_noisy": (front, ",noise=0.1", BASELINES | RULES) for front in FRONTS},
+    **{f"{front}_3": (front, ",M=3", RULES) for front in FRONTS[:2]},
+    **{f"{front}_5": (front, ",M=5", RULES) for front in FRONTS[:2]},
+    **{f"{front}_field": (front, "", FIELD) for front in FRONTS},
+    **{f"{front}_3_field": (front, ",M=3", FIELD) for front in FRONTS[:2]},
 }
 ROWS, DATA_SEED = 1200, 0
+# The base model, and the same one that reads scores in prompts as well.
+WRITE_BASE = {"base": "write_base", "scores": "write_base_of_scores"}
 
 
 def get_study(argument=""):
@@ -42,11 +50,15 @@ def get_study(argument=""):
     runs, tables = [], []
     for name in names:
         ours, table = _table(name, seeds)
-        runs += ours
+        runs += [run for run in ours if run not in runs]
         tables.append(table)
-    sizes = sorted({_num_objectives(name) for name in names})
-    write = "paretohqd_jax.studies.controlled:write_base"
-    return Study(runs, tables, {f"base_{m}": f"{write}({m},{ROWS},{DATA_SEED})" for m in sizes})
+    prepare = {
+        f"{base}_{m}": f"paretohqd_jax.studies.controlled:{write}({m},{ROWS},{DATA_SEED})"
+        for m in sorted({_num_objectives(name) for name in names})
+        for base, write in WRITE_BASE.items()
+        if any(f"{{{base}_{m}}}" in run.overrides[0] for run in runs)
+    }
+    return Study(runs, tables, prepare)
 
 
 def _num_objectives(table):
@@ -54,24 +66,17 @@ def _num_objectives(table):
 
 
 def _table(name, seeds):
-    front, changes, with_baselines = TABLES[name]
-    num_objectives = _num_objectives(name)
-    base = f"model.source={{base_{num_objectives}}}"
-
-    def of(label, method, *overrides):
+    front, changes, methods = TABLES[name]
+    task = name.removesuffix("_field")
+    runs = {}
+    for label, (method, *rest) in methods.items():
+        base = "scores" if method == "ric" else "base"
+        overrides = f"model.source={{{base}_{_num_objectives(name)}}}", *rest
         config = f"controlled:{method},{front}{changes}"
-        return Runs(f"{name}.{label}", config, (base, *overrides), seeds)
-
-    runs = [of(rule, "paretohqd", f"select.rule={rule}") for rule in RULES]
-    rows = [Row("base model", runs[0].name, "base")]
-    if with_baselines:
-        n = num_objectives + 1
-        baselines = {
-            label: of(label, method, override.format(n=n))
-            for label, (method, override) in BASELINES.items()
-        }
-        runs += baselines.values()
-        rows += [Row(label, run.name) for label, run in baselines.items()]
-    for rule in RULES:
-        rows += [Row(f"{rule}, stage 1", f"{name}.{rule}", "stage1"), Row(rule, f"{name}.{rule}")]
-    return runs, Table(name, rows, against="ray")
+        runs[label] = Runs(f"{task}.{label}", config, overrides, seeds)
+    rows = [Row("base model", runs["ray"].name, "base")]
+    for label, (method, *_) in methods.items():
+        if method == "paretohqd":
+            rows.append(Row(f"{label}, stage 1", runs[label].name, "stage1"))
+        rows.append(Row(label, runs[label].name))
+    return list(runs.values()), Table(name, rows, against="ray")

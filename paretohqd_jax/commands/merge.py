@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 from pathlib import Path
 
 from paretohqd_jax.commands.arguments import add_policy
 from paretohqd_jax.data.rows import check_writable
 from paretohqd_jax.errors import InputError
-
-logger = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,13 +37,9 @@ def run(options: argparse.Namespace) -> None:
         Path(options.workdir), options.preference, options.policy, options.interpolate,
         options.model,
     )  # fmt: skip
-    if policy.prompt is not None:
-        logger.warning(
-            "policy %s asks in words of its own, which a merged model does not know: %r",
-            policy.label, policy.prompt,
-        )  # fmt: skip
     dtype = options.dtype or base.dtype
-    template = None if base.prompt_format == "chat" else base.chat.template
+    own = base.prompt_format == "chat" and policy.prompt is None
+    template = None if own else policy.chat_template(base.chat.template)
     export_merged(out, base.source, adapter, base.lora, dtype, chat_template=template)
     workdir = Path(options.workdir)
     card = model_card(workdir, read_policies(workdir / FILE), policy, "transformers")

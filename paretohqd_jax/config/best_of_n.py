@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ml_collections import ConfigDict
 
-from paretohqd_jax.config import shared
+from paretohqd_jax.config import checks, shared
 from paretohqd_jax.config.objectives import parse_preferences
 from paretohqd_jax.config.options import OURS, Option, at_least
 
@@ -26,5 +26,5 @@ def check(config: ConfigDict) -> None:
     Raises:
       InputError: names the option, its value and what would be valid.
     """
-    shared.check_alignment(config, config.train.num_steps)
+    checks.check_alignment(config, config.train.num_steps)
     parse_preferences(config.preferences, len(config.rewards.models))

@@ -3,16 +3,12 @@
 from paretohqd_jax.config import preference
 from paretohqd_jax.config.options import OURS, Option, one_of
 
-OPTIONS = {
-    **preference.WITH_PREFERENCES,
-    "dpo_soup": {
-        "average": Option(
-            "updates",
-            one_of("updates", "factors"),
-            OURS,
-            'What is averaged: "updates" of the models, exactly, or "factors", the matrices a and '
-            "b apart, as in the code of SIPO and of Rewarded Soups.",
-        ),
-    },
-}
+AVERAGE = Option(
+    "updates",
+    one_of("updates", "factors"),
+    OURS,
+    'What is averaged: "updates" of the models, exactly, or "factors", the matrices a and '
+    "b apart, as in the code of SIPO and of Rewarded Soups.",
+)
+OPTIONS = {**preference.WITH_PREFERENCES, "dpo_soup": {"average": AVERAGE}}
 check = preference.check_with_preferences

@@ -15,6 +15,7 @@ PAPER = "ParetoHqD"
 RIC = "RiC"
 MODPO = "MODPO"
 SIPO = "SIPO"
+MOPO = "MOPO"
 RACO = "RACO"
 OURS = "ours"
 SOURCES = {
@@ -24,6 +25,7 @@ SOURCES = {
     MODPO: "the code of MODPO, arXiv 2310.03708",
     SIPO: "SIPO, arXiv 2502.14354",
     RACO: "the code of RACO, arXiv 2602.02495",
+    MOPO: "notes on MOPO, arXiv 2505.10892, whose code is not public",
     OURS: "chosen here",
 }
 

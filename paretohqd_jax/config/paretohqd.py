@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ml_collections import ConfigDict
 
-from paretohqd_jax.config import shared
+from paretohqd_jax.config import checks, shared
 from paretohqd_jax.config.objectives import parse_preferences
 from paretohqd_jax.config.options import (
     ABOVE_ZERO,
@@ -79,7 +79,7 @@ def check(config: ConfigDict) -> None:
     Raises:
       InputError: names the option, its value and what would be valid.
     """
-    shared.check_alignment(config, min(config.train.stage1_steps, config.train.stage2_steps))
+    checks.check_alignment(config, min(config.train.stage1_steps, config.train.stage2_steps))
     check_pool(config)
     parse_preferences(config.preferences, len(config.rewards.models))
     check_generated(config, config.generate.num_prompts)
@@ -100,7 +100,7 @@ def check_generated(config: ConfigDict, num_prompts: int) -> None:
 
 def check_supply(config: ConfigDict, num_rows: int, num_prompts: int) -> None:
     """Raises InputError if so many training rows are too few for a step to come."""
-    shared.check_rows(config.data.source, num_rows, config.select.k, "config.select.k")
+    checks.check_rows(config.data.source, num_rows, config.select.k, "config.select.k")
     check_generated(config, min(config.generate.num_prompts, num_prompts))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ml_collections import ConfigDict
 
-from paretohqd_jax.config import shared
+from paretohqd_jax.config import checks, shared
 from paretohqd_jax.config.objectives import parse_preferences
 from paretohqd_jax.config.options import (
     ABOVE_ZERO,
@@ -58,7 +58,6 @@ DPO = {
         "Of sigmoid: the share of labels that are taken to be wrong.",
     ),
 }
-TRAIN = {name: option for name, option in shared.TRAIN.items() if name != "held_out_loss"}
 OPTIONS = {
     **shared.ALIGNMENT,
     "pairs": PAIRS,
@@ -69,9 +68,9 @@ OPTIONS = {
     },
     "train": {
         "num_steps": Option(400, at_least(1), OURS, "Of each adapter."),
-        **TRAIN,
+        **shared.TRAIN,
         "batch_size": Option(8, at_least(1), OURS, "Pairs per adapter and step."),
-        "learning_rate": changed(TRAIN["learning_rate"], 5e-5),
+        "learning_rate": changed(shared.TRAIN["learning_rate"], 5e-5),
     },
 }
 
@@ -91,7 +90,7 @@ def check(config: ConfigDict) -> None:
     Raises:
       InputError: names the option, its value and what would be valid.
     """
-    shared.check_alignment(config, config.train.num_steps)
+    checks.check_alignment(config, config.train.num_steps)
     labelled = config.pairs.labels == "data"
     require(config, "data.scores", not (labelled and config.data.scores), "'' with given labels")
     smooth = config.dpo.label_smoothing == 0 or config.dpo.loss == "sigmoid"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ml_collections import ConfigDict
 
-from paretohqd_jax.config import shared
+from paretohqd_jax.config import checks, shared
 from paretohqd_jax.config.options import (
     ABOVE_ZERO,
     OURS,
@@ -148,8 +148,8 @@ def check(config: ConfigDict) -> None:
     Raises:
       InputError: names the option, its value and what would be valid.
     """
-    shared.check_sources(config, "data.source", "model.source")
-    shared.check_train(config, config.train.num_steps)
+    checks.check_sources(config, "data.source", "model.source")
+    checks.check_train(config, config.train.num_steps)
     held_out = config.data.validation_share + config.data.test_share
     if held_out >= 1:
         raise InputError(

@@ -6,7 +6,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from paretohqd_jax.config import paretohqd, shared
+from paretohqd_jax.config import checks, paretohqd, shared
 from paretohqd_jax.config.objectives import objective_names, parse_preferences
 from paretohqd_jax.config.options import (
     OURS,
@@ -150,6 +150,6 @@ def check(config: ConfigDict) -> None:
         if population != DATA:
             find_function(population, f"config.populations {population!r}")
     if DATA in config.populations:
-        shared.check_sources(config, "data.source")
-        shared.check_scores(config)
+        checks.check_sources(config, "data.source")
+        checks.check_scores(config)
     settings_of(config)

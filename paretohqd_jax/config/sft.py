@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ml_collections import ConfigDict
 
-from paretohqd_jax.config import shared
+from paretohqd_jax.config import checks, shared
 from paretohqd_jax.config.options import OURS, Option, at_least, one_of
 
 OPTIONS = {
@@ -29,10 +29,10 @@ def check(config: ConfigDict) -> None:
     Raises:
       InputError: names the option, its value and what would be valid.
     """
-    shared.check_alignment(config, config.train.num_steps)
+    checks.check_alignment(config, config.train.num_steps)
 
 
 def check_supply(config: ConfigDict, num_rows: int, num_prompts: int) -> None:
     """Raises InputError if so many training rows are too few to draw from."""
     if config.draw.rule == "random":
-        shared.check_rows(config.data.source, num_rows, config.draw.k, "config.draw.k")
+        checks.check_rows(config.data.source, num_rows, config.draw.k, "config.draw.k")

@@ -42,7 +42,7 @@ OPTIONS = {
         "num_steps": Option(4000, at_least(1), OURS, "Of policy, multipliers and chi."),
         "learning_rate": Option(1.0, ABOVE_ZERO, OURS, "Of the policy's logits."),
         "multiplier_rate": Option(2.0, ABOVE_ZERO, OURS, "Of lambda."),
-        "chi_rate": Option(20.0, ABOVE_ZERO, OURS, "Of log chi."),
+        "chi_rate": Option(0.5, ABOVE_ZERO, OURS, "Of log chi."),
     },
 }
 

@@ -65,8 +65,9 @@ def _parts() -> Iterator[tuple[str, dict[str, Option]]]:
         options = flat(module.OPTIONS)
         if options.keys() >= on_pairs.keys():
             own, besides = _without(options, on_pairs), "those of methods that learn from pairs"
-        elif options.keys() >= common.keys():
+        elif len(missing := common.keys() - options.keys()) <= 1:
             own, besides = _without(options, common), "those of all methods that align a model"
+            besides += "".join(f" but {name}" for name in missing)
         else:
             own, besides = options, ""
         if own:

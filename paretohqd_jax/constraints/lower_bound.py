@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 NUM_HALVINGS = 60
+LEAST_LOG_CHI = -20.0  # of values that are all the same, the best chi is 0
 
 
 def lower_bound(
@@ -42,6 +43,19 @@ def initial_log_chi(values: jax.Array, epsilon: float, log_weights: jax.Array) -
     return 0.5 * jnp.log(jnp.maximum(variance, jnp.finfo(jnp.float32).tiny) / (2 * epsilon))
 
 
+def raise_bound(
+    values: jax.Array, log_chi: jax.Array, epsilon: float, log_weights: jax.Array, rate: float
+) -> jax.Array:
+    """log chi after a step up the bound, a scalar.
+
+    The bound's slope in chi is KL(Q | pi_ref) - epsilon. It is divided by the larger of the two, so
+    that a step is at most `rate` whatever the scale of f, epsilon and chi.
+    """
+    divergence = _divergence(values, log_chi, log_weights)
+    step = rate * (divergence - epsilon) / jnp.maximum(divergence, epsilon)
+    return jnp.maximum(log_chi + step, LEAST_LOG_CHI)
+
+
 def best_log_chi(values: jax.Array, epsilon: float, log_weights: jax.Array) -> jax.Array:
     """The log chi of the largest bound, by bisection; a scalar.
 
@@ -51,9 +65,14 @@ def best_log_chi(values: jax.Array, epsilon: float, log_weights: jax.Array) -> j
     def halve(_: jax.Array, ends: jax.Array) -> jax.Array:
         low, high = ends
         middle = (low + high) / 2
-        log_worst = worst_case(values, middle, log_weights)
-        outside = jnp.sum(jnp.exp(log_worst) * (log_worst - log_weights)) > epsilon
+        outside = _divergence(values, middle, log_weights) > epsilon
         return jnp.where(outside, jnp.stack([middle, high]), jnp.stack([low, middle]))
 
     start = initial_log_chi(values, epsilon, log_weights)
     return jnp.mean(jax.lax.fori_loop(0, NUM_HALVINGS, halve, jnp.stack([start - 8, start + 8])))
+
+
+def _divergence(values: jax.Array, log_chi: jax.Array, log_weights: jax.Array) -> jax.Array:
+    """KL(Q | pi_ref) of the worst case."""
+    log_worst = worst_case(values, log_chi, log_weights)
+    return jnp.sum(jnp.exp(log_worst) * (log_worst - log_weights))

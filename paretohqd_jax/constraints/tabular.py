@@ -11,8 +11,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from paretohqd_jax.constraints.lagrangian import descend, log_ratios, normalised_ratios
-from paretohqd_jax.constraints.lower_bound import best_log_chi, initial_log_chi, lower_bound
+from paretohqd_jax.constraints.duals import Duals, Rules, go_on, start
+from paretohqd_jax.constraints.lagrangian import log_ratios, normalised_ratios
+from paretohqd_jax.constraints.lower_bound import best_log_chi, lower_bound
 
 NUM_SWEEPS, NUM_HALVINGS, GRID_SIZE = 30, 30, 40
 
@@ -115,37 +116,31 @@ def train(
 ) -> tuple[Solution, jax.Array]:
     """MOPO's updates with a reference that stays: chi up, lambda down the slack, policy cloned.
 
-    Each step takes rho of the present multipliers, raises the bounds of all constraints in log chi,
-    moves the multipliers against the slacks, and follows the gradient of E_ref[rho log pi] on the
-    policy's logits (arXiv 2505.10892, algorithm 1).
+    Each step takes the duals on, as the training of a language model does (`constraints.duals`),
+    and follows the gradient of E_ref[rho log pi] on the policy's logits (arXiv 2505.10892,
+    algorithm 1).
 
     Returns:
       The policy and the multipliers after `num_steps`, and the multipliers after each of them,
       `[num_steps, num_secondary]`.
     """
-    ratios = ratios_of(problem, jnp.zeros_like(thresholds))
-    log_chi = jax.vmap(initial_log_chi, in_axes=(1, None, None))(
-        ratios[:, None] * problem.secondary, problem.epsilon, problem.reference
+    rules = Rules(
+        problem.tau, problem.epsilon, jnp.inf, multiplier_rate, chi_rate, refresh_every=num_steps
     )
-
-    def bounds(log_chi: jax.Array, ratios: jax.Array) -> jax.Array:
-        return jax.vmap(lower_bound, in_axes=(1, 0, None, None))(
-            ratios[:, None] * problem.secondary, log_chi, problem.epsilon, problem.reference
-        )
+    win_rates = jnp.concatenate([problem.primary[:, None], problem.secondary], axis=1)
+    primary = jnp.zeros(win_rates.shape[1]).at[0].set(1)
+    thresholds = jnp.append(0.0, thresholds)
+    duals = start(primary, thresholds, thresholds, win_rates, problem.reference, rules)
 
     def step(
-        state: tuple[jax.Array, jax.Array, jax.Array], _: None
-    ) -> tuple[tuple[jax.Array, jax.Array, jax.Array], jax.Array]:
-        logits, multipliers, log_chi = state
-        ratios = ratios_of(problem, multipliers)
-        slope = jax.grad(lambda log_chi: jnp.sum(bounds(log_chi, ratios)))(log_chi)
-        log_chi = log_chi + chi_rate * slope
-        slacks = bounds(log_chi, ratios) - thresholds
-        multipliers = descend(multipliers, slacks, multiplier_rate)
-        cloned = jnp.exp(problem.reference) * ratios
+        state: tuple[jax.Array, Duals], number: jax.Array
+    ) -> tuple[tuple[jax.Array, Duals], jax.Array]:
+        logits, duals = state
+        duals = go_on(duals, win_rates, problem.reference, number, rules)
+        multipliers = duals.multipliers[1:]
+        cloned = jnp.exp(problem.reference) * ratios_of(problem, multipliers)
         logits = logits + learning_rate * (cloned - jax.nn.softmax(logits))
-        return (logits, multipliers, log_chi), multipliers
+        return (logits, duals), multipliers
 
-    start = (problem.reference, jnp.zeros_like(thresholds), log_chi)
-    (logits, multipliers, _), path = jax.lax.scan(step, start, length=num_steps)
-    return Solution(jax.nn.softmax(logits), multipliers), path
+    (logits, duals), path = jax.lax.scan(step, (problem.reference, duals), jnp.arange(num_steps))
+    return Solution(jax.nn.softmax(logits), duals.multipliers[1:]), path

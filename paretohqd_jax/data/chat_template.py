@@ -47,6 +47,13 @@ def choose_template(tokenizer: PreTrainedTokenizerBase, name: str) -> str:
     return templates[name or "default"]
 
 
+def put_in_words(template: str, words: str) -> str:
+    """The chat template that puts the last message in words, a text with `{prompt}` in it once."""
+    before, after = words.split("{prompt}")
+    last = f"dict(messages[-1], content={before!r} + messages[-1]['content'] + {after!r})"
+    return f"{{% set messages = messages[:-1] + [{last}] %}}{template}"
+
+
 def is_dated(template: str) -> bool:
     """Whether a template writes the date."""
     return "strftime_now" in template

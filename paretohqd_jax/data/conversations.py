@@ -18,6 +18,8 @@ MARK = "\x1e"
 ROLES = ("system", "user", "assistant")
 NAMES = {"user": "Human", "assistant": "Assistant"}  # of HH-RLHF's dialogues
 TURN = re.compile(r"\n\n(Human|Assistant):[ ]?")
+# What a text may end in that has the mark of the answer's turn in it already.
+ANSWER_MARK = re.compile(r"\s*(\n\nAssistant:|### Response:)\s*\Z")
 
 Message = dict[str, str]  # {"role": one of ROLES, "content": text}
 
@@ -37,6 +39,18 @@ def as_conversation(messages: Sequence[Message]) -> str:
     """The same, where one user message is a conversation as well."""
     ordered = [{"role": message["role"], "content": message["content"]} for message in messages]
     return MARK + json.dumps(ordered, ensure_ascii=False)
+
+
+def in_words(words: str, prompt: str) -> str:
+    """The prompt with its last message put in words, a text with `{prompt}` in it once.
+
+    Where the message ends in the mark of the answer's turn, that stays at the end.
+    """
+    *earlier, last = messages_of(prompt)
+    content, *mark = ANSWER_MARK.split(last["content"], maxsplit=1)
+    content = " ".join([words.replace("{prompt}", content), *filter(None, mark)])
+    put = as_conversation if is_conversation(prompt) else as_prompt
+    return put([*earlier, {**last, "content": content}])
 
 
 def is_conversation(prompt: str) -> bool:

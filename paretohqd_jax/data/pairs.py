@@ -243,7 +243,7 @@ def sample_conflict(
     if total == 0:
         raise InputError(
             f"conflict fraction {fraction}: needs pairs of both kinds; {len(kinds[0])} of "
-            f"{len(conflict)} pairs are in conflict"
+            f"{len(conflict)} pairs are in conflict; give some of either kind, or no fraction"
         )
     random = np.random.default_rng(seed)
     counts = round(total * fraction), total - round(total * fraction)

@@ -34,7 +34,8 @@ SELECTION_COLUMNS = ("preference_id", "row_id", "rank", "distance")
 # can have such a name.
 OUR_COLUMNS = frozenset(
     (*TEXTS, *SELECTION_COLUMNS, "source_row", "chosen_row", "rejected_row", "split", "prompt_id",
-     "answerer", "family", "policy", "num_tokens", "truncated", "periodic_tail", "collapsed")
+     "answerer", "family", "policy", "token_ids", "num_tokens", "truncated", "periodic_tail",
+     "collapsed", "source", "review")
 )  # fmt: skip
 HINTS = {  # what is usually wrong with a file that cannot be read
     ".jsonl": "; give one JSON object per line, in UTF-8",

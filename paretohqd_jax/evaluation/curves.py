@@ -34,6 +34,6 @@ def _draw_losses(stack: str, losses: np.ndarray, colours: np.ndarray, axes: Axes
         axes.plot(steps, values, color=colour, lw=1.1)
     axes.set_title(f"Training loss, {title(stack)}")
     axes.set_xlabel("step")
-    axes.set_ylabel("loss per response token")
+    axes.set_ylabel("loss")
     axes.grid(True, color="#eceff3", lw=0.7)
     axes.set_axisbelow(True)

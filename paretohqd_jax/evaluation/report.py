@@ -5,14 +5,15 @@ from __future__ import annotations
 import importlib.resources
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from paretohqd_jax.evaluation.answers import Sample, slider
+from paretohqd_jax.evaluation.answers import Answer, Sample, slider
 from paretohqd_jax.evaluation.collapse import CAUSES
 from paretohqd_jax.evaluation.colours import model_colours
+from paretohqd_jax.evaluation.constraint_curves import constraint_panels
 from paretohqd_jax.evaluation.curves import loss_panels
 from paretohqd_jax.evaluation.exploitation import LIMIT, SCORERS, exploitation_warnings
 from paretohqd_jax.evaluation.numbers import number, percent
@@ -33,6 +34,9 @@ class Effort:
       seconds: by step, in the order they ran.
       num_devices: of the run.
       devices: what kind they are.
+      held_out: by stack, of each adapter its name and on held-out rows its `loss` and, where it
+        learnt from pairs, its `accuracy`, both at the start and at the end.
+      constraints: by stack of those that learn under constraints, as of `constraint_panels`.
     """
 
     losses: Mapping[str, np.ndarray]
@@ -40,6 +44,10 @@ class Effort:
     seconds: Mapping[str, float]
     num_devices: int
     devices: str
+    held_out: Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]] = field(
+        default_factory=dict
+    )
+    constraints: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -57,6 +65,24 @@ class GatedRows:
     gates: Mapping[str, Mapping[str, int]]
 
 
+@dataclass(frozen=True)
+class ImprovedPairs:
+    """What models made of pairs whose objectives disagree.
+
+    Attributes:
+      facts: the counts of `steps.improvement.count_verdicts`.
+      rewards: `[num_rewards]` names.
+      samples: prompts, each with the two responses of the pair and the better answer, `rewards`
+        those of these names.
+      agreements: by objective, of `measure_pairs` of its model's implicit reward on held-out pairs.
+    """
+
+    facts: Mapping[str, Any]
+    rewards: Sequence[str]
+    samples: Sequence[tuple[str, Sequence[Answer]]]
+    agreements: Mapping[str, Mapping[str, Any]]
+
+
 def write_report(
     path: str | os.PathLike[str],
     evaluation: Mapping[str, Any],
@@ -67,6 +93,7 @@ def write_report(
     effort: Effort | None = None,
     gated: Sequence[GatedRows] = (),
     pairs: Mapping[str, Any] | None = None,
+    improved: ImprovedPairs | None = None,
 ) -> None:
     """Writes the report as HTML; the same input gives the same bytes.
 
@@ -80,6 +107,7 @@ def write_report(
       effort: training curves and times, where they are known.
       gated: what gates took, by stage.
       pairs: where models learnt from pairs, `num_pairs` and the counts of `objectives`.
+      improved: where models learnt from answers better than both of a pair's.
     """
     page = _environment().get_template("report.html.jinja")
     html = page.render(
@@ -116,6 +144,7 @@ def write_report(
         effort=_effort(effort) if effort else None,
         gated=[(title(rows.stage), rows.num_rows, rows.gates) for rows in gated if rows.gates],
         pairs=pairs,
+        improved=improved,
     )
     with atomic_path(path) as temporary:
         temporary.write_text(html, encoding="utf-8")
@@ -183,6 +212,11 @@ def _effort(effort: Effort) -> dict[str, Any]:
     steps = {**effort.seconds, "all steps": total}
     return {
         "images": [image(panel) for panel in loss_panels(effort.losses, effort.colours)],
+        "constraints": [
+            image(panel)
+            for stack, trajectories in effort.constraints.items()
+            for panel in constraint_panels(trajectories, effort.colours[stack])
+        ],
         "steps": [
             {
                 "name": name,
@@ -193,6 +227,11 @@ def _effort(effort: Effort) -> dict[str, Any]:
             for name, seconds in steps.items()
         ],
         "devices": f"{effort.num_devices} \u00d7 {effort.devices}",
+        "held_out": [
+            {"stack": title(stack), "adapter": adapter, "accuracy": None, **measures}
+            for stack, adapters in effort.held_out.items()
+            for adapter, measures in adapters.items()
+        ],
     }
 
 

@@ -1,5 +1,6 @@
 """Grouped-query attention: plain XLA, and kernels of single platforms; shapes as in `llama`.
 
+All multiply the products of queries and keys by `scale`, h ** -0.5 where it is None.
 `attention` serves every platform, padding on either side and any cache. `cudnn_attention` and
 `splash_attention` never hold the scores [B, H, T, S]; they serve calls without a cache.
 """
@@ -59,18 +60,28 @@ def within(window: jax.Array | None, seen: Seen, positions: jax.Array) -> jax.Ar
     return seen.mask & (positions[:, :, None] - seen.positions[:, None] < window)
 
 
-def attention(query: jax.Array, keys: jax.Array, values: jax.Array, mask: jax.Array) -> jax.Array:
+def attention(
+    query: jax.Array,
+    keys: jax.Array,
+    values: jax.Array,
+    mask: jax.Array,
+    scale: float | None = None,
+    soft_cap: float | None = None,
+) -> jax.Array:
     """Grouped-query attention of query [B, T, H, h] to keys and values [B, K, S, h].
 
     `mask` is bool [B, T, S]. The softmax is in float32. A query that may see nothing (padding) gets
-    a meaningless but finite average.
+    a meaningless but finite average. With `soft_cap` no score is beyond it, on either side.
     """
     num_rows, num_tokens, num_heads, size = query.shape
     num_kv_heads = keys.shape[1]
+    scale = size**-0.5 if scale is None else scale
     # [B, K, G * T, h]: one matmul per row and key/value head.
-    grouped = query.reshape(num_rows, num_tokens, num_kv_heads, -1, size) * size**-0.5
+    grouped = query.reshape(num_rows, num_tokens, num_kv_heads, -1, size) * scale
     grouped = grouped.transpose(0, 2, 3, 1, 4).reshape(num_rows, num_kv_heads, -1, size)
     scores = jnp.einsum("bkqh,bksh->bkqs", grouped, keys, preferred_element_type=jnp.float32)
+    if soft_cap is not None:
+        scores = soft_cap * jnp.tanh(scores / soft_cap)
     every_group = jnp.tile(mask, (1, num_heads // num_kv_heads, 1))[:, None]
     scores = jnp.where(every_group, scores, jnp.finfo(jnp.float32).min)
     highest = jax.lax.stop_gradient(jnp.max(scores, axis=-1, keepdims=True))
@@ -82,7 +93,11 @@ def attention(query: jax.Array, keys: jax.Array, values: jax.Array, mask: jax.Ar
 
 
 def cudnn_attention(
-    query: jax.Array, keys: jax.Array, values: jax.Array, window: int | None = None
+    query: jax.Array,
+    keys: jax.Array,
+    values: jax.Array,
+    window: int | None = None,
+    scale: float | None = None,
 ) -> jax.Array:
     """cuDNN's flash attention of query [B, T, H, h] to keys and values [B, K, T, h].
 
@@ -93,6 +108,7 @@ def cudnn_attention(
         query,
         keys.swapaxes(1, 2),
         values.swapaxes(1, 2),
+        scale=scale,
         is_causal=True,
         local_window_size=None if window is None else (window - 1, 0),
         implementation="cudnn",
@@ -105,6 +121,7 @@ def splash_attention(
     values: jax.Array,
     token_mask: jax.Array,
     window: int | None = None,
+    scale: float | None = None,
     *,
     interpret: bool = False,
 ) -> jax.Array:
@@ -117,7 +134,7 @@ def splash_attention(
       token_mask: bool [B, T], True on real tokens; padding may be on either side.
       window: with it a token sees itself and the `window - 1` before it.
     """
-    local = functools.partial(_splash, window=window, interpret=interpret)
+    local = functools.partial(_splash, window=window, scale=scale, interpret=interpret)
     if jax.sharding.get_abstract_mesh().empty:
         return local(query, keys, values, token_mask)
     queries = nn.logical_to_mesh_axes(("batch", None, "heads", None))
@@ -135,11 +152,13 @@ def _splash(
     token_mask: jax.Array,
     *,
     window: int | None,
+    scale: float | None,
     interpret: bool,
 ) -> jax.Array:
     from jax.experimental.pallas.ops.tpu import splash_attention as splash
 
     num_tokens, num_heads, size = query.shape[1:]
+    scale = size**-0.5 if scale is None else scale
     length = -(-num_tokens // BLOCK) * BLOCK
     block = max(size for size in (BLOCK, 2 * BLOCK, 4 * BLOCK) if length % size == 0)
     seen = (length, length)
@@ -157,7 +176,7 @@ def _splash(
 
     # A token attends within its own segment: padding is one, the real tokens are the other.
     segments = jnp.pad(token_mask.astype(jnp.int32), [(0, 0), (0, length - num_tokens)])
-    scaled = padded((query * size**-0.5).swapaxes(1, 2))
+    scaled = padded((query * scale).swapaxes(1, 2))
     ids = splash.SegmentIds(segments, segments)
     mixed = jax.vmap(kernel)(scaled, padded(keys), padded(values), ids)
     return mixed[:, :, :num_tokens].swapaxes(1, 2)

@@ -28,6 +28,14 @@ def need_number(
     return float(value)
 
 
+def need_numbers(path: Path, values: dict[str, Any], field: str) -> tuple[float, ...]:
+    """The value of a field of the configuration at `path`, a list of numbers."""
+    value = values.get(field)
+    if not isinstance(value, list) or not value:
+        raise InputError(f"{path}: field {field!r} is missing or no list of numbers{_found(value)}")
+    return tuple(need_number(path, {field: item}, field) for item in value)
+
+
 def read_flag(path: Path, values: dict[str, Any], field: str) -> bool:
     """The value of a field of the configuration at `path`, false where it is missing or null."""
     value = values.get(field)

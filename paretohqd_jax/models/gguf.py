@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,13 @@ from typing import Any
 import numpy as np
 
 from paretohqd_jax.errors import InputError
+from paretohqd_jax.models import gemma
 from paretohqd_jax.models.fields import need_integer, need_number
 from paretohqd_jax.models.llama import LlamaConfig
-from paretohqd_jax.models.rope import read_scaling
+from paretohqd_jax.models.rope_scaling import read_scaling
 
-ARCHITECTURES = ("llama", "qwen2", "qwen3")
+GEMMAS = ("gemma2", "gemma3")
+ARCHITECTURES = ("llama", "qwen2", "qwen3", *GEMMAS)
 # llama.cpp's names and Hugging Face's, which the rest of the package speaks.
 TOP_NAMES = {
     "token_embd.weight": "model.embed_tokens.weight",
@@ -34,6 +37,13 @@ LAYER_NAMES = {
     "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj",
 }
+GEMMA_NAMES = LAYER_NAMES | {
+    "post_attention_norm": "post_attention_layernorm",
+    "ffn_norm": "pre_feedforward_layernorm",
+    "post_ffw_norm": "post_feedforward_layernorm",
+}
+# Divisors of the rotary frequencies, of all texts, of short and of long ones.
+ROPE_TENSORS = ("rope_freqs.weight", "rope_factors_short.weight", "rope_factors_long.weight")
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
@@ -64,7 +74,7 @@ def read_config(path: Path) -> LlamaConfig:
         )
     if "token_embd.weight" not in tensors:
         raise InputError(f"{path}: lacks tensor token_embd.weight")
-    if values.get(f"{family}.attention.sliding_window"):
+    if family not in GEMMAS and values.get(f"{family}.attention.sliding_window"):
         raise InputError(
             f"{path}: a sliding window in GGUF files is not supported; use the model's safetensors"
         )
@@ -78,11 +88,8 @@ def read_config(path: Path) -> LlamaConfig:
             f"{path}: {family}.rope.dimension_count is not the size of a head, {head_dim}; RoPE on"
             " a part of each head is not supported"
         )
-    if "rope_freqs.weight" in tensors:
-        raise InputError(
-            f"{path}: RoPE scaling by rope_freqs.weight is not supported in GGUF files; use the"
-            " model's safetensors"
-        )
+    divisors = {name: tensors[name].data.tolist() for name in ROPE_TENSORS if name in tensors}
+    rope = _rope_words(path, values, family, divisors)
     return LlamaConfig(
         vocab_size=int(tensors["token_embd.weight"].shape[1]),
         hidden_size=hidden_size,
@@ -93,25 +100,46 @@ def read_config(path: Path) -> LlamaConfig:
         head_dim=head_dim,
         max_position_embeddings=context,
         rope_theta=need_number(path, values, f"{family}.rope.freq_base", 10000.0),
-        rope_scaling=read_scaling(path, _rope_words(values, family), context),
+        rope_scaling=read_scaling(path, rope, context),
         rms_norm_eps=need_number(path, values, f"{family}.attention.layer_norm_rms_epsilon"),
         tie_word_embeddings="output.weight" not in tensors,
         biased=("q_proj", "k_proj", "v_proj") if family == "qwen2" else (),
-        qk_norm=family == "qwen3",
+        qk_norm=family in ("qwen3", "gemma3"),
+        **(gemma.fields_of_gguf(path, values, family) if family in GEMMAS else {}),
     )
 
 
-def _rope_words(values: dict[str, Any], family: str) -> dict[str, Any]:
-    """The metadata about RoPE's scaling in the words of config.json.
+def _rope_words(
+    path: Path, values: dict[str, Any], family: str, divisors: dict[str, list[float]]
+) -> dict[str, Any]:
+    """The metadata and tensors about RoPE's scaling in the words of config.json.
 
-    As llama.cpp reads it: the scaling is linear where none is named, a factor of 0 is none, and
-    files of its first year have the factor under another key.
+    As llama.cpp reads them: the scaling is linear where none is named, a factor of 0 is none, and
+    files of its first year have the factor under another key. Llama 3's is kept as the divisors
+    that come of it.
     """
-    kind = values.get(f"{family}.rope.scaling.type", "linear")
-    factor = values.get(f"{family}.rope.scaling.factor", values.get(f"{family}.rope.scale_linear"))
+    scaling = {key.removeprefix(f"{family}.rope.scaling."): values[key] for key in values}
+    kind = scaling.get("type", "linear")
+    factor = scaling.get("factor", values.get(f"{family}.rope.scale_linear")) or 1.0
+    everywhere, *by_length = map(divisors.get, ROPE_TENSORS)
+    if everywhere is not None:
+        if kind != "none" and factor != 1.0:
+            raise InputError(f"{path}: has rope_freqs.weight and RoPE scaling {kind!r}; keep one")
+        kind, by_length = "longrope", [everywhere, everywhere]
     if kind == "none":
         return {}
-    return {"rope_type": kind, "factor": factor or 1.0}
+    temperature = scaling.get("attn_factor", 1.0)
+    if kind == "yarn":
+        temperature *= 1.0 + 0.1 * math.log(factor)
+    words = {
+        "factor": factor,
+        "original_max_position_embeddings": scaling.get("original_context_length"),
+        "attention_factor": temperature,
+        "beta_fast": scaling.get("yarn_beta_fast"),
+        "beta_slow": scaling.get("yarn_beta_slow"),
+        **dict(zip(("short_factor", "long_factor"), by_length, strict=True)),
+    }
+    return {"rope_type": kind, **words}
 
 
 def open_weights(
@@ -123,9 +151,15 @@ def open_weights(
     """
     import gguf
 
-    tensors = {_huggingface_name(tensor.name): tensor for tensor in _open(path).tensors}
     config = read_config(path)
-    permuted = _open(path).fields["general.architecture"].contents() == "llama"
+    family = _open(path).fields["general.architecture"].contents()
+    names = GEMMA_NAMES if family in GEMMAS else LAYER_NAMES
+    permuted = family == "llama"
+    tensors = {
+        _huggingface_name(tensor.name, names): tensor
+        for tensor in _open(path).tensors
+        if tensor.name not in ROPE_TENSORS
+    }
 
     def read(name: str, index: tuple[slice, ...]) -> np.ndarray:
         tensor = tensors[name]
@@ -139,6 +173,8 @@ def open_weights(
         except NotImplementedError as error:
             kind = tensor.tensor_type.name
             raise InputError(f"{path}: tensor {tensor.name} has unsupported type {kind}") from error
+        if config.zero_centred_norms and name.endswith("norm.weight"):
+            array = array - 1.0  # llama.cpp keeps what norms multiply by
         return array[(slice(None), *index[1:])]
 
     shapes = {name: tuple(map(int, reversed(tensor.shape))) for name, tensor in tensors.items()}
@@ -151,12 +187,12 @@ def _stored_rows(num_rows: int, num_heads: int) -> np.ndarray:
     return pairs.swapaxes(1, 2).reshape(num_rows)
 
 
-def _huggingface_name(name: str) -> str:
+def _huggingface_name(name: str, names: dict[str, str]) -> str:
     if name in TOP_NAMES:
         return TOP_NAMES[name]
     parts = name.split(".")
-    if len(parts) == 4 and parts[0] == "blk" and parts[2] in LAYER_NAMES:
-        return f"model.layers.{parts[1]}.{LAYER_NAMES[parts[2]]}.{parts[3]}"
+    if len(parts) == 4 and parts[0] == "blk" and parts[2] in names:
+        return f"model.layers.{parts[1]}.{names[parts[2]]}.{parts[3]}"
     return name  # unknown: reported as unexpected by the caller
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from paretohqd_jax.errors import InputError
+from paretohqd_jax.models import gemma
 from paretohqd_jax.models.fields import need_integer, need_number, read_flag
 from paretohqd_jax.models.llama import LlamaConfig
-from paretohqd_jax.models.rope import RopeScaling, read_scaling
+from paretohqd_jax.models.rope_scaling import RopeScaling, read_scaling
 
 CHAT_TEMPLATE = "chat_template.jinja"
 SMALL_FILES = ("*.json", "*.jinja", "*.txt", "*.model")  # the last two are of tokenizers
@@ -20,15 +21,19 @@ ARCHITECTURES = {
     "mistral": "MistralForCausalLM",
     "qwen2": "Qwen2ForCausalLM",
     "qwen3": "Qwen3ForCausalLM",
+    "gemma2": "Gemma2ForCausalLM",
+    "gemma3_text": "Gemma3ForCausalLM",
 }
+SLIDING, FULL = "sliding_attention", "full_attention"  # words of layer_types
 # What transformers' classes say where config.json is silent.
 WINDOWED = {"sliding_window": 4096, "max_window_layers": 28}
 QWEN = WINDOWED | {"max_position_embeddings": 32768, "num_key_value_heads": 32}
-DEFAULTS: dict[str, dict[str, int]] = {
+DEFAULTS: dict[str, dict[str, Any]] = {
     "llama": {"max_position_embeddings": 2048},
     "mistral": WINDOWED | {"max_position_embeddings": 131072, "num_key_value_heads": 8},
     "qwen2": QWEN,
     "qwen3": QWEN | {"head_dim": 128},
+    **gemma.DEFAULTS,
 }
 
 
@@ -71,6 +76,9 @@ def read_config(directory: Path) -> LlamaConfig:
 
 def parse_config(path: Path, values: dict[str, Any]) -> LlamaConfig:
     """The LlamaConfig of the values read from a config.json at `path`, as `read_config`."""
+    seeing = values.get("model_type") == gemma.SEEING
+    if seeing:
+        values = gemma.text_part(path, values)
     _refuse_other_models(path, values)
     family = values["model_type"]
     values = DEFAULTS[family] | values
@@ -81,7 +89,8 @@ def parse_config(path: Path, values: dict[str, Any]) -> LlamaConfig:
             "num_attention_heads", "hidden_size", "num_hidden_layers", "max_position_embeddings"
         )
     )  # fmt: skip
-    theta, scaling = _rope(path, values, context)
+    read_rope = _rope_by_layers if family == "gemma3_text" else _rope
+    theta, scaling, *local_theta = read_rope(path, values, context)
     window, unwindowed_layers = _windows(path, values, num_layers)
     return LlamaConfig(
         vocab_size=need("vocab_size"),
@@ -97,9 +106,12 @@ def parse_config(path: Path, values: dict[str, Any]) -> LlamaConfig:
         rms_norm_eps=need_number(path, values, "rms_norm_eps", 1e-6),
         tie_word_embeddings=read_flag(path, values, "tie_word_embeddings"),
         biased=_biased(path, values),
-        qk_norm=family == "qwen3",
+        qk_norm=family in ("qwen3", "gemma3_text"),
         sliding_window=window,
         unwindowed_layers=unwindowed_layers,
+        local_rope_theta=local_theta[0] if local_theta and window else None,
+        **(gemma.fields_of_json(path, values) if family in gemma.FAMILIES else {}),
+        backbone=gemma.SEEING_BACKBONE if seeing else "model",
     )
 
 
@@ -107,19 +119,23 @@ def _refuse_other_models(path: Path, values: dict[str, Any]) -> None:
     family = values.get("model_type")
     if not isinstance(family, str):
         raise InputError(f"{path}: field 'model_type' is missing; it should say which model it is")
-    served = ", ".join(ARCHITECTURES)
+    served = ", ".join([*ARCHITECTURES, gemma.SEEING])
     if family not in ARCHITECTURES:
         raise InputError(f"{path}: architecture {family!r} is not supported; {served} are")
     whole = ARCHITECTURES[family]
-    bare = whole.replace("ForCausalLM", "Model")  # saved by AutoModel; the head is the embeddings
+    # As saved by AutoModel; the head is the embeddings.
+    bare = whole.replace("ForCausalLM", "TextModel" if family == "gemma3_text" else "Model")
     architectures = values.get("architectures") or [whole]
     if architectures not in ([whole], [bare]):
         raise InputError(
             f"{path}: architecture {architectures!r} is not supported; of {family!r}"
             f" models only {whole} is"
         )
-    if values.get("hidden_act", "silu") != "silu":
-        raise InputError(f"{path}: hidden_act {values['hidden_act']!r} is not supported; only silu")
+    is_gemma = family in gemma.FAMILIES
+    field = "hidden_activation" if is_gemma else "hidden_act"
+    served = "gelu_pytorch_tanh" if is_gemma else "silu"
+    if values.get(field, served) != served:
+        raise InputError(f"{path}: {field} {values[field]!r} is not supported; only {served}")
     if values.get("quantization_config"):
         raise InputError(f"{path}: models with quantization_config are not supported")
     if values.get("partial_rotary_factor") not in (None, 1.0):
@@ -127,13 +143,14 @@ def _refuse_other_models(path: Path, values: dict[str, Any]) -> None:
 
 
 def _biased(path: Path, values: dict[str, Any]) -> tuple[str, ...]:
-    """The projections with a bias: always three in Qwen2; in Llama and Qwen3 as the file says."""
-    if values["model_type"] == "qwen2":
+    """The projections with a bias: always three in Qwen2; in others, as the file says, or none."""
+    family = values["model_type"]
+    if family == "qwen2":
         return ("q_proj", "k_proj", "v_proj")
     names: tuple[str, ...] = ()
-    if values["model_type"] in ("llama", "qwen3") and read_flag(path, values, "attention_bias"):
+    if family in ("llama", "qwen3", *gemma.FAMILIES) and read_flag(path, values, "attention_bias"):
         names += ("q_proj", "k_proj", "v_proj", "o_proj")
-    if values["model_type"] == "llama" and read_flag(path, values, "mlp_bias"):
+    if family == "llama" and read_flag(path, values, "mlp_bias"):
         names += ("gate_proj", "up_proj", "down_proj")
     return names
 
@@ -151,20 +168,23 @@ def _windows(
                 f"{path}: field {field!r} is {value!r}; it must be an integer, 0 or more"
             )
     window, unwindowed = None, tuple(layers)
-    if family == "mistral":
+    if family in ("mistral", *gemma.FAMILIES):
         window = values["sliding_window"]
         unwindowed = () if window else unwindowed
     elif family in ("qwen2", "qwen3") and read_flag(path, values, "use_sliding_window"):
         window = values["sliding_window"]
         unwindowed = tuple(layers[: values["max_window_layers"]])
     types = values.get("layer_types")
+    if types is None and family in gemma.FAMILIES:
+        period = need_integer(path, values, "sliding_window_pattern")
+        types = [FULL if layer % period == period - 1 else SLIDING for layer in layers]
     if types is not None:
         if not isinstance(types, list):
             raise InputError(f"{path}: layer_types is {types!r}; it must be a list of kinds")
         for kind in types:
-            if kind not in ("full_attention", "sliding_attention"):
+            if kind not in (FULL, SLIDING):
                 raise InputError(f"{path}: layer type {kind!r} is not supported")
-        listed = tuple(layer for layer, kind in enumerate(types) if kind == "full_attention")
+        listed = tuple(layer for layer, kind in enumerate(types) if kind == FULL)
         fixed = family in ("llama", "mistral") and listed != unwindowed
         if len(types) != num_layers or fixed or (len(listed) < num_layers and not window):
             raise InputError(
@@ -192,7 +212,29 @@ def _rope(path: Path, values: dict[str, Any], context: int) -> tuple[float, Rope
                 f"{path}: rope_parameters has {name} {value!r}, which rope_scaling beside it makes "
                 f"{rope.get(name)!r}; put all of them into one of the two"
             )
+    original = "original_max_position_embeddings"
+    if values.get(original) is not None:  # beside them, as Phi-3 has it
+        rope[original] = values[original]
     return need_number(path, rope, "rope_theta"), read_scaling(path, rope, context)
+
+
+def _rope_by_layers(
+    path: Path, values: dict[str, Any], context: int
+) -> tuple[float, RopeScaling | None, float]:
+    """As `_rope`, and the base of the layers with a window, which is never scaled.
+
+    transformers 5 keeps both in rope_parameters, by the kind of layer; 4 had rope_local_base_freq.
+    """
+    given = values.get("rope_parameters") or {}
+    kinds = (FULL, SLIDING)
+    if not isinstance(given, dict) or given.keys() - set(kinds):
+        raise InputError(f"{path}: rope_parameters must be given for {' and '.join(kinds)}")
+    full, local = (values | {"rope_parameters": given.get(kind)} for kind in kinds)
+    local |= {"rope_theta": values["rope_local_base_freq"], "rope_scaling": None}
+    local_theta, local_scaling = _rope(path, local, context)
+    if local_scaling is not None:
+        raise InputError(f"{path}: scaled RoPE in layers with {SLIDING} is not supported")
+    return *_rope(path, full, context), local_theta
 
 
 def _rope_fields(path: Path, values: dict[str, Any], name: str) -> dict[str, Any]:

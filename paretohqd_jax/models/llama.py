@@ -1,7 +1,7 @@
 """The Llama decoder (Touvron et al., arXiv 2302.13971) and its kin in flax.linen.
 
-Mistral (arXiv 2310.06825), Qwen2 (2407.10671) and Qwen3 (2505.09388) are the same module: flags of
-the configuration add the sliding window, the biases and the norms of queries and keys.
+Mistral (arXiv 2310.06825), Qwen2 (2407.10671), Qwen3 (2505.09388), Gemma 2 (2408.00118) and 3
+(2503.19786) are the same module: fields of the configuration add windows, biases, norms and so on.
 
 One alphabet for shapes, here and wherever this model is used:
   B rows   T tokens of this call   S tokens attended to (T, or the cache's length)   D hidden size
@@ -24,122 +24,14 @@ import jax
 import jax.numpy as jnp
 from flax.linen import with_logical_constraint as constrain
 
-from paretohqd_jax.models.attention import (
-    Seen,
-    attention,
-    cudnn_attention,
-    splash_attention,
-    within,
-)
-from paretohqd_jax.models.cache import Cache, KeysValues, write_token
+from paretohqd_jax.models.attention import Seen
+from paretohqd_jax.models.cache import Cache, KeysValues
+from paretohqd_jax.models.decoder_layer import Layer, neutral_norm, rms_norm
 from paretohqd_jax.models.layers import are_apart, layer_of
 from paretohqd_jax.models.llama_config import REMAT_POLICIES, LlamaConfig
-from paretohqd_jax.models.lora import LoraConfig, low_rank_update
-from paretohqd_jax.models.rope import rope, rope_frequencies
-
-
-def rms_norm(x: jax.Array, weight: jax.Array, eps: float) -> jax.Array:
-    """Root-mean-square norm over the last axis, computed in float32, in x's dtype."""
-    x32 = x.astype(jnp.float32)
-    normalised = x32 * jax.lax.rsqrt(jnp.mean(x32 * x32, axis=-1, keepdims=True) + eps)
-    return weight * normalised.astype(x.dtype)
-
-
-class Projection(nn.Module):
-    """x @ kernel (+ bias), and where adapted + (alpha / r) dropout(x) @ a @ b."""
-
-    shape: tuple[int, int]
-    biased: bool
-    lora: LoraConfig | None
-    dtype: str
-
-    @nn.compact
-    def __call__(
-        self, x: jax.Array, deterministic: bool, adapter_ids: jax.Array | None = None
-    ) -> jax.Array:
-        kernel = self.param("kernel", nn.initializers.normal(0.02), self.shape, self.dtype)
-        y = x @ kernel
-        if self.biased:
-            y = y + self.param("bias", nn.initializers.zeros, self.shape[1:], self.dtype)
-        if self.lora is None:
-            return y
-        a, b = self.get_variable("lora", "a"), self.get_variable("lora", "b")
-        if a is None or b is None:
-            raise ValueError(f"no adapter given for {self.name}: pass it as the collection 'lora'")
-        if not deterministic and self.lora.dropout > 0:
-            if not self.has_rng("dropout"):
-                raise ValueError("adapter dropout is on and no key given: rngs={'dropout': key}")
-            x = nn.Dropout(self.lora.dropout, deterministic=False)(x)
-        return y + self.lora.scale * low_rank_update(x, a, b, adapter_ids)
-
-
-class Layer(nn.Module):
-    """One decoder layer, written as the body of a scan over layers or a loop."""
-
-    config: LlamaConfig
-    lora: LoraConfig | None
-    deterministic: bool
-
-    @nn.compact
-    def __call__(
-        self,
-        hidden: jax.Array,
-        cached: KeysValues | None,
-        window: jax.Array | None,
-        angles: jax.Array,
-        token_mask: jax.Array,
-        positions: jax.Array,
-        seen: Seen,
-        adapter_ids: jax.Array | None,
-    ) -> tuple[jax.Array, KeysValues]:
-        config = self.config
-        num_rows, num_tokens, _ = hidden.shape
-
-        def norm(name: str, x: jax.Array) -> jax.Array:
-            weight = self.param(name, nn.initializers.ones, x.shape[-1:], config.dtype)
-            return rms_norm(x, weight, config.rms_norm_eps)
-
-        def project(name: str, x: jax.Array) -> jax.Array:
-            lora = self.lora if self.lora is not None and name in self.lora.targets else None
-            shape = config.projection_shapes()[name]
-            biased = name in config.biased
-            projection = Projection(shape, biased, lora, config.dtype, name=name)
-            return projection(x, self.deterministic, adapter_ids)
-
-        def heads(name: str, x: jax.Array) -> jax.Array:
-            return project(name, x).reshape(num_rows, num_tokens, -1, config.head_dim)
-
-        x = norm("input_layernorm", hidden)
-        query, keys = heads("q_proj", x), heads("k_proj", x)
-        if config.qk_norm:
-            query, keys = norm("q_norm", query), norm("k_norm", keys)
-        query = rope(query, angles)
-        keys = rope(keys, angles).swapaxes(1, 2)  # [B, K, T, h]
-        values = heads("v_proj", x).swapaxes(1, 2)
-        query = constrain(query, ("batch", None, "heads", None))
-        keys = constrain(keys, ("batch", "kv_heads", None, None))
-        values = constrain(values, ("batch", "kv_heads", None, None))
-        if cached is not None:
-            # Written before anything is read: a cache as it was need not be kept.
-            keys, values = (
-                write_token(old, new, positions[:, 0])
-                for old, new in zip(cached, (keys, values), strict=True)
-            )
-            attended = attention(query, keys, values, within(window, seen, positions))
-        elif config.attention == "cudnn":
-            attended = cudnn_attention(query, keys, values, config.sliding_window)
-        elif config.attention == "splash":
-            attended = splash_attention(query, keys, values, token_mask, config.sliding_window)
-        else:
-            attended = attention(query, keys, values, within(window, seen, positions))
-        attended = project("o_proj", attended.reshape(num_rows, num_tokens, -1))
-        hidden = constrain(hidden + attended, ("batch", None, None))
-
-        x = norm("post_attention_layernorm", hidden)
-        gated = jax.nn.silu(project("gate_proj", x)) * project("up_proj", x)
-        gated = constrain(gated, ("batch", None, "mlp"))
-        hidden = constrain(hidden + project("down_proj", gated), ("batch", None, None))
-        return hidden, (keys, values)
+from paretohqd_jax.models.lora import LoraConfig
+from paretohqd_jax.models.rope import rope_frequencies
+from paretohqd_jax.models.rope_scaling import RopeScaling
 
 
 class Llama(nn.Module):
@@ -177,8 +69,7 @@ class Llama(nn.Module):
             positions = positions + cache.lengths[:, None]
             places = jnp.arange(cache.room)[None]
             seen = Seen((places <= positions)[:, None], places)
-        frequencies = rope_frequencies(config.head_dim, config.rope_theta, config.rope_scaling)
-        angles = jnp.maximum(positions, 0)[..., None] * frequencies  # [B, T, h / 2]
+        angles = self._angles(positions)
 
         shape = (config.vocab_size, config.hidden_size)
         embedding = self.param("embed_tokens", nn.initializers.normal(0.02), shape, config.dtype)
@@ -187,14 +78,33 @@ class Llama(nn.Module):
         # Whole vectors are looked up: their parts would have to be put together for every token.
         hidden = constrain(embedding, ("vocab", None))[tokens]
         hidden = constrain(hidden, ("batch", None, None))
+        if config.scaled_embedding:
+            hidden = hidden * jnp.asarray(config.hidden_size**0.5, config.dtype)
         context = (angles, token_mask, positions, seen, adapter_ids)
         if cache is not None or any(map(are_apart, self.variables.values())):
             hidden, written = self._one_by_one(deterministic, hidden, cache, *context)
         else:
             layers = self._scanned(deterministic)
-            hidden, written = layers(hidden, None, config.layer_windows(), *context)
-        weight = self.param("norm", nn.initializers.ones, (config.hidden_size,), config.dtype)
-        return rms_norm(hidden, weight, config.rms_norm_eps), written
+            kinds = config.layer_windows(), config.layer_rotations()
+            hidden, written = layers(hidden, None, *kinds, *context)
+        weight = self.param("norm", neutral_norm(config), (config.hidden_size,), config.dtype)
+        return rms_norm(hidden, weight, config), written
+
+    def _angles(self, positions: jax.Array) -> jax.Array:
+        """Radians [B, T, h / 2] that queries and keys at `positions` [B, T] are turned by.
+
+        Where some layers have a base of their own [2, B, T, h / 2], theirs last.
+        """
+        config = self.config
+
+        def angles(theta: float, scaling: RopeScaling | None) -> jax.Array:
+            frequencies = rope_frequencies(config.head_dim, theta, scaling, positions)
+            return jnp.maximum(positions, 0)[..., None] * frequencies
+
+        everywhere = angles(config.rope_theta, config.rope_scaling)
+        if config.local_rope_theta is None:
+            return everywhere
+        return jnp.stack([everywhere, angles(config.local_rope_theta, None)])
 
     def _scanned(self, deterministic: bool) -> nn.Module:
         layer = Layer
@@ -206,7 +116,7 @@ class Llama(nn.Module):
             layer,
             variable_axes={"params": 0, "lora": 0},
             split_rngs={"params": True, "dropout": True},
-            in_axes=(0, 0, *[nn.broadcast] * 5),
+            in_axes=(0, 0, 0, *[nn.broadcast] * 5),
             length=self.config.num_layers,
             metadata_params={nn.PARTITION_NAME: "layers"},
         )
@@ -218,13 +128,13 @@ class Llama(nn.Module):
         """The layers in a loop that is unrolled, each with its own part of the cache."""
         layer = Layer(self.config, self.lora, deterministic, parent=None)
         adapted = {name: tree for name, tree in self.variables.items() if "layers" in tree}
-        windows = self.config.layer_windows()
+        kinds = self.config.layer_windows(), self.config.layer_rotations()
         written = []
         for number in range(self.config.num_layers):
             own = {name: layer_of(tree, number) for name, tree in adapted.items()}
             cached = None if cache is None else (cache.keys[number], cache.values[number])
-            window = None if windows is None else windows[number]
-            hidden, new = layer.apply(own, hidden, cached, window, *context)
+            kind = (None if values is None else values[number] for values in kinds)
+            hidden, new = layer.apply(own, hidden, cached, *kind, *context)
             written.append(new)
         keys, values = zip(*written, strict=True)
         return hidden, (keys, values)
@@ -236,9 +146,12 @@ def output_embedding(params: dict[str, Any], config: LlamaConfig) -> jax.Array:
     return constrain(matrix, ("vocab", None))
 
 
-def compute_logits(hidden: jax.Array, embedding: jax.Array) -> jax.Array:
+def compute_logits(
+    hidden: jax.Array, embedding: jax.Array, soft_cap: float | None = None
+) -> jax.Array:
     """Logits [..., V] in float32 of hidden states [..., D] and an output embedding [V, D]."""
-    return jnp.einsum("...d,vd->...v", hidden, embedding, preferred_element_type=jnp.float32)
+    logits = jnp.einsum("...d,vd->...v", hidden, embedding, preferred_element_type=jnp.float32)
+    return logits if soft_cap is None else soft_cap * jnp.tanh(logits / soft_cap)
 
 
 def init_params(key: jax.Array, config: LlamaConfig, shardings: Any = None) -> dict[str, Any]:
@@ -263,10 +176,7 @@ def logical_axes(config: LlamaConfig) -> dict[str, Any]:
     }
     for name in config.biased:
         kernels[name]["bias"] = ("layers", config.projection_axes()[name][1])
-    norm_names = ["input_layernorm", "post_attention_layernorm"]
-    if config.qk_norm:
-        norm_names += ["q_norm", "k_norm"]
-    norms = dict.fromkeys(norm_names, ("layers", "norm"))
+    norms = dict.fromkeys(config.norm_sizes(), ("layers", "norm"))
     names = {
         "embed_tokens": ("vocab", "embed"),
         "layers": {**kernels, **norms},

@@ -1,16 +1,21 @@
-"""What distinguishes one Llama from another."""
+"""What distinguishes one Llama, and one of its kin, from another."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
 
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.models.attention import IMPLEMENTATIONS
-from paretohqd_jax.models.rope import RopeScaling
+from paretohqd_jax.models.rope_scaling import LongRope, RopeScaling, Yarn
 
+ACTIVATIONS = {
+    "silu": jax.nn.silu,
+    "gelu_pytorch_tanh": functools.partial(jax.nn.gelu, approximate=True),
+}
 REMAT_POLICIES = {
     "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
     "full": jax.checkpoint_policies.nothing_saveable,
@@ -26,7 +31,15 @@ class LlamaConfig:
 
     `biased` names the projections with a bias; `qk_norm` normalises every query and key head before
     its rotation. A token sees itself and the `sliding_window` - 1 real tokens before it, in
-    `unwindowed_layers` all before it.
+    `unwindowed_layers` all before it. Layers with a window rotate from `local_rope_theta`, without
+    scaling, where it is given.
+
+    What Gemma does otherwise: queries are divided by the root of `query_pre_attn_scalar`, not of
+    `head_dim`; embeddings are multiplied by that of `hidden_size`; norms multiply by 1 + their
+    weight, in float32, and follow attention and feed-forward too. Gemma 2 keeps scores of attention
+    and logits between two soft caps.
+
+    `backbone` is where transformers keeps the layers, for names of adapters.
     """
 
     vocab_size: int
@@ -45,6 +58,15 @@ class LlamaConfig:
     qk_norm: bool = False
     sliding_window: int | None = None
     unwindowed_layers: tuple[int, ...] = ()
+    local_rope_theta: float | None = None
+    activation: str = "silu"
+    query_pre_attn_scalar: int | None = None
+    scaled_embedding: bool = False
+    zero_centred_norms: bool = False
+    norms_after: bool = False
+    attention_soft_cap: float | None = None
+    logit_soft_cap: float | None = None
+    backbone: str = "model"
     dtype: str = "float32"
     remat: str = "none"
     attention: str = "xla"
@@ -57,12 +79,29 @@ class LlamaConfig:
             )
         if self.head_dim % 2:
             raise InputError(f"head_dim is {self.head_dim}: rotary positions need an even number")
+        if isinstance(self.rope_scaling, LongRope):
+            sizes = len(self.rope_scaling.short_factor), len(self.rope_scaling.long_factor)
+            if sizes != (self.head_dim // 2, self.head_dim // 2):
+                raise InputError(
+                    f"RoPE's short_factor and long_factor have {sizes[0]} and {sizes[1]} numbers; "
+                    f"heads of {self.head_dim} need {self.head_dim // 2} of each"
+                )
         if self.sliding_window is not None and self.sliding_window < 1:
             raise InputError(f"sliding_window is {self.sliding_window}: it must be at least 1")
         if self.unwindowed_layers and self.attention != "xla":
             raise InputError(
                 f"config.model.attention={self.attention!r} does not serve models with a sliding "
                 "window in some of their layers only; use 'xla'"
+            )
+        if self.attention_soft_cap is not None and self.attention != "xla":
+            raise InputError(
+                f"config.model.attention={self.attention!r} does not serve models with a soft cap "
+                "on scores; use 'xla'"
+            )
+        if self.local_rope_theta is not None and isinstance(self.rope_scaling, (Yarn, LongRope)):
+            raise InputError(
+                "RoPE scaling 'yarn' or 'longrope' is not supported in models whose layers with a "
+                "window have a RoPE base of their own"
             )
         if self.dtype not in ("float32", "bfloat16"):
             raise InputError(f"dtype is {self.dtype!r}: choose float32 or bfloat16")
@@ -72,6 +111,14 @@ class LlamaConfig:
             raise InputError(
                 f"attention is {self.attention!r}: choose from {', '.join(IMPLEMENTATIONS)}"
             )
+
+    @property
+    def attention_scale(self) -> float:
+        """What products of queries and keys are multiplied by."""
+        scale = (self.query_pre_attn_scalar or self.head_dim) ** -0.5
+        if isinstance(self.rope_scaling, (Yarn, LongRope)):
+            scale *= self.rope_scaling.attention_factor**2  # of the query, and of the key
+        return scale
 
     def projection_shapes(self) -> dict[str, tuple[int, int]]:
         """(in, out) of every linear projection of a layer."""
@@ -99,6 +146,14 @@ class LlamaConfig:
             "down_proj": ("mlp", "embed"),
         }
 
+    def norm_sizes(self) -> dict[str, int]:
+        """How many weights every norm of a layer has."""
+        names = ["input_layernorm", "post_attention_layernorm"]
+        if self.norms_after:
+            names += ["pre_feedforward_layernorm", "post_feedforward_layernorm"]
+        of_heads = ["q_norm", "k_norm"] if self.qk_norm else []
+        return dict.fromkeys(names, self.hidden_size) | dict.fromkeys(of_heads, self.head_dim)
+
     def layer_windows(self) -> jax.Array | None:
         """How many tokens each layer sees, int32 [L]; None where no layer has a window."""
         if self.sliding_window is None:
@@ -106,3 +161,11 @@ class LlamaConfig:
         windows = jnp.full(self.num_layers, self.sliding_window, jnp.int32)
         unlimited = jnp.array(self.unwindowed_layers, jnp.int32)
         return windows.at[unlimited].set(jnp.iinfo(jnp.int32).max)
+
+    def layer_rotations(self) -> jax.Array | None:
+        """1 for layers that rotate from `local_rope_theta`, 0 for others, int32 [L]; None if all
+        rotate alike."""
+        if self.local_rope_theta is None:
+            return None
+        unlimited = jnp.array(self.unwindowed_layers, jnp.int32)
+        return jnp.ones(self.num_layers, jnp.int32).at[unlimited].set(0)

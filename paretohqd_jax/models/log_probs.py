@@ -36,7 +36,8 @@ def next_token_log_probs(
         deterministic=not on, rngs={"dropout": dropout_key} if on else {},
     )  # fmt: skip
     embedding = output_embedding(variables["params"], model.config)
-    return token_log_probs(hidden, embedding, tokens[:, 1:])
+    soft_cap = model.config.logit_soft_cap
+    return token_log_probs(hidden, embedding, tokens[:, 1:], soft_cap=soft_cap)
 
 
 def response_log_probs(
@@ -56,9 +57,13 @@ def response_log_probs(
     return jnp.sum(log_probs * response_mask[:, 1:].astype(jnp.float32), axis=1)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
 def token_log_probs(
-    hidden: jax.Array, embedding: jax.Array, targets: jax.Array, chunk_size: int = CHUNK_SIZE
+    hidden: jax.Array,
+    embedding: jax.Array,
+    targets: jax.Array,
+    chunk_size: int = CHUNK_SIZE,
+    soft_cap: float | None = None,
 ) -> jax.Array:
     """Log-probabilities of `targets`, float32 `[batch, length]`.
 
@@ -72,12 +77,19 @@ def token_log_probs(
       embedding: output embedding `[vocab_size, hidden_size]`.
       targets: int32 `[batch, length]`, the token each position should predict.
       chunk_size: positions per chunk; the last one is padded.
+      soft_cap: logits are this times the tanh of the products over this; the embeddings in a
+        position's gradient then count by the slope of that at their product.
     """
-    return _log_probs(hidden, embedding, targets, chunk_size, with_slopes=False)[0]
+    return _log_probs(hidden, embedding, targets, chunk_size, soft_cap, with_slopes=False)[0]
 
 
 def _log_probs(
-    hidden: jax.Array, embedding: jax.Array, targets: jax.Array, chunk_size: int, with_slopes: bool
+    hidden: jax.Array,
+    embedding: jax.Array,
+    targets: jax.Array,
+    chunk_size: int,
+    soft_cap: float | None,
+    with_slopes: bool,
 ) -> tuple[jax.Array, jax.Array | None]:
     """Log-probabilities `[batch, length]` and their slopes `[batch, length, hidden_size]`."""
     length = hidden.shape[1]
@@ -98,6 +110,8 @@ def _log_probs(
         hidden, targets = chunk
         logits = jnp.matmul(hidden, embedding.T, preferred_element_type=jnp.float32)
         logits = constrain(logits, ("batch", None, "vocab"))
+        if soft_cap is not None:
+            logits = soft_cap * jnp.tanh(logits / soft_cap)
         target_logits = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
         highest = jnp.max(logits, axis=-1, keepdims=True)
         weights = jnp.exp(logits - highest)
@@ -105,21 +119,32 @@ def _log_probs(
         log_probs = target_logits - (highest + jnp.log(total))[..., 0]
         if not with_slopes:
             return log_probs, None
+        if soft_cap is not None:
+            weights = weights * (1.0 - (logits / soft_cap) ** 2)
         mean = jnp.matmul(
             weights.astype(embedding.dtype), embedding, preferred_element_type=jnp.float32
         )
-        return log_probs, (embedding[targets] - mean / total).astype(hidden.dtype)
+        of_targets = embedding[targets]
+        if soft_cap is not None:
+            of_targets = of_targets * (1.0 - (target_logits / soft_cap) ** 2)[..., None]
+        return log_probs, (of_targets - mean / total).astype(hidden.dtype)
 
     return jax.tree.map(joined, jax.lax.map(of_chunk, (chunked(hidden), chunked(targets))))
 
 
 def _forward(
-    hidden: jax.Array, embedding: jax.Array, targets: jax.Array, chunk_size: int
+    hidden: jax.Array,
+    embedding: jax.Array,
+    targets: jax.Array,
+    chunk_size: int,
+    soft_cap: float | None,
 ) -> tuple[jax.Array, jax.Array]:
-    return _log_probs(hidden, embedding, targets, chunk_size, with_slopes=True)
+    return _log_probs(hidden, embedding, targets, chunk_size, soft_cap, with_slopes=True)
 
 
-def _backward(chunk_size: int, slopes: jax.Array, cotangents: jax.Array) -> tuple:
+def _backward(
+    chunk_size: int, soft_cap: float | None, slopes: jax.Array, cotangents: jax.Array
+) -> tuple:
     return (cotangents[..., None] * slopes).astype(slopes.dtype), None, None
 
 

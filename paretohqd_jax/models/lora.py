@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -132,6 +132,47 @@ def pad_rank(adapter: dict[str, Any], rank: int) -> dict[str, Any]:
             for target, factors in adapter["layers"].items()
         }
     }
+
+
+def on_top(beneath: Any, adapters: Any) -> Any:
+    """Adapters whose updates are the sums of two stacks': the ranks of `beneath` come first."""
+    return _by_rank(
+        beneath, adapters, lambda first, second, axis: jnp.concatenate([first, second], axis)
+    )
+
+
+def hold(adapters: Any, rank: int, still: Callable[[Any], Any]) -> Any:
+    """The adapters, or a tree like them, with `still` of what belongs to the first `rank` ranks."""
+
+    def held(leaf: Any, _: Any, axis: int) -> jax.Array:
+        first, second = jnp.split(leaf, [rank], axis)
+        return jnp.concatenate([still(first), second], axis)
+
+    return _by_rank(adapters, adapters, held)
+
+
+def _by_rank(first: Any, second: Any, function: Callable[[Any, Any, int], Any]) -> Any:
+    """`function` of the factors of two adapters, or stacks, and of the axis of their ranks."""
+    layers = {
+        target: {
+            name: function(first["layers"][target][name], second["layers"][target][name], axis)
+            for name, axis in (("a", -1), ("b", -2))
+        }
+        for target in first["layers"]
+    }
+    return {"layers": layers}
+
+
+def rank_of(adapter: dict[str, Any]) -> int:
+    """The rank of an adapter or a stack."""
+    return next(iter(adapter["layers"].values()))["a"].shape[-1]
+
+
+def with_rank(lora: LoraConfig, rank: int) -> LoraConfig:
+    """The configuration of adapters of another rank and the same scale."""
+    if rank == lora.rank:
+        return lora
+    return dataclasses.replace(lora, rank=rank, alpha=lora.scale * rank)
 
 
 def combine_adapters(

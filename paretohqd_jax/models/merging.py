@@ -11,14 +11,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from paretohqd_jax.files import atomic_directory, write_json, write_tensors
+from paretohqd_jax.models import gemma
 from paretohqd_jax.models.huggingface import (
     ARCHITECTURES,
     CHAT_TEMPLATE,
+    FULL,
+    SLIDING,
     SMALL_FILES,
     read_json,
 )
 from paretohqd_jax.models.llama_config import LlamaConfig
 from paretohqd_jax.models.lora import LoraConfig
+from paretohqd_jax.models.rope_scaling import scaling_values
 from paretohqd_jax.models.shards import INDEX
 from paretohqd_jax.models.sources import RANDOM_TOY, resolve_source
 from paretohqd_jax.models.tokenizer import eos_token_ids, load_tokenizer
@@ -129,6 +133,8 @@ def _write_description(directory: Path, source: str, dtype: str) -> None:
                 if file.name != "config.json" and not file.name.endswith(".index.json"):
                     shutil.copyfile(file, directory / file.name)
         values = read_json(path / "config.json")
+        if values["model_type"] == gemma.SEEING:
+            values = gemma.text_part(path / "config.json", values)
         name = "torch_dtype" if "torch_dtype" in values else "dtype"  # of transformers 4 or 5
         whole = {"architectures": [ARCHITECTURES[values["model_type"]]], name: dtype}
         write_json(directory / "config.json", values | whole)
@@ -157,10 +163,13 @@ def _replace_chat_template(directory: Path, template: str) -> None:
 def config_values(config: LlamaConfig) -> dict[str, Any]:
     """The config.json of a model that came without one, from a GGUF file or made up.
 
-    RoPE scaling, windows and biases but Qwen2's are in none of these.
+    Biases but Qwen2's and windows but Gemma's are in none of these.
     """
     family = "qwen3" if config.qk_norm else "qwen2" if config.biased else "llama"
-    return {
+    if config.norms_after:
+        family = "gemma3_text" if config.qk_norm else "gemma2"
+    scaling = scaling_values(config.rope_scaling)
+    return (_gemma_values(config) if config.norms_after else {"hidden_act": "silu"}) | {
         "architectures": [ARCHITECTURES[family]],
         "model_type": family,
         "vocab_size": config.vocab_size,
@@ -170,10 +179,23 @@ def config_values(config: LlamaConfig) -> dict[str, Any]:
         "num_attention_heads": config.num_heads,
         "num_key_value_heads": config.num_kv_heads,
         "head_dim": config.head_dim,
-        "hidden_act": "silu",
         "max_position_embeddings": config.max_position_embeddings,
         "rope_theta": config.rope_theta,
+        **({"rope_scaling": scaling} if scaling else {}),
         "rms_norm_eps": config.rms_norm_eps,
         "tie_word_embeddings": config.tie_word_embeddings,
         "dtype": config.dtype,
+    }
+
+
+def _gemma_values(config: LlamaConfig) -> dict[str, Any]:
+    layers = range(config.num_layers)
+    local = {"rope_local_base_freq": config.local_rope_theta} if config.qk_norm else {}
+    return local | {
+        "hidden_activation": config.activation,
+        "query_pre_attn_scalar": config.query_pre_attn_scalar,
+        "sliding_window": config.sliding_window,
+        "layer_types": [FULL if layer in config.unwindowed_layers else SLIDING for layer in layers],
+        "attn_logit_softcapping": config.attention_soft_cap,
+        "final_logit_softcapping": config.logit_soft_cap,
     }

@@ -33,7 +33,7 @@ def export_peft(
     tensors = {}
     for target, factors in adapter["layers"].items():
         for layer in range(config.num_layers):
-            name = f"base_model.model.model.layers.{layer}.{KERNELS[target]}"
+            name = f"base_model.model.{config.backbone}.layers.{layer}.{KERNELS[target]}"
             # PEFT keeps both factors as [out, in]; a transposed view must be laid out anew.
             for factor, array in (("lora_A", factors["a"]), ("lora_B", factors["b"])):
                 transposed = np.asarray(array[layer], np.float32).T

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.models import gguf, huggingface
+from paretohqd_jax.models.sentencepiece import sentencepiece_bpe
 from paretohqd_jax.models.weights import RANDOM_TOY, resolve_source
 
 if TYPE_CHECKING:
@@ -25,8 +26,23 @@ LLAMA3_PATTERN = (
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 QWEN2_PATTERN = LLAMA3_PATTERN.replace("{1,3}", "")
+# Mistral's of 2024: words end where capitals begin.
+UPPER, LOWER = r"\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}", r"\p{Ll}\p{Lm}\p{Lo}\p{M}"
+TEKKEN_PATTERN = (
+    rf"[^\r\n\p{{L}}\p{{N}}]?[{UPPER}]*[{LOWER}]+|[^\r\n\p{{L}}\p{{N}}]?[{UPPER}]+[{LOWER}]*"
+    r"|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+# Words are tokens even where no merges lead to them, and texts begin with BOS unless the file says
+# otherwise.
+WHOLE_WORDS = ("llama-bpe", "tekken")
 # Other names that llama.cpp has for what is split alike.
-SAME_SPLITTING = {"llama3": "llama-bpe", "llama-v3": "llama-bpe"}
+SAME_SPLITTING = {
+    **dict.fromkeys(
+        ("llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2"), "llama-bpe"
+    ),
+    **dict.fromkeys(("deepseek-r1-qwen", "kormo", "megrez"), "qwen2"),
+    **dict.fromkeys(("phi-2", "gigachat", "a.x-4.0", "mellum"), "gpt-2"),
+}
 
 
 def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
@@ -107,16 +123,18 @@ def _byte_tokenizer() -> PreTrainedTokenizerBase:
 
 
 def _tokenizer_from_gguf(path: Path) -> PreTrainedTokenizerBase:
-    """A byte-level BPE built from a GGUF file's metadata."""
+    """A byte-level BPE, or SentencePiece's, built from a GGUF file's metadata."""
     from transformers import PreTrainedTokenizerFast
 
     metadata = gguf.read_metadata(path)
     model = metadata.get("tokenizer.ggml.model")
-    if model != "gpt2":
+    needed = {"gpt2": ("tokens", "merges"), "llama": ("tokens", "scores", "token_type")}
+    if model not in needed:
         raise InputError(
-            f"{path}: tokenizer {model!r} is not supported from GGUF; only byte-level BPE ('gpt2')"
+            f"{path}: tokenizer {model!r} is not supported from GGUF; only byte-level BPE ('gpt2') "
+            "and SentencePiece's ('llama') are"
         )
-    for field in ("tokens", "merges"):
+    for field in needed[model]:
         if f"tokenizer.ggml.{field}" not in metadata:
             raise InputError(f"{path}: metadata lacks tokenizer.ggml.{field}")
 
@@ -124,11 +142,17 @@ def _tokenizer_from_gguf(path: Path) -> PreTrainedTokenizerBase:
         token_id = _special_id(path, metadata, kind)
         return None if token_id is None else metadata["tokenizer.ggml.tokens"][token_id]
 
-    # Llama 3 adds BOS unless the file says otherwise, as in llama.cpp.
+    # What llama.cpp adds unless the file says otherwise.
     splitter = metadata.get("tokenizer.ggml.pre")
-    adds = {"bos": SAME_SPLITTING.get(splitter, splitter) == "llama-bpe", "eos": False}
+    begins = model == "llama" or SAME_SPLITTING.get(splitter, splitter) in WHOLE_WORDS
+    adds = {"bos": begins, "eos": False}
+    if model == "llama":
+        tokenizer = _sentencepiece_bpe(metadata, named("unknown"))
+    else:
+        tokenizer = _byte_level_bpe(path, metadata)
+    _add_tokens(tokenizer, metadata)
     return PreTrainedTokenizerFast(
-        tokenizer_object=_byte_level_bpe(path, metadata),
+        tokenizer_object=tokenizer,
         **{
             f"add_{kind}_token": bool(metadata.get(f"tokenizer.ggml.add_{kind}_token", default))
             for kind, default in adds.items()
@@ -165,15 +189,7 @@ def _chat_template(metadata: dict[str, Any]) -> str | dict[str, str] | None:
 
 
 def _byte_level_bpe(path: Path, metadata: dict[str, Any]) -> Tokenizer:
-    from tokenizers import (
-        AddedToken,
-        Regex,
-        Tokenizer,
-        decoders,
-        models,
-        normalizers,
-        pre_tokenizers,
-    )
+    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
     words = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
     whole = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
@@ -187,6 +203,7 @@ def _byte_level_bpe(path: Path, metadata: dict[str, Any]) -> Tokenizer:
         "smollm": pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), words]),
         "llama-bpe": by_pattern(LLAMA3_PATTERN),
         "qwen2": by_pattern(QWEN2_PATTERN),
+        "tekken": by_pattern(TEKKEN_PATTERN),
     }
     name = metadata.get("tokenizer.ggml.pre")
     if name is None:
@@ -204,16 +221,34 @@ def _byte_level_bpe(path: Path, metadata: dict[str, Any]) -> Tokenizer:
     tokens = metadata["tokenizer.ggml.tokens"]
     merges = [tuple(merge.split(" ", 1)) for merge in metadata["tokenizer.ggml.merges"]]
     vocabulary = {token: i for i, token in enumerate(tokens)}
-    # Llama 3's words are tokens even where no merges lead to them.
-    tokenizer = Tokenizer(models.BPE(vocabulary, merges, ignore_merges=splitter == "llama-bpe"))
+    tokenizer = Tokenizer(models.BPE(vocabulary, merges, ignore_merges=splitter in WHOLE_WORDS))
     tokenizer.pre_tokenizer = splitters[splitter]
     if splitter == "qwen2":
         tokenizer.normalizer = normalizers.NFC()
     tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
+
+
+def _sentencepiece_bpe(metadata: dict[str, Any], unknown: str | None) -> Tokenizer:
+    pieces, ranks = (metadata[f"tokenizer.ggml.{field}"] for field in ("tokens", "scores"))
+    if metadata.get("general.architecture", "").startswith("gemma"):
+        ranks = [-i for i in range(len(pieces))]  # its scores do not follow its merges
+    prefix = metadata.get("tokenizer.ggml.add_space_prefix", True)
+    return sentencepiece_bpe(pieces, ranks, unknown, prefix)
+
+
+def _add_tokens(tokenizer: Tokenizer, metadata: dict[str, Any]) -> None:
+    """Makes those of a file's tokens whole that are not to be cut, and control tokens special."""
+    from tokenizers import AddedToken
+
+    tokens = metadata["tokenizer.ggml.tokens"]
     kinds = metadata.get("tokenizer.ggml.token_type", [])
     for kind, special in ((CONTROL, True), (USER_DEFINED, False)):
         added = [token for token, its_kind in zip(tokens, kinds, strict=False) if its_kind == kind]
         tokenizer.add_tokens(
-            [AddedToken(token, special=special, normalized=False) for token in added]
+            [
+                AddedToken(token, special=special, normalized=False)
+                for token in added
+                if tokenizer.token_to_id(token) is not None  # others are spelled anew
+            ]
         )
-    return tokenizer

@@ -33,7 +33,11 @@ TOY_CONFIG = LlamaConfig(
 )
 
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
-BARE = re.compile(r"^(embed_tokens|layers|norm)\.")  # names that begin a model without a head
+# What begins the names of a model without a head, and of the text part of one that sees.
+BACKBONE = re.compile(
+    r"^(model\.language_model\.|language_model\.model\.|model\.|)(?=(embed_tokens|layers|norm)\.)"
+)
+SEEING = r"^(model\.)?(vision_tower|multi_modal_projector)\."  # the part that is not served
 ROWS_COMPARED = 4096
 # Our names and Hugging Face's. Kernels are stored [out, in] there and [in, out] here.
 KERNELS = {
@@ -141,11 +145,9 @@ def _expected_shapes(config: LlamaConfig) -> dict[str, tuple[int, ...]]:
 def layer_tensors(config: LlamaConfig) -> dict[tuple[str, ...], tuple[str, tuple[int, ...]]]:
     """Our path of each weight of a layer -> Hugging Face's name and shape of it."""
     tensors = {}
-    for name in ("input_layernorm", "post_attention_layernorm"):
-        tensors[(name,)] = (f"{name}.weight", (config.hidden_size,))
-    if config.qk_norm:
-        for name in ("q_norm", "k_norm"):
-            tensors[(name,)] = (f"self_attn.{name}.weight", (config.head_dim,))
+    for name, size in config.norm_sizes().items():
+        module = f"self_attn.{name}" if name in ("q_norm", "k_norm") else name
+        tensors[(name,)] = (f"{module}.weight", (size,))
     for name, (size_in, size_out) in config.projection_shapes().items():
         tensors[(name, "kernel")] = (f"{KERNELS[name]}.weight", (size_out, size_in))
         if name in config.biased:
@@ -156,12 +158,12 @@ def layer_tensors(config: LlamaConfig) -> dict[tuple[str, ...], tuple[str, tuple
 def _stored_names(path: Path, stored: Iterable[str], config: LlamaConfig) -> dict[str, str]:
     """Hugging Face's full name of each tensor -> its name in the checkpoint.
 
-    AutoModel's checkpoints leave "model." out, and a matrix that is embedding and head in one may
-    be there under the head's name alone.
+    AutoModel's checkpoints leave "model." out, those of models that see have the text part deeper,
+    and a matrix that is embedding and head in one may be there under the head's name alone.
     """
     name_of: dict[str, str] = {}
     for own in stored:
-        name = BARE.sub(r"model.\g<0>", own)
+        name = BACKBONE.sub("model.", own).removeprefix("language_model.")
         if name in name_of:
             raise InputError(
                 f"{path}: holds tensors {name_of[name]} and {own}, which are the same one under "
@@ -176,6 +178,8 @@ def _stored_names(path: Path, stored: Iterable[str], config: LlamaConfig) -> dic
 def _check_tensors(path: Path, found: dict[str, tuple[int, ...]], config: LlamaConfig) -> None:
     # Old checkpoints carry tables that follow from the configuration; a tied head may be repeated.
     ignored = r"rotary_emb\.inv_freq$"
+    if config.backbone != "model":
+        ignored += rf"|{SEEING}"
     if config.tie_word_embeddings:
         ignored += rf"|^{re.escape(HEAD)}$"
     shards.check_tensors(path, found, _expected_shapes(config), ignored)

@@ -226,7 +226,7 @@ def _score_new(
                 new = [i for i in order[start : start + size] if not is_known[i, column]]
                 if new:
                     shard = Shard(*([values[i] for i in new] for values in texts))
-                    scores.add(column, new, *_score_shard(scorer, shard, place, batch_size))
+                    scores.add(column, new, *score_shard(scorer, shard, place, batch_size))
                     progress.update(len(new))
 
 
@@ -247,10 +247,13 @@ def _tell_counts(
         )  # fmt: skip
 
 
-def _score_shard(
+def score_shard(
     scorer: Scorer | RewardModel, shard: Shard, place: str, batch_size: int
 ) -> tuple[list[float], list[bool]]:
-    """The rewards of a shard's rows, and which of its texts were cut."""
+    """The rewards of a shard's rows, and which of its texts were cut; `place` begins messages.
+
+    All processes of a job call this alike.
+    """
 
     def run() -> tuple[list[float], list[bool]]:
         if isinstance(scorer, RewardModel):
@@ -266,7 +269,7 @@ def _score_shard(
 def _run_model(
     model: RewardModel, shard: Shard, place: str, batch_size: int
 ) -> tuple[list[float], list[bool]]:
-    """See `_score_shard`."""
+    """See `score_shard`."""
     tokens, is_cut = model.encode(shard.prompts, shard.responses)
     for row, ids in zip(shard.row_ids, tokens, strict=True):
         if not ids:

@@ -131,7 +131,8 @@ def _search(
     beam_ids = jnp.repeat(adapter_ids, width, axis=0).reshape(-1)  # of [B, W, M] rows
 
     def log_probs(hidden: jax.Array) -> jax.Array:
-        logits = constrain(compute_logits(hidden, embedding), ("batch", "vocab"))
+        logits = compute_logits(hidden, embedding, model.config.logit_soft_cap)
+        logits = constrain(logits, ("batch", "vocab"))
         logits = constrain(logits, ("batch", None))
         shape = (num_prompts, -1, num_members, logits.shape[1])
         return jax.nn.log_softmax(logits).reshape(shape)

@@ -223,7 +223,7 @@ def _fill(
     drawn, past = draw_tokens(
         last, output_embedding(params, model.config), requests.weights,
         jnp.zeros_like(requests.weights), requests.keys, jnp.zeros_like(rows),
-        temperature, top_p, top_k, mixing,
+        temperature, top_p, top_k, mixing, model.config.logit_soft_cap,
     )  # fmt: skip
     goes_on = ~jnp.isin(drawn, eos_token_ids) & (slots.tokens.shape[1] > 1)
 
@@ -280,7 +280,7 @@ def _advance(
         )  # fmt: skip
         drawn, past = draw_tokens(
             hidden[:, 0], embedding, slots.weights, slots.past, slots.keys, slots.num_tokens,
-            temperature, top_p, top_k, mixing,
+            temperature, top_p, top_k, mixing, model.config.logit_soft_cap,
         )  # fmt: skip
         cache = extend_rows(slots.cache, written, jnp.repeat(slots.live, num_members))
         return step + 1, _record(slots._replace(cache=cache, past=past), drawn, eos_token_ids)

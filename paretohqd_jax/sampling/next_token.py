@@ -22,6 +22,7 @@ def draw_tokens(
     top_p: jax.Array,
     top_k: int,
     mixing: Mixing,
+    soft_cap: float | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """Draws a token for each of R rows, of the mixture of its M members' distributions.
 
@@ -36,11 +37,12 @@ def draw_tokens(
       numbers: int32 [R], which token of its response it is.
       temperature, top_p, top_k: as of `SamplingConfig`.
       mixing: how; of a single member nothing is mixed.
+      soft_cap: of the logits.
 
     Returns:
       int32 [R], and `past` with the token; as it was unless `mixing` reads it.
     """
-    logits = constrain(compute_logits(hidden, embedding), ("batch", "vocab"))
+    logits = constrain(compute_logits(hidden, embedding, soft_cap), ("batch", "vocab"))
     logits = constrain(logits, ("batch", None))  # the logits are gathered, not the embedding
     if weights.shape[1] > 1:
         members = member_log_probs(logits, weights)

@@ -113,9 +113,12 @@ class BaseModel:
 def check_token_ids(tokenizer: PreTrainedTokenizerBase, num_embeddings: int, source: str) -> None:
     """Raises InputError for a tokenizer with ids that have no embedding; fewer ids may be.
 
-    (An id out of bounds would read another token's embedding, and nothing would be said.)
+    (An id out of bounds would read another token's embedding, and nothing would be said.) One that
+    stands for images is no matter: there are none, and in a person's text it is text.
     """
-    token, last = max(tokenizer.get_vocab().items(), key=lambda item: item[1])
+    of_images = getattr(tokenizer, "image_token", None)  # Gemma 3's, also of models without eyes
+    ids = {token: i for token, i in tokenizer.get_vocab().items() if token != of_images}
+    token, last = max(ids.items(), key=lambda item: item[1])
     if last >= num_embeddings:
         raise InputError(
             f"model {source!r}: its tokenizer has {last + 1} ids, up to {token!r} ({last}), but the"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 from paretohqd_jax.sampling.answerers import Answerer, num_slots
@@ -9,7 +10,12 @@ from paretohqd_jax.sampling.generation import padded_lengths
 from paretohqd_jax.sampling.sampler import SamplingConfig
 from paretohqd_jax.sampling.schedule import num_seats
 from paretohqd_jax.steps.base_model import BaseModel
-from paretohqd_jax.training.memory import check_memory, generation_memory, training_memory
+from paretohqd_jax.training.memory import (
+    Memory,
+    check_memory,
+    generation_memory,
+    training_memory,
+)
 
 FEWER_ADAPTERS = "lower config.lora.rank, or raise config.mesh.data"
 LESS_GATHERED = "raise config.mesh.tensor in place of config.mesh.fsdp"
@@ -23,8 +29,8 @@ def check_training_memory(
     num_microbatches: int,
     num_responses: int = 1,
     num_gradients: int = 1,
-) -> None:
-    """Shows what training needs on each device; raises InputError if that is too much.
+) -> Memory:
+    """Shows what training needs on each device, and returns it; an InputError if it is too much.
 
     `length` is that of the rows in tokens, padding included; `num_responses` of that length are in
     a row, and `num_gradients` are computed of each adapter, of losses that are combined.
@@ -50,6 +56,7 @@ def check_training_memory(
         "one layer's backward pass": fewer_rows,
     }
     check_memory(memory, f"training {num_adapters} adapters", remedies)
+    return memory
 
 
 def check_generation_memory(
@@ -81,6 +88,40 @@ def check_generation_memory(
     taken_by_rows = ("cache", "logits", "shorter cache")
     remedies |= dict.fromkeys(taken_by_rows, fewer_rows)
     check_memory(memory, f"step {name} with its responses", remedies)
+
+
+def check_reinforcement_memory(
+    base: BaseModel,
+    num_adapters: int,
+    num_answers: int,
+    prompt_length: int,
+    sampling: SamplingConfig,
+    decoded_together: int,
+    batch_size: int,
+    num_microbatches: int,
+) -> None:
+    """Shows what training on own answers needs; raises InputError if that is too much.
+
+    What is trained stays on the devices while it answers. `num_answers` are those of each adapter
+    in an update, `prompt_length` is the longest prompt's, and the other arguments are those of
+    `check_training_memory` and `check_generation_memory`.
+    """
+    [longest] = padded_lengths([prompt_length], 1)
+    length = -(-(longest + sampling.max_new_tokens) // 16) * 16
+    trained = check_training_memory(base, num_adapters, batch_size, length, num_microbatches).held
+    num_rows = min(decoded_together, num_adapters * num_answers)
+    decoding = generation_memory(
+        base.model, base.mesh, num_seats=num_seats(num_adapters, num_answers, num_rows),
+        batch_size=num_rows, prompt_length=longest, max_new_tokens=sampling.max_new_tokens,
+    )  # fmt: skip
+    kept = {"trained adapters": trained["adapters"], "optimizer": trained["optimizer"]}
+    remedies = dict.fromkeys((*decoding.in_turns, "cache"), "lower config.generate.batch_size")
+    remedies |= dict.fromkeys(("adapters", *kept), FEWER_ADAPTERS)
+    remedies |= {"base weights": _fewer_weights(base), "gathered embedding": LESS_GATHERED}
+    check_memory(
+        dataclasses.replace(decoding, held=decoding.held | kept),
+        f"the answers of {num_adapters} adapters in training", remedies,
+    )  # fmt: skip
 
 
 def decoding_sizes(

@@ -9,7 +9,14 @@ import numpy as np
 
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.pareto.neighbours import format_preference, mixture_weights, nearest_preference
-from paretohqd_jax.policies import Policies, Policy, preference_labels, preferences_of
+from paretohqd_jax.pareto.targets import Targets
+from paretohqd_jax.policies import (
+    Policies,
+    Policy,
+    asked_for_scores,
+    preference_labels,
+    preferences_of,
+)
 
 ROUNDING = 0.005  # of a weight as people write it: 0.33 for a third
 
@@ -29,7 +36,12 @@ def labelled(policies: Policies, label: str) -> Policy:
     raise InputError(f"--policy {label}: there is no such policy; use one of {labels}")
 
 
-def policy_for(family: Sequence[Policy], wanted: np.ndarray, interpolate: bool) -> Policy:
+def policy_for(
+    family: Sequence[Policy],
+    wanted: np.ndarray,
+    interpolate: bool,
+    targets: Targets | None = None,
+) -> Policy:
     """The policy that serves a preference: its own, or the nearest, or a mixture of its neighbours.
 
     Args:
@@ -38,6 +50,8 @@ def policy_for(family: Sequence[Policy], wanted: np.ndarray, interpolate: bool) 
       wanted: `[num_objectives]` on the simplex.
       interpolate: one that no policy has is served by the exact mixture of its neighbours' updates
         (`mixture_weights`), not by the nearest.
+      targets: where policies ask one model for scores, any preference is served by asking for its
+        own.
 
     Raises:
       InputError: a policy has no preference, or those to be mixed combine adapters differently or
@@ -48,6 +62,8 @@ def policy_for(family: Sequence[Policy], wanted: np.ndarray, interpolate: bool) 
         labels = ", ".join(policy.label for policy in family)
         raise InputError(f"these policies have no preferences; choose one by --policy: {labels}")
     nearest = family[nearest_preference(preferences, wanted)]
+    if targets is not None and np.abs(np.array(nearest.preference) - wanted).max() >= ROUNDING:
+        return asked_for_scores(nearest.adapters[0], wanted[None], targets)[0]
     interpolate = interpolate or any(policy.combine == "logits" for policy in family)
     if not interpolate or np.abs(np.array(nearest.preference) - wanted).max() < ROUNDING:
         return nearest
@@ -83,6 +99,8 @@ def describe(policy: Policy, asked: np.ndarray | None = None) -> str:
     text = f"{policy.label}: {' + '.join(parts) or 'the base model'}"
     if policy.combine == "logits" and len(parts) > 1:
         text += f", mixed at every token by {policy.divergence}" + ", legacy" * policy.legacy_score
+    if policy.prompt is not None:
+        text += f", asked {policy.prompt!r}"
     if asked is None or policy.preference is None:
         return text
     if np.abs(np.array(policy.preference) - asked).max() < ROUNDING:

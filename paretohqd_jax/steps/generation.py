@@ -174,6 +174,9 @@ def answers_of(
     if engine == "external":
         check_unmixed(policies)
     adapters, lora, answerers = answerers_of(policies, stacks, workdir, base)
+    if engine == "external":  # to which each policy is an adapter
+        numbers = np.array([answerer.adapters[0] for answerer in answerers])
+        adapters = jax.tree.map(lambda leaf: leaf[numbers], adapters)
     base = base.with_lora(lora)
     how = SamplingConfig(**sampling)
     encoded = _encoded(policies, base, prompts, how)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from paretohqd_jax.models.huggingface import CHAT_TEMPLATE
 from paretohqd_jax.models.peft import export_peft
+from paretohqd_jax.pareto.targets import Targets
 from paretohqd_jax.pipeline import Output
 from paretohqd_jax.policies import FILE, Policies, Policy, read_policies, write_policies
 from paretohqd_jax.steps.base_model import BaseModel
@@ -32,6 +33,8 @@ def leave(
     stacks: Sequence[Output],
     selections: Sequence[Output] = (),
     pairs: Output | None = None,
+    improvement: Sequence[Output] = (),
+    targets: Targets | None = None,
 ) -> Path:
     """Leaves the policies of a method, measured on the held-out prompts; returns the report's path.
 
@@ -42,19 +45,25 @@ def leave(
       stacks: of adapters, that the policies' lie in.
       selections: of rows to train on, the first from `scored`, for the report to tell of.
       pairs: that were trained on, for the report to tell of.
+      improvement: of pairs in conflict, and the agreement of the rewards that judged it, for the
+        report to tell of.
+      targets: where policies ask one model for scores, those of any preference.
     """
-    policies = name_policies(task, families, stacks)
+    policies = name_policies(task, families, stacks, targets)
     answers = respond(task, scored, policies)
     judged = score_responses(task, "judge", "evaluation/scores.parquet", answers)
     reference = reference_rows(task, scored)
     points = evaluate(task, policies, reference, judged)
     export(task, policies, points)
-    page = report(task, policies, scored, reference, judged, points, selections, pairs)
+    page = report(task, policies, scored, reference, judged, points, selections, pairs, improvement)
     return page.path / "report.html"
 
 
 def name_policies(
-    task: Task, families: Mapping[str, Sequence[Policy]], stacks: Sequence[Output]
+    task: Task,
+    families: Mapping[str, Sequence[Policy]],
+    stacks: Sequence[Output],
+    targets: Targets | None = None,
 ) -> Output:
     """Writes policies.json, beside the stacks of adapters."""
     base = task.base
@@ -66,6 +75,7 @@ def name_policies(
         },
         {stack.path.name: stack.options["adapter_names"] for stack in stacks},
         {name: list(family) for name, family in families.items()},
+        targets,
     )  # fmt: skip
     return task.run.step(
         "policies", FILE,
@@ -107,4 +117,5 @@ def export_adapters(
         export_peft(path / policy.label, adapter, lora, base.config, base.source)
         card = model_card(workdir, run, policy, "peft")
         (path / policy.label / "README.md").write_text(card, "utf-8")
-        (path / policy.label / CHAT_TEMPLATE).write_text(base.chat.template, "utf-8")
+        template = policy.chat_template(base.chat.template)
+        (path / policy.label / CHAT_TEMPLATE).write_text(template, "utf-8")

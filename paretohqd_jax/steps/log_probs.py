@@ -1,7 +1,8 @@
-"""The step that gives the log-probabilities of both responses of every training pair."""
+"""The step that gives the log-probabilities of both responses of every pair in use."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from paretohqd_jax.rewards.engine import compute_rewards
 from paretohqd_jax.rewards.likelihood import ResponseLogProb, with_boundary
 from paretohqd_jax.rewards.reward_model import RewardModel
 from paretohqd_jax.steps.base_model import BaseModel
-from paretohqd_jax.steps.pairs import training_pairs
+from paretohqd_jax.steps.pairs import HELD_OUT_PAIRS, pairs_in_use
 from paretohqd_jax.steps.task import Task
 from paretohqd_jax.steps.training import checkpoint_meta
 from paretohqd_jax.training.checkpoints import load_adapters
@@ -31,7 +32,7 @@ BATCHES_PER_SHARD = 32  # responses that are computed, and kept, together
 
 
 def log_probs(task: Task, name: str, pairs: Output, stack: Output | None = None) -> Output:
-    """How likely models find the two responses of each training pair, once for all methods.
+    """How likely models find the two responses of each pair of `pairs_in_use`, for all methods.
 
     Leaves float32 `[num_models, num_pairs, 2]`, of the chosen and the rejected response. The models
     are those of `stack` in its order, by default the base model alone.
@@ -39,8 +40,8 @@ def log_probs(task: Task, name: str, pairs: Output, stack: Output | None = None)
     work = partial(write_log_probs, base=task.base, batch_size=task.config.train.batch_size)
     return task.run.step(
         name, f"{name}.npy", work, pairs, *filter(None, [stack]),
-        adapters=stack.options["adapter_names"] if stack else [], also=task.network,
-        all_processes=True,
+        adapters=stack.options["adapter_names"] if stack else [],
+        also=task.network | {"held_out_pairs": HELD_OUT_PAIRS}, all_processes=True,
     )  # fmt: skip
 
 
@@ -55,29 +56,54 @@ def write_log_probs(
     adapters: list[str],
 ) -> None:
     """Computes them, shard by shard; `batch_size` pairs are computed together."""
-    rows = rows_of(training_pairs(pairs))
+    rows = rows_of(pairs_in_use(pairs)[0])
     texts = base.format(rows["prompt"].to_pylist())
     tokens = with_boundary(*token_ids(base.tokenizer, texts, rows["response"].to_pylist()))
-    variables: list[dict[str, Any]] = [{}]
+    models: list[dict[str, Any] | None] = [None]
     if stack is not None:
         trained = load_adapters(stack.path, checkpoint_meta(base, adapters))
-        variables = [
-            {"lora": jax.tree.map(lambda leaf, n=number: leaf[n], trained)}
-            for number in range(len(adapters))
+        models = [
+            jax.tree.map(lambda leaf, n=number: leaf[n], trained) for number in range(len(adapters))
         ]
-    size = 2 * batch_size * BATCHES_PER_SHARD
-    found = np.empty((len(variables), len(tokens)), np.float32)
-    with sharded(base.mesh, DECODING_RULES), progress_bar(found.size, path.stem, "text") as bar:
-        for number, own in enumerate(variables):
-            model = _scorer(base, jax.tree.map(on_all_devices, own))
+    found = compute_log_probs(base, models, tokens, 2 * batch_size, scratch, path.stem)
+    if is_main_process():
+        np.save(path, found.reshape(len(models), -1, 2))
+
+
+def compute_log_probs(
+    base: BaseModel,
+    adapters: Sequence[dict[str, Any] | None],
+    tokens: list[list[int]],
+    batch_size: int,
+    scratch: Path,
+    description: str,
+) -> np.ndarray:
+    """How likely the base model with each adapter, or with None, finds responses.
+
+    Args:
+      base: the model.
+      adapters: of its scale, no leading axis.
+      tokens: of prompts and responses, as of `with_boundary`.
+      batch_size: responses computed together.
+      scratch: keeps finished shards.
+      description: shown with the progress.
+
+    Returns:
+      float32 `[num_adapters, num_responses]`.
+    """
+    size = batch_size * BATCHES_PER_SHARD
+    found = np.empty((len(adapters), len(tokens)), np.float32)
+    with sharded(base.mesh, DECODING_RULES), progress_bar(found.size, description, "text") as bar:
+        for number, adapter in enumerate(adapters):
+            variables = {} if adapter is None else {"lora": adapter}
+            model = _scorer(base, jax.tree.map(on_all_devices, variables))
             for start in range(0, len(tokens), size):
                 check_preemption()
                 kept = scratch / f"{number}_{start}.npy"
                 part = tokens[start : start + size]
-                found[number, start : start + size] = _keep(kept, model, part, 2 * batch_size)
+                found[number, start : start + size] = _keep(kept, model, part, batch_size)
                 bar.update(len(part))
-    if is_main_process():
-        np.save(path, found.reshape(len(variables), -1, 2))
+    return found
 
 
 def _scorer(base: BaseModel, adapter: dict[str, Any]) -> RewardModel:

@@ -11,7 +11,7 @@ from paretohqd_jax.data.pairs import PLACES
 from paretohqd_jax.data.reward_columns import rewards_matrix
 from paretohqd_jax.data.rows import read_table
 from paretohqd_jax.pipeline import Output
-from paretohqd_jax.steps.pairs import training_pairs
+from paretohqd_jax.steps.pairs import HELD_OUT_PAIRS, pairs_in_use
 from paretohqd_jax.steps.task import Task
 from paretohqd_jax.training.preference_losses import implicit_rewards
 
@@ -43,8 +43,9 @@ def write_implicit_margins(
 def rewarded_margins(task: Task, rows: Output, pairs: Output) -> Output:
     """By the rewards of the rows that pairs were made of; leaves what `implicit_margins` does."""
     return task.run.step(
-        "margins", "margins.npy", write_rewarded_margins, rows, pairs, objectives=task.objectives
-    )
+        "margins", "margins.npy", write_rewarded_margins, rows, pairs, objectives=task.objectives,
+        also={"held_out_pairs": HELD_OUT_PAIRS},
+    )  # fmt: skip
 
 
 def write_rewarded_margins(
@@ -52,6 +53,6 @@ def write_rewarded_margins(
 ) -> None:
     """Leaves `[num_objectives, num_pairs]`."""
     rewards = rewards_matrix(read_table(rows.path), objectives, rows.path).T
-    table = training_pairs(pairs)
+    table, _ = pairs_in_use(pairs)
     chosen, rejected = (rewards[:, table[place].to_numpy()] for place in PLACES)
     np.save(path, (chosen - rejected).astype(np.float32))

@@ -31,6 +31,8 @@ from paretohqd_jax.steps.rows import fitting_rows, reading_options, with_split
 from paretohqd_jax.steps.scoring import score_rows
 from paretohqd_jax.steps.task import Task, longest_response, prompt_options
 
+HELD_OUT_PAIRS = 64  # that training tells its loss on
+
 logger = logging.getLogger(__name__)
 
 
@@ -166,3 +168,15 @@ def training_pairs(pairs: Output) -> pa.Table:
     """The pairs that may be trained on, in their order."""
     table = read_table(pairs.path)
     return table.filter(pc.equal(table["split"], "train"))
+
+
+def pairs_in_use(pairs: Output) -> tuple[pa.Table, int]:
+    """The training pairs, then `HELD_OUT_PAIRS` of held-out prompts; how many the former are.
+
+    The latter are spread over the prompts; there may be fewer.
+    """
+    table, train = read_table(pairs.path), training_pairs(pairs)
+    held_out = table.filter(pc.not_equal(table["split"], "train"))
+    count = min(HELD_OUT_PAIRS, held_out.num_rows)
+    spread = np.linspace(0, held_out.num_rows, count, endpoint=False).astype(np.int64)
+    return pa.concat_tables([train, held_out.take(spread)]), train.num_rows

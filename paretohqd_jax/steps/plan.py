@@ -165,12 +165,23 @@ def _cost(
     step: PlannedStep, plan: Plan, config: ConfigDict, base: BaseModel, speed: Speed, data: Measures
 ) -> Cost | None:
     """Of a step that trains or decodes here; None of others."""
-    if "adapter_names" in step.options:
-        written = any("sampling" in before.options for before in _before(step, plan))
+    if step.options.keys() & {"num_steps", "policy"}:
+        written = any("sampling" in each.options for each in (*_before(step, plan), step))
         length = data.row_length
         if written:  # it trains on responses that models of the run gave
             length = data.prompt_length + config.generate.max_new_tokens
-        return training_cost(base, speed, step.options, -(-length // 16) * 16)
+        training = training_cost(base, speed, step.options, -(-length // 16) * 16)
+        if "policy" not in step.options:
+            return training
+        policy = step.options["policy"]  # it has them written between its steps
+        num_answers = policy["num_updates"] * policy["num_prompts"] * policy["num_answers"]
+        prompt_length = min(data.prompt_length, policy["max_prompt_tokens"])
+        decoding = decoding_cost(
+            base, speed, config.generate, len(step.options["adapter_names"]), num_answers,
+            prompt_length,
+        )  # fmt: skip
+        memory = max(training.memory, decoding.memory)
+        return Cost(memory, training.seconds + decoding.seconds)
     if "sampling" not in step.options or config.generate.engine != "jax":
         return None
     if "num_prompts" in step.options:

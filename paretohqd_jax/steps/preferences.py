@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pyarrow as pa
 
@@ -15,7 +17,7 @@ from paretohqd_jax.pipeline import Output
 from paretohqd_jax.policies import preference_labels
 from paretohqd_jax.steps.base_model import BaseModel
 from paretohqd_jax.steps.capacity import check_training_memory
-from paretohqd_jax.steps.pairs import training_pairs
+from paretohqd_jax.steps.pairs import pairs_in_use
 from paretohqd_jax.steps.task import Task
 from paretohqd_jax.steps.training import on_tiles, train_stack, training_step
 from paretohqd_jax.training.preferences import COMBINATIONS, Pairs, preference_objective
@@ -85,8 +87,9 @@ def _train(
     first: Sequence[int] = (),
 ) -> Output:
     num_gradients = len(task.objectives) if objective["combination"] in COMBINATIONS else 1
+    work = partial(train_on_pairs, held_out_loss=task.config.train.held_out_loss)
     return training_step(
-        task, name, train_on_pairs, *inputs, adapter_names=preference_labels(weights),
+        task, name, work, *inputs, adapter_names=preference_labels(weights),
         weights=weights.tolist(), first=list(first), objectives=task.objectives,
         objective=objective, num_steps=task.config.train.num_steps, num_responses=NUM_RESPONSES,
         num_gradients=num_gradients,
@@ -110,15 +113,21 @@ def train_on_pairs(
     num_microbatches: int,
     num_responses: int,
     num_gradients: int,
+    held_out_loss: bool = True,
     **how: Any,
 ) -> dict[str, int]:
     """Trains them; `how` are the other arguments of `train_stack`. Returns what that cost."""
-    table, num_adapters = training_pairs(pairs), len(adapter_names)
+    (table, num_training), num_adapters = pairs_in_use(pairs), len(adapter_names)
     labels = np.stack([table[name].to_numpy() for name in objectives], axis=1).astype(np.int8)
     examples = pairs_of_adapters(
         tokenized_pairs(base, table, str(pairs.path)), np.load(reference.path)[0], labels,
         np.array(weights, np.float32), np.load(margins.path) if margins else None, first,
     )  # fmt: skip
+    examples, held_out = (
+        jax.tree.map(lambda array, part=part: array[:, part], examples)
+        for part in (slice(num_training), slice(num_training, None))
+    )
+    enough = held_out_loss and table.num_rows - num_training >= batch_size
     check_training_memory(
         base, num_adapters, batch_size, examples.tokens.shape[-1], num_microbatches, num_responses,
         num_gradients,
@@ -127,6 +136,7 @@ def train_on_pairs(
     return train_stack(
         path, examples, base=base, adapter_names=adapter_names, batch_size=batch_size,
         num_microbatches=num_microbatches, objective=preference_objective(**objective),
+        held_out=held_out if enough else None,
         candidates=[np.flatnonzero(own.any(axis=1)) for own in counted], **how,
     )  # fmt: skip
 

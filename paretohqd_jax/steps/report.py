@@ -23,16 +23,23 @@ from paretohqd_jax.evaluation.plots import (
     plot_panels,
     selection_panels,
 )
-from paretohqd_jax.evaluation.report import Effort, GatedRows, SelectedRows, write_report
+from paretohqd_jax.evaluation.report import (
+    Effort,
+    GatedRows,
+    ImprovedPairs,
+    SelectedRows,
+    write_report,
+)
 from paretohqd_jax.pipeline import Output
 from paretohqd_jax.policies import Policies, read_policies
 from paretohqd_jax.steps.candidates import is_candidate
 from paretohqd_jax.steps.evaluation import answers_of
 from paretohqd_jax.steps.selection import selection_of
 from paretohqd_jax.steps.task import Task
-from paretohqd_jax.training.metrics import read_metrics
+from paretohqd_jax.training.metrics import CONSTRAINT, read_metrics
 
 MAX_RESPONSES = 5000  # that the report holds, so that a browser stays quick with it
+MAX_IMPROVED = 20  # pairs that the report shows
 
 
 def report(
@@ -44,10 +51,11 @@ def report(
     points: Output,
     selections: Sequence[Output] = (),
     pairs: Output | None = None,
+    improvement: Sequence[Output] = (),
 ) -> Output:
     """Draws `front.png`, `.pdf` and `.svg`, and writes `report.html`, of the selections, too.
 
-    The `pairs` are those that the policies depend on already.
+    The `pairs` and the `improvement` are those that the policies depend on already.
     """
     run = task.run
     work = partial(
@@ -57,6 +65,7 @@ def report(
         seconds=run.seconds,
         log_directory=run.workdir / "logs",
         pairs=pairs,
+        improvement=improvement,
     )
     return run.step(
         "report", "report", work, policies, scored, reference, judged, points, *selections,
@@ -79,6 +88,7 @@ def report_run(
     seconds: Callable[[], dict[str, float]],
     log_directory: Path,
     pairs: Output | None = None,
+    improvement: Sequence[Output] = (),
 ) -> None:
     """Draws and writes the report.
 
@@ -102,10 +112,40 @@ def report_run(
         plot_panels(path / f"front{suffix}", panels, len(objectives))
     write_report(
         path / "report.html", evaluation, cloud,
-        _samples(run, read_table(judged.path), objectives), facts | made_by, shown,
+        _samples(run, read_table(judged.path), objectives), facts | _words(run) | made_by, shown,
         _effort(run, seconds(), log_directory), _gated(selections),
         pairs and json.loads(read_table(pairs.path).schema.metadata[b"pairs"]),
+        improved_pairs(*improvement) if improvement else None,
     )  # fmt: skip
+
+
+def improved_pairs(improvement: Output, agreement: Output) -> ImprovedPairs:
+    """What the report says of improved pairs."""
+    table = read_table(improvement.path)
+    facts = json.loads(table.schema.metadata[b"improvement"])
+    rewards = [name for name in table.column_names if name.startswith("implicit ")]
+    by_pair: dict[int, dict[str, Answer]] = {}
+    prompts = {}
+    for row in table.to_pylist():
+        if row["verdict"] in ("original", "taken"):
+            key = "taken" if row["verdict"] == "taken" else row["source"]
+            answer = Answer(row["response"], [row[name] for name in rewards])
+            by_pair.setdefault(row["pair"], {})[key] = answer
+            prompts[row["pair"]] = transcript(row["prompt"]).strip()
+    improved = [
+        (prompts[pair], [answers[key] for key in ("chosen", "rejected", "taken")])
+        for pair, answers in by_pair.items()
+        if "taken" in answers
+    ]
+    names = [name.removeprefix("implicit ") for name in rewards]
+    agreements = json.loads(agreement.path.read_text())
+    return ImprovedPairs(facts, names, improved[:MAX_IMPROVED], agreements)
+
+
+def _words(run: Policies) -> dict[str, str]:
+    """What policies that are served ask in place of the user's words, where they do."""
+    words = [f"{policy.label}: {policy.prompt}" for policy in run.served if policy.prompt]
+    return {"asked in words of its own": "; ".join(words)} if words else {}
 
 
 def _gated(selections: Sequence[Output]) -> list[GatedRows]:
@@ -130,7 +170,13 @@ def _effort(run: Policies, seconds: Mapping[str, float], log_directory: Path) ->
         stack: model_colours([preference_of.get(f"{stack}/{name}") for name in run.stacks[stack]])
         for stack in losses
     }
-    return Effort(losses, colours, seconds, jax.device_count(), jax.devices()[0].device_kind)
+    held_out = {stack: held_out_of(log_directory / stack) for stack in run.stacks}
+    constraints = {
+        stack: trajectories_of(log_directory / stack, run.stacks[stack]) for stack in losses
+    }
+    constraints = {stack: curves for stack, curves in constraints.items() if curves}
+    device = jax.devices()[0].device_kind
+    return Effort(losses, colours, seconds, jax.device_count(), device, held_out, constraints)
 
 
 def losses_of(log_directory: Path) -> np.ndarray:
@@ -144,6 +190,34 @@ def losses_of(log_directory: Path) -> np.ndarray:
         if name.startswith("loss/")
     ]
     return np.array(curves) if len(set(map(len, curves))) == 1 else np.empty((0, 0))
+
+
+def held_out_of(log_directory: Path) -> dict[str, dict[str, tuple[float, float]]]:
+    """Of each adapter of a stack the `loss` and `accuracy` on held-out rows, first and last."""
+    found: dict[str, dict[str, tuple[float, float]]] = {}
+    for name, values in read_metrics(log_directory).items():
+        measure, _, adapter = name.partition("/")
+        if measure.startswith("held_out_"):
+            ends = values[min(values)], values[max(values)]
+            found.setdefault(adapter, {})[measure.removeprefix("held_out_")] = ends
+    return found
+
+
+def trajectories_of(log_directory: Path, adapters: Sequence[str]) -> dict[str, np.ndarray]:
+    """What was told of the constraints of a stack: by metric `[num_adapters, num_steps]`.
+
+    Not a number where a metric does not apply to an adapter.
+    """
+    told = {
+        tuple(name.removeprefix(CONSTRAINT).rpartition("/")[::2]): values
+        for name, values in read_metrics(log_directory).items()
+        if name.startswith(CONSTRAINT)
+    }
+    num_steps = 1 + max((max(values) for values in told.values()), default=0)
+    curves = {metric: np.full((len(adapters), num_steps), np.nan) for metric, _ in told}
+    for (metric, adapter), values in told.items():
+        curves[metric][adapters.index(adapter), list(values)] = list(values.values())
+    return curves
 
 
 def _samples(run: Policies, answers: pa.Table, objectives: Sequence[str]) -> list[Sample]:

@@ -106,7 +106,7 @@ def _chosen(
         policy = labelled(run, label)
     else:
         wanted = _parse_preference(preference, run.objectives)
-        policy = policy_for(run.served, wanted, interpolate)
+        policy = policy_for(run.served, wanted, interpolate, run.targets)
     if not is_current(workdir, manifest, "policies"):
         logger.warning("%s: a run there is not finished; these are the models before it", workdir)
     return run, policy, f"{describe(policy, wanted)} ({', '.join(run.objectives)})"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from paretohqd_jax.errors import InputError
-from paretohqd_jax.models.lora import LoraConfig, combine_adapters, pad_rank
+from paretohqd_jax.models.lora import LoraConfig, combine_adapters, pad_rank, rank_of, with_rank
 from paretohqd_jax.policies import BASE, Policy
 from paretohqd_jax.sampling.answerers import Answerer
 from paretohqd_jax.sampling.logit_mixtures import Mixing
@@ -34,30 +34,26 @@ def answerers_of(
       base: the run's base model.
 
     Returns:
-      A stack of adapters `[num_adapters, ...]`, one for each policy in order as long as none mixes
-      logits; its configuration; and the answerer of each policy.
+      A stack of adapters `[num_adapters, ...]`, each once; its configuration; and the answerer of
+      each policy.
 
     Raises:
       InputError: a stack is damaged or another run's.
     """
-    answering = [policy for policy in policies if not is_mixture(policy)]
-    numbers = iter(range(len(answering)))
-    place = {_parts(policy): number for number, policy in enumerate(answering)}
+    alone = [policy for policy in policies if not is_mixture(policy)]
+    mixed = itertools.chain.from_iterable(members(each) for each in policies if is_mixture(each))
+    once = {_parts(policy): policy for policy in (*alone, *mixed)}
+    place = {parts: number for number, parts in enumerate(once)}
     answerers = []
     for policy in policies:
+        adapters = tuple(place[_parts(member)] for member in members(policy))
         if not is_mixture(policy):
-            answerers.append(Answerer((next(numbers),)))
+            answerers.append(Answerer(adapters))
             continue
-        taking_part = members(policy)
-        for member in taking_part:
-            if _parts(member) not in place:
-                place[_parts(member)] = len(answering)
-                answering.append(member)
         weights = [weight for _, weight in _parts(policy)]
-        weights += [0.0] * (len(taking_part) - len(weights))  # of the reference
-        adapters = tuple(place[_parts(member)] for member in taking_part)
+        weights += [0.0] * (len(adapters) - len(weights))  # of the reference
         answerers.append(Answerer(adapters, tuple(weights), _mixing(policy)))
-    stack, lora = stacked(adapters_of(answering, stacks, workdir, base), base.lora)
+    stack, lora = stacked(adapters_of([*once.values()], stacks, workdir, base), base.lora)
     return stack, lora, answerers
 
 
@@ -125,10 +121,13 @@ def _combined(policy: Policy, one: Callable[[str], Any], base: BaseModel) -> Ada
     if not policy.adapters:
         return _without_effect(base), base.lora
     names, weights = zip(*_parts(policy), strict=True)
+    adapters = [one(name) for name in names]
+    lora = with_rank(base.lora, rank_of(adapters[0]))  # more than the run's if trained on others
     if len(names) == 1:
-        return one(names[0]), base.lora
-    together = jax.tree.map(lambda *leaves: np.stack(leaves), *map(one, names))
-    return combine_adapters(together, weights, base.lora)
+        return adapters[0], lora
+    return combine_adapters(
+        jax.tree.map(lambda *leaves: np.stack(leaves), *adapters), weights, lora
+    )
 
 
 def _without_effect(base: BaseModel) -> dict[str, Any]:
@@ -152,6 +151,4 @@ def stacked(adapters: Sequence[Adapter], lora: LoraConfig) -> tuple[dict[str, An
     rank = max(own.rank for _, own in adapters)
     padded = [pad_rank(adapter, rank) for adapter, _ in adapters]
     stack = jax.tree.map(lambda *leaves: np.stack(leaves), *padded)
-    if rank != lora.rank:
-        lora = dataclasses.replace(lora, rank=rank, alpha=lora.scale * rank)
-    return stack, lora
+    return stack, with_rank(lora, rank)

@@ -13,13 +13,14 @@ import pyarrow as pa
 
 from paretohqd_jax.data.batches import Examples, one_longer, tokenize
 from paretohqd_jax.data.rows import read_table
+from paretohqd_jax.models.lora import with_rank
 from paretohqd_jax.pipeline import Output
 from paretohqd_jax.steps.base_model import BaseModel, step_seed
 from paretohqd_jax.steps.capacity import check_training_memory
 from paretohqd_jax.steps.task import Task
 from paretohqd_jax.training.checkpoints import load_adapters
 from paretohqd_jax.training.loop import fine_tune as train_adapters
-from paretohqd_jax.training.placement import fresh_adapters, place_adapters
+from paretohqd_jax.training.placement import fresh_adapters, place_adapters, place_on_top
 from paretohqd_jax.training.step import OptimizerConfig
 
 
@@ -31,6 +32,7 @@ def fine_tune(
     selected: Output,
     num_steps: int,
     start: Output | None = None,
+    **how: Any,
 ) -> Output:
     """Fine-tunes a stack of adapters, one per label, each on its own selected rows.
 
@@ -42,18 +44,22 @@ def fine_tune(
       selected: `row_id` of as many rows for each adapter in turn.
       num_steps: optimiser steps.
       start: a stack of the same labels to go on from; by default adapters are fresh.
+      **how: options of training in place of those of `config.train`, and its `schedule`.
     """
     held_out_by = task.objectives if task.config.train.held_out_loss else []
     return training_step(
         task, name, partial(train_on_selected, held_out_by=held_out_by), scored, selected,
-        *filter(None, [start]), adapter_names=list(labels), num_steps=num_steps,
+        *filter(None, [start]), adapter_names=list(labels), num_steps=num_steps, **how,
     )  # fmt: skip
 
 
 def training_step(
     task: Task, name: str, work: Callable[..., dict[str, int]], *inputs: Output, **options: Any
 ) -> Output:
-    """A step that trains a stack and leaves it under its name, with the options of training."""
+    """A step that trains a stack and leaves it under its name, with the options of training.
+
+    `options` take the place of those of `config.train`.
+    """
     train = task.config.train
     # A batch in other parts draws other dropout.
     names = ("batch_size", "num_microbatches", "learning_rate", "warmup_steps", "weight_decay",
@@ -64,8 +70,7 @@ def training_step(
             work, base=task.base, checkpoint_every=train.checkpoint_every,
             log_directory=task.run.workdir / "logs",
         ),
-        *inputs, seed=task.config.seed,
-        **{option: train[option] for option in names}, **options,
+        *inputs, seed=task.config.seed, **{option: train[option] for option in names} | options,
         also=task.network, all_processes=True,
     )  # fmt: skip
 
@@ -109,6 +114,7 @@ def train_stack(
     base: BaseModel,
     adapter_names: Sequence[str],
     start: Output | None = None,
+    beneath: Output | None = None,
     num_steps: int,
     batch_size: int,
     num_microbatches: int,
@@ -119,6 +125,7 @@ def train_stack(
     checkpoint_every: int,
     log_directory: Path,
     seed: int,
+    schedule: str = "linear",
     **what: Any,
 ) -> dict[str, int]:
     """Trains a stack and leaves its checkpoints at `path`; the options are those of `config.train`.
@@ -129,23 +136,34 @@ def train_stack(
       base: the model.
       adapter_names: `[num_adapters]`.
       start: a stack of these names to go on from; by default adapters are fresh.
+      beneath: a stack of these names that stays as it is, fresh adapters on top of it. What is left
+        are their sums.
       log_directory: of the events of all stacks.
+      schedule: of the learning rate, as of `OptimizerConfig`.
       **what: objective, candidates and held_out, as of `training.loop.fine_tune`.
 
     Returns:
       What that cost: steps of all adapters, and the tokens of the responses in them.
     """
     num_adapters, seed = len(adapter_names), step_seed(seed, path.name)
+    held_ranks = base.lora.rank if beneath else 0
+    model = on_top_of(base).model if beneath else base.model
+
+    def trained(stack: Output) -> Any:
+        return load_adapters(stack.path, checkpoint_meta(base, adapter_names))
 
     def first_adapters() -> Any:
-        if start is None:
-            return fresh_adapters(base.mesh, base.model, step_seed(seed, "init"), num_adapters)
-        trained = load_adapters(start.path, checkpoint_meta(base, adapter_names))
-        return place_adapters(base.mesh, base.model, trained)
+        if start:
+            return place_adapters(base.mesh, model, trained(start))
+        if beneath:
+            return place_on_top(base.mesh, model, trained(beneath), step_seed(seed, "init"))
+        return fresh_adapters(base.mesh, model, step_seed(seed, "init"), num_adapters)
 
-    optimizer = OptimizerConfig(learning_rate, num_steps, warmup_steps, weight_decay, max_grad_norm)
+    optimizer = OptimizerConfig(
+        learning_rate, num_steps, warmup_steps, weight_decay, max_grad_norm, held_ranks, schedule
+    )
     train_adapters(
-        base.model, base.params, first_adapters, examples, optimizer, mesh=base.mesh,
+        model, base.params, first_adapters, examples, optimizer, mesh=base.mesh,
         batch_size=batch_size, num_microbatches=num_microbatches, seed=seed,
         adapter_names=adapter_names, directory=path, checkpoint_every=checkpoint_every,
         log_directory=log_directory / path.name, meta=checkpoint_meta(base, adapter_names),
@@ -158,6 +176,11 @@ def train_stack(
         "optimizer_steps": num_adapter_steps,
         "tokens_trained": round(float(num_adapter_steps * batch_size * tokens_per_row)),
     }
+
+
+def on_top_of(base: BaseModel) -> BaseModel:
+    """The model for adapters on top of a run's own, with the ranks of both."""
+    return base.with_lora(with_rank(base.lora, 2 * base.lora.rank))
 
 
 def checkpoint_meta(base: BaseModel, adapter_names: Sequence[str]) -> dict[str, Any]:

@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from paretohqd_jax.data.scores_in_prompt import words_with
 from paretohqd_jax.errors import InputError
-from paretohqd_jax.studies.pretraining import pretrain
+from paretohqd_jax.studies.pretraining import HIDDEN_SIZE, pretrain
 
 FRONTS = {"bulging": 0.5, "flat": 1.0, "hollow": 2.0}  # the exponent p of each
 CONSONANTS = "bdfgklmnprst"  # one begins all syllables of a class
@@ -30,6 +31,7 @@ ROWS_PER_PROMPT = 10
 LENGTHS = (8, 16)  # syllables of a response
 CONCENTRATION, FILLER_CONCENTRATION = 0.7, 1.05  # of the shares: few rows are near the front
 NUM_POINTS = 10_001  # of the front
+MAX_SCORE = 10  # in prompts; standardised rewards are nearer to 0
 
 
 def exponent_of(front: str | float) -> float:
@@ -187,8 +189,34 @@ class PowerFront:
         return np.maximum(start - near * direction, 0)
 
 
-def write_base(num_objectives: int, num_rows: int, seed: int, directory: Path) -> None:
-    """Trains the base model of a setting on all of its rows; no front and no noise matter to it."""
+def write_base(
+    num_objectives: int, num_rows: int, seed: int, directory: Path, **words: Any
+) -> None:
+    """Trains the base model of a setting on all of its rows; no front and no noise matter to it.
+
+    `words` are as of `pretrain`.
+    """
     data = rows(num_objectives, 1.0, 0.0, num_rows, seed)
     asked = [PROMPT_FORMAT.format(prompt=row["prompt"]) for row in data]
-    pretrain(directory, asked, [row["response"] for row in data], seed=seed)
+    pretrain(directory, asked, [row["response"] for row in data], seed=seed, **words)
+
+
+def write_base_of_scores(num_objectives: int, num_rows: int, seed: int, directory: Path) -> None:
+    """Trains the same base model, which can read the scores of Rewards-in-Context as well."""
+    write_base(num_objectives, num_rows, seed, directory, read_only=score_words(num_objectives))
+
+
+def score_words(num_objectives: int, hidden_size: int = HIDDEN_SIZE) -> dict[str, np.ndarray]:
+    """The words in which scores are written, with embeddings `[hidden_size]` of unit variance.
+
+    Numbers are between random embeddings of whole ones: a model that has read some knows as much,
+    that near ones are alike.
+    """
+    random = np.random.default_rng(0)
+    whole = np.arange(-MAX_SCORE, MAX_SCORE + 1)
+    anchors = random.normal(size=(len(whole), hidden_size))
+    numbers = np.linspace(-MAX_SCORE, MAX_SCORE, 20 * MAX_SCORE + 1)
+    between = np.stack([np.interp(numbers, whole, column) for column in anchors.T], axis=1)
+    words = dict(zip(words_with(numbers).split()[2::2], between, strict=True))
+    marks = words_with(np.zeros(num_objectives)).split()[1::2]
+    return words | dict(zip(marks, random.normal(size=(num_objectives, hidden_size)), strict=True))

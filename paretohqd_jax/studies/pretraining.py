@@ -6,9 +6,10 @@ read it like any other model.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,8 +30,10 @@ from paretohqd_jax.training.losses import sft_loss
 
 EOS, PAD, UNKNOWN = SPECIAL = ("<eos>", "<pad>", "<unk>")
 CONTEXT = 128
+HIDDEN_SIZE = 64
 BATCH_SIZE = 64
 LEARNING_RATE = 3e-3  # at its highest; it falls to 0 by a cosine
+UNLIKELY = 3.0  # times the logit of the unknown word, which is negative
 
 logger = logging.getLogger(__name__)
 
@@ -40,10 +43,11 @@ def pretrain(
     prompts: Sequence[str],
     responses: Sequence[str],
     *,
-    hidden_size: int = 64,
+    hidden_size: int = HIDDEN_SIZE,
     num_layers: int = 2,
     num_steps: int = 600,
     seed: int = 0,
+    read_only: Mapping[str, np.ndarray] | None = None,
 ) -> float:
     """Trains a model to answer each prompt with its response, and returns the last loss.
 
@@ -55,9 +59,12 @@ def pretrain(
       num_layers: of the model.
       num_steps: of AdamW on `BATCH_SIZE` rows each.
       seed: of the weights and of the order of the rows.
+      read_only: further words, for prompts to come, with their embeddings `[hidden_size]` in units
+        of the others' standard deviation. The other weights are the same without them.
     """
     words = sorted({word for text in [*prompts, *responses] for word in text.split()})
-    tokenizer = word_tokenizer(words)
+    read_only = read_only or {}
+    tokenizer = word_tokenizer(words, tuple(read_only))
     config = LlamaConfig(
         vocab_size=len(words) + len(SPECIAL), hidden_size=hidden_size,
         intermediate_size=2 * hidden_size, num_layers=num_layers, num_heads=4, num_kv_heads=4,
@@ -65,6 +72,9 @@ def pretrain(
     )  # fmt: skip
     examples = tokenize(tokenizer, prompts, responses, CONTEXT)
     params, loss = _train(config, examples, num_steps, seed)
+    if read_only:
+        params = _with_read_only(params, np.stack([*read_only.values()]), tokenizer.unk_token_id)
+        config = dataclasses.replace(config, vocab_size=len(params["embed_tokens"]))
     tokens = {
         "bos_token_id": None, "eos_token_id": [tokenizer.eos_token_id],
         "pad_token_id": tokenizer.pad_token_id,
@@ -82,19 +92,35 @@ def pretrain(
     return loss
 
 
-def word_tokenizer(words: Sequence[str]) -> Any:
-    """A transformers tokenizer of these words, which blanks part, and the special tokens."""
+def word_tokenizer(words: Sequence[str], further: Sequence[str] = ()) -> Any:
+    """A transformers tokenizer of these words, which blanks part, and the special tokens.
+
+    Tokens are in the order of the words, the special tokens, the further words.
+    """
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    ids = {word: number for number, word in enumerate([*words, *SPECIAL])}
+    ids = {word: number for number, word in enumerate([*words, *SPECIAL, *further])}
     tokenizer = Tokenizer(models.WordLevel(ids, unk_token=UNKNOWN))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, eos_token=EOS, pad_token=PAD, unk_token=UNKNOWN,
         clean_up_tokenization_spaces=False,
     )  # fmt: skip
+
+
+def _with_read_only(params: dict[str, Any], embeddings: np.ndarray, unknown: int) -> dict[str, Any]:
+    """The weights with further words, which are as good as never written.
+
+    Training has seen to it that the unknown word is not.
+    """
+    scale = np.std(params["embed_tokens"])
+    never = UNLIKELY * np.tile(params["lm_head"][unknown], (len(embeddings), 1))
+    return params | {
+        "embed_tokens": np.concatenate([params["embed_tokens"], scale * embeddings]),
+        "lm_head": np.concatenate([params["lm_head"], never]),
+    }
 
 
 def _train(

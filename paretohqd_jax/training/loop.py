@@ -19,9 +19,9 @@ from paretohqd_jax.errors import InputError
 from paretohqd_jax.models.llama import Llama
 from paretohqd_jax.progress import progress_bar
 from paretohqd_jax.training import checkpoints, placement
-from paretohqd_jax.training.held_out import held_out_loss
+from paretohqd_jax.training.held_out import held_out_measures
 from paretohqd_jax.training.mesh import sharded
-from paretohqd_jax.training.metrics import open_metrics
+from paretohqd_jax.training.metrics import by_adapter, open_metrics
 from paretohqd_jax.training.step import (
     SFT,
     Objective,
@@ -29,6 +29,7 @@ from paretohqd_jax.training.step import (
     learning_rate_schedule,
     make_optimizer,
     make_train_step,
+    on_held_ranks,
 )
 
 logger = logging.getLogger(__name__)
@@ -79,7 +80,8 @@ def fine_tune(
       description: shown before the progress bar.
       objective: what is minimised.
       candidates: of each adapter, the numbers of the rows it is trained on; all by default.
-      held_out: rows like `examples` to tell the loss on at each checkpoint.
+      held_out: rows like `examples` to tell the loss on, and what share of them is right, at each
+        checkpoint.
 
     Raises:
       InputError: a loss, gradient or adapter became NaN or infinite, or the checkpoint is another
@@ -87,15 +89,19 @@ def fine_tune(
       Preempted: SIGTERM was received; the step that was reached is saved.
     """
     num_adapters, num_steps = len(adapter_names), optimizer_config.num_steps
+    if optimizer_config.held_ranks:
+        objective = on_held_ranks(objective, optimizer_config.held_ranks)
     if candidates is None:
         candidates = [np.arange(jax.tree.leaves(examples)[0].shape[1])] * num_adapters
     optimizer = make_optimizer(optimizer_config)
-    placed = placement.place_training(mesh, model, optimizer, num_adapters, batch_size)
+    placed = placement.place_training(
+        mesh, model, optimizer, num_adapters, batch_size, objective.carried
+    )
     train_step = make_train_step(model, optimizer, placed.step, num_microbatches, objective)
     with sharded(mesh), checkpoints.checkpoint_manager(directory, checkpoint_every) as manager:
         saved = checkpoints.restore_latest(manager, placed.saved, meta)
         if saved is None:
-            state, keys = placement.start(placed, start(), optimizer, seed)
+            state, keys = placement.start(placed, start(), optimizer, seed, objective.carried)
         else:
             state, keys = placement.resume(placed, saved)
         first_step = int(state.step)
@@ -107,22 +113,23 @@ def fine_tune(
             measure = None
             if held_out is not None:
                 part = batch_size // num_microbatches
-                measure = held_out_loss(model, placed, objective, held_out, part)
+                measure = held_out_measures(model, placed, objective, held_out, part)
 
-            def tell_held_out_loss(step: int) -> None:
+            def tell_held_out(step: int) -> None:
                 if measure is not None:
-                    losses = measure(state.adapters, params)
-                    write_metrics(step, _by_name({"held_out_loss": losses}, adapter_names))
-                    told = f"{losses.mean():.3f} after {step} steps"
-                    logger.info("%s: loss on held-out rows %s", description, told)
+                    found = measure(state.adapters, params)
+                    named = {f"held_out_{name}": values for name, values in found.items()}
+                    write_metrics(step, by_adapter(named, adapter_names))
+                    told = ", ".join(f"{name} {x.mean():.3f}" for name, x in found.items())
+                    logger.info("%s: on held-out rows %s after %d steps", description, told, step)
 
-            tell_held_out_loss(first_step)
+            tell_held_out(first_step)
             pace = _pace(optimizer_config, num_adapters * batch_size * tokens)
 
             def report(step: int, metrics: dict[str, jax.Array]) -> None:
                 values = {name: x[:num_adapters] for name, x in jax.device_get(metrics).items()}
-                _check_finite(values, step, manager.latest_step(), adapter_names)
-                write_metrics(step, _by_name(values, adapter_names) | pace(step))
+                check_finite(values, step, manager.latest_step(), adapter_names)
+                write_metrics(step, by_adapter(values, adapter_names) | pace(step))
                 bar.set_postfix(loss=f"{values['loss'].mean():.3f}", refresh=False)
                 bar.update()
 
@@ -143,7 +150,7 @@ def fine_tune(
                     checkpoints.save(manager, step + 1, saved, meta, force=last or stop)
                     if stop:  # leaving the block waits until it is saved
                         raise Preempted
-                    tell_held_out_loss(step + 1)
+                    tell_held_out(step + 1)
         return placement.to_save(placed, state, keys)["adapters"]
 
 
@@ -175,17 +182,13 @@ def _rows(candidates: Sequence[np.ndarray], seed: int, step: int, batch_size: in
     )
 
 
-def _by_name(metrics: dict[str, np.ndarray], adapter_names: Sequence[str]) -> dict[str, float]:
-    return {
-        f"{metric}/{name}": value
-        for metric, values in metrics.items()
-        for name, value in zip(adapter_names, values.tolist(), strict=True)
-    }
-
-
-def _check_finite(
+def check_finite(
     metrics: dict[str, np.ndarray], step: int, saved: int | None, adapter_names: Sequence[str]
 ) -> None:
+    """Raises InputError for a loss, gradient or adapter that is NaN or infinite.
+
+    `metrics` are those of a train step, `saved` is the step of the last checkpoint.
+    """
     for metric in ("loss", "grad_norm", "norm"):  # in the order of cause and effect
         values = metrics[metric]
         bad = np.flatnonzero(~np.isfinite(values))

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import struct
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
+
 from paretohqd_jax.distributed import is_main_process
 
+CONSTRAINT = "constraint/"  # begins the names of metrics that tell of constraints
 RECORD_HEAD = struct.Struct("<QI")  # of an event: its length, and the checksum of that
 
 
@@ -50,6 +54,19 @@ def open_metrics(
         yield write
     finally:
         writer.close()
+
+
+def by_adapter(metrics: Mapping[str, np.ndarray], adapter_names: Sequence[str]) -> dict[str, float]:
+    """Metrics `[num_adapters]` by their names as METRIC/ADAPTER.
+
+    What is not a number does not apply to its adapter, and is left out.
+    """
+    return {
+        f"{metric}/{name}": value
+        for metric, values in metrics.items()
+        for name, value in zip(adapter_names, values.tolist(), strict=True)
+        if not math.isnan(value)
+    }
 
 
 def read_metrics(directory: Path) -> dict[str, dict[int, float]]:

@@ -42,8 +42,11 @@ def place_training(
     optimizer: optax.GradientTransformation,
     num_adapters: int,
     batch_size: int,
+    carried: PyTree = (),
 ) -> Placement:
     """Decides where everything lies; `batch_size` is rows per adapter and step.
+
+    `carried` is what the objective carries from step to step.
 
     Raises:
       InputError: an axis of an array cannot be cut evenly over the mesh.
@@ -55,7 +58,9 @@ def place_training(
             "leave none", mesh.shape["data"], slots - num_adapters, slots, num_adapters,
         )  # fmt: skip
     state, keys = jax.eval_shape(
-        lambda: _start(_fresh_stack(model, 0, num_adapters), optimizer, 0, num_adapters, slots)
+        lambda: _start(
+            _fresh_stack(model, 0, num_adapters), optimizer, 0, num_adapters, slots, carried
+        )
     )
     adapter_names = lora.logical_axes(model.config, model.lora)
     optimizer_names = optax.tree_map_params(
@@ -63,7 +68,8 @@ def place_training(
         transform_non_params=lambda _: ("adapter",),
     )  # fmt: skip
     rows = jax.ShapeDtypeStruct((slots, batch_size), np.int32)
-    state_names = TrainState((), adapter_names, optimizer_names)
+    carried_names = jax.tree.map(lambda leaf: ("adapter", *[None] * (leaf.ndim - 1)), state.carried)
+    state_names = TrainState((), adapter_names, optimizer_names, carried_names)
     step = StepShardings(
         state=named_shardings(mesh, state_names, state),
         params=named_shardings(
@@ -74,7 +80,7 @@ def place_training(
         metrics=replicated(mesh),
     )
     saved = jax.eval_shape(lambda state, keys: _cut(state, keys, num_adapters), state, keys)
-    saved_names = {**state_names._asdict(), "keys": ("adapter", None)}
+    saved_names = _parts(state_names, ("adapter", None))
     saved = jax.tree.map(lambda leaf, names: _saved_like(mesh, leaf, names), saved, saved_names)
     return Placement(mesh, num_adapters, slots, step, saved)
 
@@ -125,6 +131,24 @@ def place_adapters(mesh: Mesh, model: Llama, adapters: PyTree) -> PyTree:
     )  # fmt: skip
 
 
+def place_on_top(mesh: Mesh, model: Llama, beneath: PyTree, seed: int) -> PyTree:
+    """A filled up stack of fresh adapters on top of numpy arrays `[num_adapters, ...]`.
+
+    The ranks of `model` are those of both together.
+    """
+    own = lora.rank_of(beneath)
+    lower, upper = (
+        Llama(model.config, lora.with_rank(model.lora, rank))
+        for rank in (own, model.lora.rank - own)
+    )
+    num_adapters = jax.tree.leaves(beneath)[0].shape[0]
+    parts = (place_adapters(mesh, lower, beneath), fresh_adapters(mesh, upper, seed, num_adapters))
+    shardings = named_shardings(
+        mesh, lora.logical_axes(model.config, model.lora), jax.eval_shape(lora.on_top, *parts)
+    )
+    return jax.jit(lora.on_top, out_shardings=shardings)(*parts)
+
+
 def place_batch(placement: Placement, examples: PyTree, rows: np.ndarray) -> PyTree:
     """The batch of one step, `[num_slots, batch_size, ...]` arrays on the mesh.
 
@@ -162,12 +186,16 @@ def _from_host(
 
 
 def start(
-    placement: Placement, adapters: PyTree, optimizer: optax.GradientTransformation, seed: int
+    placement: Placement,
+    adapters: PyTree,
+    optimizer: optax.GradientTransformation,
+    seed: int,
+    carried: PyTree = (),
 ) -> tuple[TrainState, jax.Array]:
     """State and dropout keys before the first step; the memory of `adapters` is given away."""
     num_adapters, slots = placement.num_adapters, placement.num_slots
     return jax.jit(
-        lambda adapters: _start(adapters, optimizer, seed, num_adapters, slots),
+        lambda adapters: _start(adapters, optimizer, seed, num_adapters, slots, carried),
         out_shardings=(placement.step.state, placement.step.keys),
         donate_argnums=0,
     )(adapters)
@@ -179,8 +207,10 @@ def _start(
     seed: int,
     num_adapters: int,
     slots: int,
+    carried: PyTree,
 ) -> tuple[TrainState, jax.Array]:
-    state = init_train_state(lora.pad_adapters(adapters, slots), optimizer)
+    stacks = lora.pad_adapters((adapters, carried), slots)
+    state = init_train_state(stacks[0], optimizer, stacks[1])
     keys = jax.random.split(jax.random.key(seed), num_adapters)
     return state, _padded_keys(jax.random.key_data(keys), slots)
 
@@ -188,7 +218,7 @@ def _start(
 def to_save(placement: Placement, state: TrainState, keys: jax.Array) -> dict[str, PyTree]:
     """The state as checkpoints hold it."""
     if placement.num_slots == placement.num_adapters:
-        return {**state._asdict(), "keys": jax.random.key_data(keys)}
+        return _parts(state, jax.random.key_data(keys))
     shardings = jax.tree.map(lambda leaf: leaf.sharding, placement.saved)
     return jax.jit(_cut, static_argnums=2, out_shardings=shardings)(
         state, keys, placement.num_adapters
@@ -196,8 +226,14 @@ def to_save(placement: Placement, state: TrainState, keys: jax.Array) -> dict[st
 
 
 def _cut(state: TrainState, keys: jax.Array, num_adapters: int) -> dict[str, PyTree]:
-    whole = {**state._asdict(), "keys": jax.random.key_data(keys)}
+    whole = _parts(state, jax.random.key_data(keys))
     return jax.tree.map(lambda leaf: leaf[:num_adapters] if leaf.ndim else leaf, whole)
+
+
+def _parts(state: TrainState, keys: Any) -> dict[str, PyTree]:
+    """The state's parts and the keys by name, but for what is carried where that is nothing."""
+    parts = {**state._asdict(), "keys": keys}
+    return {name: part for name, part in parts.items() if name != "carried" or part != ()}
 
 
 def resume(placement: Placement, saved: dict[str, PyTree]) -> tuple[TrainState, jax.Array]:
@@ -210,7 +246,10 @@ def resume(placement: Placement, saved: dict[str, PyTree]) -> tuple[TrainState, 
     return jax.jit(
         filled_up, out_shardings=(placement.step.state, placement.step.keys),
         donate_argnums=0 if slots == placement.num_adapters else (),
-    )((saved["adapters"], saved["optimizer_state"]), saved["step"], saved["keys"])  # fmt: skip
+    )(
+        (saved["adapters"], saved["optimizer_state"], saved.get("carried", ())), saved["step"],
+        saved["keys"],
+    )  # fmt: skip
 
 
 def _padded_keys(key_data: jax.Array, slots: int) -> jax.Array:

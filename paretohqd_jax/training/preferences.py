@@ -56,9 +56,9 @@ def preference_objective(
       **options: of the combination.
     """
 
-    def losses(
+    def losses_and_right(
         model: Llama, params: PyTree, adapter: PyTree, batch: Pairs, dropout_key: jax.Array
-    ) -> jax.Array:
+    ) -> tuple[jax.Array, jax.Array]:
         margins = dpo_margins(
             pair_log_probs(model, params, adapter, batch, dropout_key),
             PairLogProbs(*batch.reference.T), beta,
@@ -66,12 +66,24 @@ def preference_objective(
         margins = modpo_margins(margins, batch.others[:, None], batch.share, jnp.ones(1))
         of_pairs = labelled_losses(margins, batch.labels, beta, loss, label_smoothing)
         of_objectives = objective_losses(of_pairs, batch.labels)
-        return of_objectives if combine else batch.weights[0] * of_objectives
+        losses = of_objectives if combine else batch.weights[0] * of_objectives
+        return losses, _right(margins, batch)
+
+    def losses(*arguments: Any) -> jax.Array:
+        return losses_and_right(*arguments)[0]
 
     combine = None
     if combination != "weighted":
         combine = partial(COMBINATIONS[combination], **options)
-    return Objective(losses, lambda batch: jnp.sum(batch.labels != 0, axis=0), combine)
+    num_terms = lambda batch: jnp.sum(batch.labels != 0, axis=0)  # noqa: E731
+    return Objective(losses, num_terms, combine, loss_and_right=losses_and_right)
+
+
+def _right(margins: jax.Array, batch: Pairs) -> jax.Array:
+    """The weights of the labels that have the sign of the margin, summed, and those of all."""
+    decided = batch.labels != 0
+    agree = decided & (batch.labels * margins[:, None] > 0)
+    return jnp.stack([jnp.sum(batch.weights * x) for x in (agree, decided)])
 
 
 def pair_log_probs(
@@ -94,7 +106,8 @@ def _raco(
     """The weighted loss, and the conflict-averse gradient that stands in for its own."""
     weights = batch.weights[0]
     flat = [leaf.reshape(len(weights), -1) for leaf in jax.tree.leaves(gradients)]
-    gram = sum(jnp.matmul(leaf, leaf.T, precision="highest") for leaf in flat)
+    products = (jnp.matmul(leaf, leaf.T, precision="highest") for leaf in flat)
+    gram = sum(products, jnp.zeros((len(weights), len(weights))))
     return weights @ losses, _weighted(gradients, raco_coefficients(gram, weights, conflict))
 
 

@@ -14,6 +14,7 @@ from paretohqd_jax.data.batches import Examples
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.models.llama import Llama
 from paretohqd_jax.models.log_probs import next_token_log_probs
+from paretohqd_jax.models.lora import hold
 from paretohqd_jax.models.sharding import vmap_adapters
 from paretohqd_jax.training.losses import sft_loss
 
@@ -22,13 +23,18 @@ PyTree = Any
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """AdamW with a linear schedule, the settings of every adapter of a stack."""
+    """AdamW and its schedule, "linear" or "constant": the settings of every adapter of a stack.
+
+    The first `held_ranks` of each adapter stay as they are.
+    """
 
     learning_rate: float
     num_steps: int
     warmup_steps: int = 0
     weight_decay: float = 0.01
     max_grad_norm: float = 1.0
+    held_ranks: int = 0
+    schedule: str = "linear"
 
 
 class TrainState(NamedTuple):
@@ -37,13 +43,15 @@ class TrainState(NamedTuple):
     step: jax.Array  # int32 []
     adapters: PyTree  # float32
     optimizer_state: PyTree
+    carried: PyTree = ()  # what the objective carries from step to step, if anything
 
 
 class Objective(NamedTuple):
     """What training minimises: a mean over terms, such as response tokens, of a batch.
 
     A batch is a NamedTuple of arrays whose first axis is that of its rows. There may be several
-    such means: their sum is minimised, or where `combine` is given, what that makes of them.
+    such means: their sum is minimised, or where `combine` is given, what that makes of them. What
+    is `carried` from step to step goes on before a step, and says what batch the loss is of.
     """
 
     # (model, params, adapter, batch, dropout key) -> float32 [] or [M], the loss of one adapter
@@ -52,6 +60,13 @@ class Objective(NamedTuple):
     num_terms: Callable[[PyTree], jax.Array]
     # (batch, losses [M], their gradients, every leaf [M, ...]) -> loss [] and gradient
     combine: Callable[[PyTree, jax.Array, PyTree], tuple[jax.Array, PyTree]] | None = None
+    # as `loss`, which it returns too: of what may be right or wrong, how much is right and of how
+    # much, float32 [2]; told of held-out rows
+    loss_and_right: Callable[..., tuple[jax.Array, jax.Array]] | None = None
+    # At the first step, every leaf [num_adapters, ...]
+    carried: PyTree = ()
+    # (carried, batch, step), of one adapter -> carried, batch, metrics, each []
+    go_on: Callable[[PyTree, PyTree, jax.Array], tuple[PyTree, PyTree, PyTree]] | None = None
 
 
 class StepShardings(NamedTuple):
@@ -65,12 +80,13 @@ class StepShardings(NamedTuple):
 
 
 def learning_rate_schedule(config: OptimizerConfig) -> optax.Schedule:
-    """The rate at each step: it rises over the warm-up and falls linearly to 0."""
+    """The rate at each step: it rises over the warm-up and falls linearly to 0, or stays."""
     decay_steps = config.num_steps - config.warmup_steps
+    last = {"linear": 0.0, "constant": config.learning_rate}[config.schedule]
     return optax.join_schedules(
         [
             optax.linear_schedule(0.0, config.learning_rate, config.warmup_steps),
-            optax.linear_schedule(config.learning_rate, 0.0, decay_steps),
+            optax.linear_schedule(config.learning_rate, last, decay_steps),
         ],
         boundaries=[config.warmup_steps],
     )
@@ -78,15 +94,35 @@ def learning_rate_schedule(config: OptimizerConfig) -> optax.Schedule:
 
 def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
     """AdamW behind a global-norm clip."""
-    return optax.chain(
+    optimizer = optax.chain(
         optax.clip_by_global_norm(config.max_grad_norm),
         optax.adamw(learning_rate_schedule(config), weight_decay=config.weight_decay),
     )
+    if not config.held_ranks:
+        return optimizer
+    # Weight decay would move what no gradient reaches.
+    stop = optax.stateless(lambda updates, _: hold(updates, config.held_ranks, jnp.zeros_like))
+    return optax.chain(optimizer, stop)
 
 
-def init_train_state(adapters: PyTree, optimizer: optax.GradientTransformation) -> TrainState:
+def on_held_ranks(objective: Objective, held_ranks: int) -> Objective:
+    """The same objective of adapters whose first ranks get no gradient."""
+
+    def loss(
+        model: Llama, params: PyTree, adapter: PyTree, batch: PyTree, dropout_key: jax.Array
+    ) -> jax.Array:
+        adapter = hold(adapter, held_ranks, jax.lax.stop_gradient)
+        return objective.loss(model, params, adapter, batch, dropout_key)
+
+    return objective._replace(loss=loss)
+
+
+def init_train_state(
+    adapters: PyTree, optimizer: optax.GradientTransformation, carried: PyTree = ()
+) -> TrainState:
     """A fresh optimiser state for each adapter of the stack."""
-    return TrainState(jnp.zeros((), jnp.int32), adapters, jax.vmap(optimizer.init)(adapters))
+    optimizer_state = jax.vmap(optimizer.init)(adapters)
+    return TrainState(jnp.zeros((), jnp.int32), adapters, optimizer_state, carried)
 
 
 def adapter_loss(
@@ -164,29 +200,39 @@ def make_train_step(
     adapter and the same at every step. Loss, gradient, clipping and AdamW are those of a single
     adapter under `jax.vmap`: adapters share nothing but the base weights, so training them stacked
     equals training them one by one. `state` is donated. Metrics are `[num_adapters]` float32: the
-    loss and the gradient's norm before the update, the adapter's norm after it.
+    loss and the gradient's norm before the update, the adapter's norm after it, and those of the
+    objective.
     `shardings` say where all of them lie on the mesh in context, if there is one.
     """
 
     def adapter_step(
-        params: PyTree, adapter: PyTree, optimizer_state: PyTree, batch: PyTree, key: jax.Array
-    ) -> tuple[PyTree, PyTree, dict[str, jax.Array]]:
+        params: PyTree,
+        adapter: PyTree,
+        optimizer_state: PyTree,
+        carried: PyTree,
+        batch: PyTree,
+        key: jax.Array,
+        step: jax.Array,
+    ) -> tuple[PyTree, PyTree, PyTree, dict[str, jax.Array]]:
+        told = {}
+        if objective.go_on is not None:
+            carried, batch, told = objective.go_on(carried, batch, step)
         loss, gradients = loss_and_gradient(
             model, params, adapter, batch, key, num_microbatches, objective
         )
         updates, optimizer_state = optimizer.update(gradients, optimizer_state, adapter)
         adapter = optax.apply_updates(adapter, updates)
         norms = {"grad_norm": optax.global_norm(gradients), "norm": optax.global_norm(adapter)}
-        return adapter, optimizer_state, {"loss": loss, **norms}
+        return adapter, optimizer_state, carried, {"loss": loss, **norms, **told}
 
     def train_step(
         state: TrainState, params: PyTree, batch: PyTree, keys: jax.Array
     ) -> tuple[TrainState, dict[str, jax.Array]]:
         keys = jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, state.step)
-        adapters, optimizer_state, metrics = vmap_adapters(
-            adapter_step, in_axes=(None, 0, 0, 0, 0)
-        )(params, state.adapters, state.optimizer_state, batch, keys)
-        return TrainState(state.step + 1, adapters, optimizer_state), metrics
+        *stacks, metrics = vmap_adapters(adapter_step, in_axes=(None, 0, 0, 0, 0, 0, None))(
+            params, state.adapters, state.optimizer_state, state.carried, batch, keys, state.step
+        )
+        return TrainState(state.step + 1, *stacks), metrics
 
     if shardings is None:
         return jax.jit(train_step, donate_argnums=0)

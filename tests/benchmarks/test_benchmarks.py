@@ -12,6 +12,8 @@ from pathlib import Path
 import budget
 import contenders
 import generate
+import morlhf
+import preference
 import pytest
 import score
 
@@ -58,6 +60,21 @@ def test_fine_tuning_with_a_process_per_contender():
     assert peft[-1].endswith("is not installed") or peft[-1] == alone[-1]
 
 
+@pytest.mark.parametrize("adapters", [1, 2])
+def test_preferences(in_this_process, capsys, adapters):
+    preference.main([*TOY, f"--adapters={adapters}", "--layers=1"])
+    output = capsys.readouterr().out
+    if adapters == 1:
+        contenders = ["ours, DPO ", "ours, DPO-LW", "ours, RACO"]
+        assert re.search(r"A step of RACO takes [\d.]+ of DPO-LW's", output)
+    else:
+        contenders = ["ours, 2 adapters", "ours, one adapter"]
+    losses = [cells(output, name)[-1] for name in contenders]
+    assert losses[-2] == losses[-1]  # at the first step
+    peer = cells(output, "TRL + PEFT")
+    assert peer[-1].endswith("is not installed") or peer[-1] == losses[0]
+
+
 def test_decoding(in_this_process, capsys):
     generate.main([*TOY, "--new_tokens=3"])
     output = capsys.readouterr().out
@@ -77,6 +94,15 @@ def test_mixing(in_this_process, capsys):
         assert cells(output, contender)[2] == members
 
 
+def test_an_update_of_morlhf_beside_its_parts(in_this_process, capsys):
+    small = ("--adapters=2", "--rank=2", "--prompts=2", "--new_tokens=3", "--rounds=1")
+    morlhf.main(["--source=random:toy", *small])
+    output = capsys.readouterr().out
+    for contender in ("ours, 2 models", "its decoding", "its training", "ours, one model"):
+        assert float(cells(output, contender)[0]) >= 0
+    assert re.search(r"The update takes [\d.]+ of its parts' sum", output)
+
+
 def test_scoring(in_this_process, capsys):
     score.main(["--shape=toy", "--rows=5", "--median_length=12", "--peer_batches=2"])
     output = capsys.readouterr().out
@@ -85,11 +111,15 @@ def test_scoring(in_this_process, capsys):
     assert peer[-1].endswith("is not installed") or float(peer[-1]) < 1e-4
 
 
-def test_the_budget_adds_up_its_stages(in_this_process, capsys):
-    budget.main([*TOY, "--batches=1", "--new_tokens=3"])
+@pytest.mark.parametrize(
+    ("task", "num_stages", "paper"),
+    [("paretohqd", 5, 55.87), pytest.param("sipo", 5, 81.0, marks=pytest.mark.slow)],
+)
+def test_the_budget_adds_up_its_stages(in_this_process, capsys, task, num_stages, paper):
+    budget.main([*TOY, "--batches=1", "--new_tokens=3", f"--task={task}"])
     output = capsys.readouterr().out
     hours = [float(h) for h in re.findall(r"^\| [a-z].*\| ([\d.]+) \|$", output, re.MULTILINE)]
     total = float(re.search(r"\*\*whole task\*\* .*\*\*([\d.]+)\*\*", output)[1])
-    assert len(hours) == 6
-    assert hours[-1] == 55.87
+    assert len(hours) == num_stages + 1
+    assert hours[-1] == paper
     assert abs(sum(hours[:-1]) - total) < 0.02

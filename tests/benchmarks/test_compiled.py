@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from compiled import collectives, copies, read_program
+from compiled import collectives, copies, estimated_cycles, read_program
 
 PROGRAM = """HloModule jit_f, is_scheduled=true
 
@@ -28,7 +28,7 @@ PROGRAM = """HloModule jit_f, is_scheduled=true
 }
 
 %token (p: (s32[], f32[4,8])) -> (s32[], f32[4,8]) {
-  %joined = f32[4,16] concatenate(%x, %x), dimensions={1}
+  %joined = f32[4,16] concatenate(%x, %x), dimensions={1}, backend_config={"window_config":{"estimated_cycles":"7"}}
   ROOT %tt = (s32[], f32[4,8]) tuple(%i, %y)
 }
 
@@ -41,7 +41,7 @@ PROGRAM = """HloModule jit_f, is_scheduled=true
 }
 
 %body.2 (p: (s32[], f32[4,8])) -> (s32[], f32[4,8]) {
-  %piece = bf16[1,8]{1,0} dynamic-slice(%x, %i, %j), dynamic_slice_sizes={1,8}
+  %piece = bf16[1,8]{1,0} dynamic-slice(%x, %i, %j), dynamic_slice_sizes={1,8}, backend_config={"window_config":{"estimated_cycles":"100"}}
   %p.2 = bf16[16]{0} all-gather(%x), channel_id=3, dimensions={0}
   ROOT %f = bf16[16] fusion(%x), kind=kLoop, calls=%fused
 }
@@ -80,3 +80,8 @@ def test_copies_are_what_is_computed_from_by_nothing(program):
     """A transpose within a sum is none, nor is a copy to a memory on the chip."""
     assert copies(program) == {"slice": 5 * 16, "transpose": 128, "concatenate": 256}
     assert copies(program, in_loop=True) == {"concatenate": 256}
+
+
+def test_cycles_are_those_of_all_iterations(program):
+    assert estimated_cycles(program) == 5 * 100 + 7
+    assert estimated_cycles(program, in_loop=True) == 7

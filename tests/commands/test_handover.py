@@ -62,8 +62,9 @@ def finished(tmp_path_factory, adapters):
     workdir = tmp_path_factory.mktemp("run")
     config = get_config()
     write_json(workdir / "config.json", config.to_dict())
-    record = {"fingerprint": "stage2", "inputs": []}
-    steps = {"stage2": record, "policies": {"fingerprint": "policies", "inputs": ["stage2"]}}
+    record = {"inputs": [], "options": {}, "seconds": 1.0, "cost": {}}
+    steps = {"stage2": record | {"fingerprint": "stage2"},
+             "policies": record | {"fingerprint": "policies", "inputs": ["stage2"]}}  # fmt: skip
     write_json(workdir / "manifest.json", {"layout": LAYOUT, "steps": steps})
     model = BaseModel(RANDOM_TOY, "float32", "none", "", LoraConfig(**config.lora))
     labels = preference_labels(preference_grid(4))

@@ -82,6 +82,6 @@ def test_every_option_is_on_the_page_once_for_each_declaration():
     page = options_page()
     for name in ("data.source", "select.k", "draw.k", "text.cut", "populations"):
         assert f"| `config.{name}` |" in page
-    # Shared, of methods that learn from pairs, and of the reward model.
-    assert page.count("| `config.lora.dropout` |") == 3
-    assert page.count("| `config.select.k` |") == 2  # paretohqd, selection_study
+    # Shared, of methods that learn from pairs and from rewards, soups of these, the reward model.
+    assert page.count("| `config.lora.dropout` |") == 5
+    assert page.count("| `config.select.k` |") == 3  # paretohqd, sft_soup, selection_study

@@ -20,7 +20,7 @@ PROBLEM = Problem(
 )
 optimum = jax.jit(partial(solve, PROBLEM, max_multiplier=50.0))
 trained = jax.jit(
-    partial(train, PROBLEM, num_steps=3000, learning_rate=1.0, multiplier_rate=2.0, chi_rate=20.0)
+    partial(train, PROBLEM, num_steps=3000, learning_rate=1.0, multiplier_rate=2.0, chi_rate=0.5)
 )
 
 

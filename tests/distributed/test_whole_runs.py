@@ -18,7 +18,7 @@ import jax
 import numpy as np
 import pytest
 from jobs import ROOT, free_port
-from test_resume import COMPARED, kill_at_random_moments
+from test_resume import files_to_compare, kill_at_random_moments
 
 from paretohqd_jax.data.rows import read_table
 from paretohqd_jax.training.metrics import read_metrics
@@ -161,6 +161,6 @@ def test_one_of_two_stopped_then_killed_resumes_to_the_same_bytes(directory, two
     assert saved_steps(workdir)[-1] in (stopped, 5, 10, 15)  # a kill saves nothing
 
     run(workdir, TOGETHER)
-    for name in COMPARED:
+    for name in files_to_compare(two_processes):
         assert (workdir / name).read_bytes() == (two_processes / name).read_bytes(), name
     assert_same_run(run(on_one, ALONE), two_processes)

@@ -42,7 +42,8 @@ def files(tmp_path_factory) -> Path:
         write_table(path, pa.table(columns))
         if path.name != name:
             (folder / name).write_bytes(gzip.compress(path.read_bytes()))
-    (folder / "hh-rlhf").mkdir()
+    for name in ("hh-rlhf", "PKU-SafeRLHF"):
+        (folder / name).mkdir()
     (folder / "prompts.txt").write_text("Sing.\nSing more.\n")
     told = {"instruction": "Sing", "temperature": 1.0, "max_new_tokens": 60}
     (folder / "instructions.jsonl").write_text(json.dumps(told))

@@ -65,6 +65,8 @@ def open_run(words: list[str]) -> None:
         config = main.parse_flags(main.join_job(argv))[0]
         if "model" in config:
             argv.append("--config.model.source=random:toy")
+            if "mesh" in config and config.mesh.tensor > 2:
+                argv.append("--config.mesh.tensor=2")  # a toy has two key/value heads
             argv += ["--config.model.num_layers=1"] if "num_layers" in config.model else []
             argv += ["--config.match.num_steps=0"] if "match" in config else []  # its tokens
         with pytest.raises(Opened):

@@ -26,6 +26,7 @@ COLOURS = np.linspace(0, 1, 9).reshape(3, 3)
 EFFORT = Effort(
     {"stage1": LOSSES, "stage2": LOSSES[:, :5]}, {"stage1": COLOURS, "stage2": COLOURS},
     {"score": 10.0, "stage1": 90.0}, 4, "TPU v5p",
+    {"stage1": {"w0": {"loss": (0.5, 0.25)}, "w1": {"loss": (0.7, 0.4), "accuracy": (0.5, 0.75)}}},
 )  # fmt: skip
 ATTACK = "<script>alert('&amp;')</script><b>\"bold\""
 
@@ -171,6 +172,13 @@ def test_time_of_each_step(page):
         "all steps", "100.0", "0.1111",
     ]  # fmt: skip
     assert any("on 4 \u00d7 TPU v5p" in text for text in page.text)
+
+
+def test_how_adapters_do_on_held_out_rows(page):
+    start = page.text.index("accuracy at the end")
+    assert page.text[start + 1 : start + 11] == [
+        "stage 1", "w0", "0.500", "0.250", "–", "stage 1", "w1", "0.700", "0.400", "75.0\u202f%",
+    ]  # fmt: skip
 
 
 def test_hypervolume_has_its_frame_beside_it(page, run):

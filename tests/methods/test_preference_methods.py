@@ -14,6 +14,7 @@ from paretohqd_jax.main import console
 from paretohqd_jax.manifest import read_manifest
 from paretohqd_jax.policies import read_policies
 from paretohqd_jax.steps.report import losses_of
+from paretohqd_jax.training.metrics import read_metrics
 
 ROOT = Path(__file__).parents[2]
 VOWELS = "configs.toy:vowels"
@@ -59,7 +60,7 @@ def run_toy(workdir, source, method, *options):
 @pytest.fixture(scope="module")
 def workdir(tmp_path_factory, source):
     path = tmp_path_factory.mktemp("dpo")
-    run_toy(path, source, "dpo")
+    run_toy(path, source, "dpo", "--config.train.held_out_loss=True")
     return path
 
 
@@ -89,11 +90,24 @@ def test_there_is_a_model_for_each_objective(workdir):
     steps = read_manifest(workdir)
     assert steps["dpo"]["cost"]["optimizer_steps"] == 8
     reference = np.load(workdir / "reference_log_probs.npy")
-    assert reference.shape == (1, 171, 2) and reference.max() < 0
+    assert reference.shape == (1, 171 + 12, 2) and reference.max() < 0  # 12 are held out
     losses = losses_of(workdir / "logs/dpo")
     # At first a model is its own reference: its margins, by another program, are 0.
     np.testing.assert_allclose(losses[:, 0], np.log(2), rtol=1e-3)
     assert losses.shape == (2, 4) and (losses[:, -1] < np.log(2)).all()
+
+
+def test_log_and_report_tell_how_models_do_on_held_out_pairs(workdir):
+    found = read_metrics(workdir / "logs/dpo")
+    report = (workdir / "report/report.html").read_text("utf-8")
+    table = report.partition("<th>on held-out rows</th>")[2].partition("</table>")[0]
+    for name in ("w1.00_0.00", "w0.00_1.00"):
+        losses, accuracies = (found[f"held_out_{what}/{name}"] for what in ("loss", "accuracy"))
+        assert [*losses] == [*accuracies] == [0, 4]  # at the start and at the end
+        np.testing.assert_allclose(losses[0], np.log(2), rtol=1e-3)
+        assert losses[4] != losses[0] and 0 < accuracies[4] <= 1
+        [row] = [row for row in table.split("<tr>") if name in row]
+        assert f"{losses[4]:.3f}</td>" in row and f"{100 * accuracies[4]:.1f}\u202f%" in row
 
 
 def test_soups_and_decoding_find_the_models_that_dpo_has_left(workdir, source, capsys):

@@ -1,9 +1,10 @@
-"""The kernels of single platforms against plain XLA, on the CPU."""
+"""The kernels of single platforms against plain XLA: on the CPU, and cuDNN's on a GPU."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+import os
 
 import flax.linen as nn
 import jax
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 from paretohqd_jax.errors import InputError
-from paretohqd_jax.models import llama
+from paretohqd_jax.models import decoder_layer
 from paretohqd_jax.models.attention import (
     attention,
     check_attention,
@@ -38,14 +39,14 @@ def inputs(num_tokens, num_heads=4, num_kv_heads=2, size=32, num_rows=4):
     return arrays, real
 
 
-def reference(query, keys, values, real, window=None):
+def reference(query, keys, values, real, window=None, scale=None):
     positions = np.arange(real.shape[1])
     distance = positions[:, None] - positions
     seen = (distance >= 0) & (distance < (window or real.shape[1]))
-    return attention(query, keys, values, jnp.asarray(seen & real[:, None]))
+    return attention(query, keys, values, jnp.asarray(seen & real[:, None]), scale)
 
 
-def compare(kernel, arrays, real, window):
+def compare(kernel, arrays, real, window, scale):
     """Values and gradients at the real tokens."""
     weights = jax.random.normal(jax.random.key(1), arrays[0].shape) * real[..., None, None]
 
@@ -56,21 +57,25 @@ def compare(kernel, arrays, real, window):
 
         return jax.jit(jax.grad(total, argnums=(0, 1, 2), has_aux=True))(*arrays)
 
-    expected, mixed = mean(lambda *qkv: reference(*qkv, real, window))
+    expected, mixed = mean(lambda *qkv: reference(*qkv, real, window, scale))
     found, kernel_mixed = mean(kernel)
     np.testing.assert_allclose(kernel_mixed, mixed, atol=1e-4)
     for gradient, right in zip(found, expected, strict=True):
         np.testing.assert_allclose(gradient, right, atol=1e-4)
 
 
+@pytest.mark.cpu
 @pytest.mark.parametrize(
-    ("num_tokens", "num_kv_heads", "window"), [(100, 2, None), (300, 1, 48), (128, 4, None)]
+    ("num_tokens", "num_kv_heads", "window", "scale"),
+    [(100, 2, None, None), (300, 1, 48, 0.3), (128, 4, None, None)],
 )
-def test_splash_equals_xla(num_tokens, num_kv_heads, window):
+def test_splash_equals_xla(num_tokens, num_kv_heads, window, scale):
     arrays, real = inputs(num_tokens, num_kv_heads=num_kv_heads)
-    compare(lambda *qkv: interpreted(*qkv, jnp.asarray(real), window), arrays, real, window)
+    options = window, scale
+    compare(lambda *qkv: interpreted(*qkv, jnp.asarray(real), *options), arrays, real, *options)
 
 
+@pytest.mark.cpu
 def test_splash_runs_on_each_devices_rows_and_heads():
     arrays, real = inputs(60)
     stacked = jax.tree.map(lambda x: jnp.stack([x, 0.5 * x]), (*arrays,))
@@ -85,6 +90,7 @@ def test_splash_runs_on_each_devices_rows_and_heads():
     np.testing.assert_allclose(np.where(pad, 0, mixed), np.where(pad, 0, expected), atol=1e-4)
 
 
+@pytest.mark.cpu
 def test_cudnn_is_asked_for_what_xla_computes(monkeypatch):
     """The same call, served by the XLA implementation behind it: mask, window and layout hold."""
     asked = []
@@ -98,14 +104,36 @@ def test_cudnn_is_asked_for_what_xla_computes(monkeypatch):
     arrays, real = inputs(24)
     real[1:] = True
     real[2, -9:] = False
-    for window in (None, 5):
-        compare(lambda *qkv, w=window: cudnn_attention(*qkv, w), arrays, real, window)
+    for options in ((None, None), (5, 0.3)):
+        compare(lambda *qkv, o=options: cudnn_attention(*qkv, *o), arrays, real, *options)
     assert set(asked) == {"cudnn"}
 
 
+@pytest.mark.skipif("cuda" not in os.environ["JAX_PLATFORMS"], reason="needs an NVIDIA GPU")
+@pytest.mark.parametrize("num_tokens", [128, 511])
+def test_cudnn_equals_xla_on_a_gpu(num_tokens):
+    """Within the rounding of bfloat16, values and gradients, under the map over adapters."""
+    arrays, real = inputs(num_tokens, size=64)
+    halves = [jnp.stack([array, -array]).astype(jnp.bfloat16) for array in arrays]
+    real[:] = True
+
+    def gradients(kernel):
+        def total(*qkv):
+            return jnp.sum(jnp.sin(jax.vmap(kernel)(*qkv).astype(jnp.float32)))
+
+        return jax.jit(jax.grad(total, argnums=(0, 1, 2)))(*halves)
+
+    for found, expected in zip(
+        gradients(cudnn_attention), gradients(lambda *qkv: reference(*qkv, real)), strict=True
+    ):
+        wide = np.asarray(expected, np.float32)
+        np.testing.assert_allclose(np.asarray(found, np.float32), wide, atol=0.15 * wide.std())
+
+
+@pytest.mark.cpu
 def test_a_model_with_splash_equals_one_with_xla(monkeypatch):
     """Under the scan over layers, rematerialised, differentiated, stacked over adapters."""
-    monkeypatch.setattr(llama, "splash_attention", interpreted)
+    monkeypatch.setattr(decoder_layer, "splash_attention", interpreted)
     config = LlamaConfig(31, 32, 48, 2, 4, 2, 8, 64, remat="full")
     lora = LoraConfig(rank=2, alpha=2.0, dropout=0.0)
     params = init_params(jax.random.key(0), config)
@@ -128,6 +156,7 @@ def test_a_model_with_splash_equals_one_with_xla(monkeypatch):
     )  # fmt: skip
 
 
+@pytest.mark.cpu
 @pytest.mark.parametrize("implementation", ["cudnn", "splash"])
 def test_what_the_platform_cannot_serve_is_refused_with_the_remedy(implementation):
     with pytest.raises(InputError, match=f"attention='{implementation}' needs .* cpu; use 'xla'"):

@@ -28,13 +28,16 @@ from paretohqd_jax.models.peft import export_peft
 from paretohqd_jax.models.weights import load_config, load_pretrained
 
 GOLDEN = Path(__file__).parent / "golden"
-FAMILIES = ["untied", "llama3", "llama_biased", "mistral", "qwen2", "qwen2_windows", "qwen3"]
+FAMILIES = [
+    "untied", "llama3", "llama_biased", "mistral", "qwen2", "qwen2_windows", "qwen3", "gemma2",
+    "gemma3",
+]  # fmt: skip
 WINDOWED = ["mistral", "qwen2_windows"]
 
 
 @pytest.fixture(scope="module")
 def golden():
-    return np.load(GOLDEN / "families.npz")
+    return {**np.load(GOLDEN / "families.npz"), **np.load(GOLDEN / "gemma.npz")}
 
 
 def padded_rows(golden, side):
@@ -50,7 +53,8 @@ def padded_rows(golden, side):
 @functools.partial(jax.jit, static_argnames=("config",))
 def logits_of(config, params, tokens, mask):
     hidden, _ = Llama(config).apply({"params": params}, tokens, mask)
-    return compute_logits(hidden, output_embedding(params, config))[..., ::3]
+    embedding = output_embedding(params, config)
+    return compute_logits(hidden, embedding, config.logit_soft_cap)[..., ::3]
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
@@ -74,6 +78,13 @@ def test_logits_equal_the_reference(golden, name, side):
         ("llama_biased", {"biased": ("q_proj", "k_proj", "v_proj", "o_proj")}),
         ("llama_biased", {"biased": ("q_proj", "v_proj", "o_proj", "gate_proj", "up_proj")}),
         ("qwen2", {"biased": ()}),
+        ("gemma2", {"attention_soft_cap": None}),
+        ("gemma2", {"zero_centred_norms": False}),
+        ("gemma3", {"unwindowed_layers": (0,)}),
+        ("gemma3", {"local_rope_theta": None}),
+        ("gemma3", {"query_pre_attn_scalar": None}),
+        ("gemma3", {"scaled_embedding": False}),
+        ("gemma3", {"activation": "silu"}),
     ],
 )
 def test_golden_logits_notice_each_flag(golden, name, change):
@@ -214,7 +225,7 @@ def test_flags_of_the_families():
     assert configs["untied"].biased == configs["mistral"].biased == configs["qwen3"].biased == ()
     assert configs["qwen2"].biased == configs["qwen2_windows"].biased == qkv
     assert set(configs["llama_biased"].biased) == set(TARGETS)
-    assert [name for name in FAMILIES if configs[name].qk_norm] == ["qwen3"]
+    assert [name for name in FAMILIES if configs[name].qk_norm] == ["qwen3", "gemma3"]
     assert configs["mistral"].head_dim == 12 and configs["qwen3"].head_dim == 16
     assert configs["qwen2"].head_dim == 8  # hidden size / heads
     assert configs["mistral"].rope_theta == 2500.0 and configs["qwen3"].rope_theta == 5000.0
@@ -226,7 +237,7 @@ def test_flags_of_the_families():
         ("mistral", {"model_type": "absent"}, ["model_type"]),
         ("mistral", {"model_type": None}, ["model_type"]),
         *(("mistral", {"model_type": other}, [f"'{other}'", "llama, mistral, qwen2, qwen3"])
-          for other in ("gemma2", "phi3", "mixtral", "qwen2_moe", "smollm3")),
+          for other in ("gemma", "phi3", "mixtral", "qwen2_moe", "smollm3")),
         ("qwen2", {"architectures": ["Qwen2ForSequenceClassification"]},
          ["Qwen2ForSequenceClassification", "Qwen2ForCausalLM"]),
         ("qwen3", {"head_dim": "16"}, ["'head_dim'", "'16'"]),
@@ -236,9 +247,9 @@ def test_flags_of_the_families():
         ("qwen3", {"layer_types": [FULL] * 2}, ["layer_types", "3 layers"]),
         ("qwen2", {"layer_types": ["chunked_attention"] * 3}, ["'chunked_attention'"]),
         ("mistral", {"sliding_window": -1}, ["sliding_window", "-1"]),
-        *(("qwen3", {"rope_parameters": {"rope_type": kind, "rope_theta": 1e6, "factor": 4.0}},
-           [f"'{kind}'", "'llama3'"]) for kind in ("yarn", "longrope", "dynamic", "linear")),
-        ("qwen2", {"rope_scaling": {"type": "yarn", "factor": 4.0}}, ["'yarn'"]),
+        ("qwen3", {"rope_parameters": {"rope_type": "proportional", "rope_theta": 1e6}},
+         ["'proportional'", "'llama3'"]),
+        ("qwen2", {"rope_scaling": {"type": "su", "factor": 4.0}}, ["'su'"]),
         ("qwen2", {"partial_rotary_factor": 0.5}, ["partial_rotary_factor"]),
         ("qwen2", {"quantization_config": {"quant_method": "gptq"}}, ["quantization_config"]),
     ],

@@ -95,7 +95,7 @@ def test_golden_logits_notice_each_constant(change):
 def test_rope_scaling_keeps_fast_and_divides_slow_frequencies():
     config, _ = load_pretrained(str(GOLDEN / "llama3"))
     scaled, plain = (
-        rope_frequencies(config.head_dim, config.rope_theta, scaling)
+        rope_frequencies(config.head_dim, config.rope_theta, scaling, None)
         for scaling in (config.rope_scaling, None)
     )
     ratio = np.asarray(scaled / plain)

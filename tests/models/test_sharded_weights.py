@@ -17,6 +17,7 @@ from paretohqd_jax.models.llama import LlamaConfig, logical_axes, param_shapes
 from paretohqd_jax.models.weights import RANDOM_TOY, load_config, load_pretrained
 from paretohqd_jax.training.mesh import make_mesh, named_shardings
 
+pytestmark = pytest.mark.cpu
 GOLDEN = Path(__file__).parent / "golden"
 
 

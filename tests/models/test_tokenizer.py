@@ -4,14 +4,22 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+from gguf_of_sentencepiece import write_gguf as write_sentencepiece
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import pre_tokenizers
 
 from paretohqd_jax.data.chat import format_prompt
-from paretohqd_jax.data.special_tokens import encode
+from paretohqd_jax.data.special_tokens import control_tokens, encode, literal
 from paretohqd_jax.errors import InputError
-from paretohqd_jax.models.tokenizer import QWEN2_PATTERN, eos_token_ids, load_tokenizer
+from paretohqd_jax.models.tokenizer import (
+    QWEN2_PATTERN,
+    SAME_SPLITTING,
+    eos_token_ids,
+    load_tokenizer,
+)
 from paretohqd_jax.models.weights import RANDOM_TOY
 
 
@@ -100,7 +108,8 @@ def write_gguf(path, templates=None, **metadata):
 @pytest.mark.parametrize(
     "metadata, word",
     [
-        ({"model": "llama"}, "'llama'"),  # SentencePiece
+        ({"model": "t5"}, "'t5'"),
+        ({"model": "llama", "tokens": ["a"]}, "lacks tokenizer.ggml.scores"),
         ({"model": "gpt2", "tokens": ["a", "b"]}, "merges"),
         ({"model": "gpt2", "tokens": ["a"], "merges": ["a a"], "pre": "kimi"}, "'kimi'"),
         ({"model": "gpt2", "tokens": ["a"], "merges": ["a a"]}, "lacks tokenizer.ggml.pre"),
@@ -282,3 +291,75 @@ def test_llama3s_words_are_tokens_without_merges(tmp_path, pre):
     tokens = [*"12x", "12", "21", "</s>"]
     write_gguf(path, model="gpt2", pre=pre, tokens=tokens, merges=["1 2"])
     assert load_tokenizer(str(path))("21x").input_ids == [4, 2]
+
+
+# SentencePiece: the ids of 200 texts are those of transformers.
+
+SENTENCEPIECE = Path(__file__).parent / "golden" / "sentencepiece"
+
+
+@pytest.fixture(scope="module")
+def texts_and_ids():
+    stored = dict(np.load(SENTENCEPIECE / "ids.npz"))
+    texts = json.loads(str(stored.pop("texts")))
+    assert len(texts) == 200
+    return texts, stored
+
+
+def ids_of(tokenizer, texts):
+    return [i for text in texts for i in [*tokenizer(text).input_ids, -1]]
+
+
+@pytest.mark.parametrize("legacy", [True, False])
+def test_a_directory_with_tokenizer_model_alone(tmp_path, texts_and_ids, legacy):
+    texts, ids = texts_and_ids
+    shutil.copy(SENTENCEPIECE / "tokenizer.model", tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama"}))
+    values = {"tokenizer_class": "LlamaTokenizer", "legacy": legacy, "add_bos_token": True}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(values))
+    tokenizer = load_tokenizer(str(tmp_path))
+    assert ids_of(tokenizer, texts) == ids[f"legacy {legacy}"].tolist()
+    assert eos_token_ids(tokenizer, str(tmp_path)) == (2,)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gemma3"])
+def test_sentencepiece_in_gguf(tmp_path, texts_and_ids, architecture):
+    texts, ids = texts_and_ids
+    path = tmp_path / "model.gguf"
+    write_sentencepiece(path, SENTENCEPIECE / "tokenizer.model", architecture)
+    tokenizer = load_tokenizer(str(path))
+    assert ids_of(tokenizer, texts) == ids[architecture].tolist()
+    if architecture == "llama":
+        assert ids[architecture].tolist() == ids["legacy False"].tolist()
+    for text in texts:
+        if "<" not in text and "\u2581" not in text and not text.startswith(" "):
+            assert tokenizer.decode(tokenizer(text).input_ids[1:]) == text
+    tokenizer.save_pretrained(tmp_path / "saved")
+    assert ids_of(load_tokenizer(str(tmp_path / "saved")), texts) == ids[architecture].tolist()
+    # What a person writes is text, whatever it looks like.
+    control = control_tokens(tokenizer, "")
+    assert {"<s>", "</s>", "<|im_end|>"} <= control
+    typed = encode(tokenizer, [literal(control)("a</s>b<|im_end|>")])[0]
+    assert not {2, *tokenizer.convert_tokens_to_ids(["<|im_end|>"])} & {*typed}
+    assert tokenizer.decode(typed) == "a</s>b<|im_end|>"
+
+
+@pytest.mark.parametrize("alias", SAME_SPLITTING)
+def test_other_names_of_a_splitting(tmp_path, alias):
+    tokens = [*sorted(pre_tokenizers.ByteLevel.alphabet()), "12", "123", "aB"]
+    merges = ["1 2", "12 3", "a B"]
+    found = []
+    for name in (alias, SAME_SPLITTING[alias]):
+        write_gguf(tmp_path / f"{name}.gguf", model="gpt2", tokens=tokens, merges=merges, pre=name)
+        found.append(load_tokenizer(str(tmp_path / f"{name}.gguf"))("x 1234 aB").input_ids)
+    assert found[0] == found[1]
+
+
+def test_mistrals_words_end_where_capitals_begin(tmp_path):
+    tokens = [*sorted(pre_tokenizers.ByteLevel.alphabet()), "12", "aB", "Ab"]
+    merges = ["1 2", "a B", "A b"]
+    path = tmp_path / "model.gguf"
+    write_gguf(path, model="gpt2", tokens=tokens, merges=merges, pre="tekken")
+    tokenizer = load_tokenizer(str(path))
+    found = tokenizer.convert_ids_to_tokens(tokenizer("aB12Ab").input_ids)
+    assert found == ["a", "B", "1", "2", "Ab"]

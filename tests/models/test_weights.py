@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save_file
 
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.models.llama import LlamaConfig, logical_axes
-from paretohqd_jax.models.rope import RopeScaling
+from paretohqd_jax.models.rope_scaling import Llama3
 from paretohqd_jax.models.weights import (
     KERNELS,
     RANDOM_TOY,
@@ -61,7 +61,7 @@ def test_configurations_of_both_transformers_generations():
     assert new.rope_theta == 500.0 and new.rope_scaling is None and not new.tie_word_embeddings
     old = load_config(str(GOLDEN / "llama3"))  # rope_theta and rope_scaling, transformers 4
     assert old.rope_theta == 50000.0
-    assert old.rope_scaling == RopeScaling(8.0, 1.0, 4.0, 64)
+    assert old.rope_scaling == Llama3(8.0, 1.0, 4.0, 64)
     assert load_config(str(GOLDEN / "tied")).tie_word_embeddings
     assert load_config(str(GOLDEN / "tied"), "bfloat16", "full").remat == "full"
 
@@ -173,7 +173,7 @@ def test_weights_that_lie_here_are_checked_by_their_headers(checkpoint):
     [
         ({"model_type": "gemma", "architectures": ["GemmaForCausalLM"]}, "'gemma'"),
         ({"architectures": ["LlamaForSequenceClassification"]}, "LlamaForSequenceClassification"),
-        ({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, "'yarn'"),
+        ({"rope_scaling": {"rope_type": "mrope", "factor": 4.0}}, "'mrope'"),
         ({"rope_scaling": {"rope_type": "llama3", "factor": 4.0}}, "low_freq_factor"),
         ({"hidden_act": "gelu"}, "'gelu'"),
         ({"vocab_size": None}, "'vocab_size'"),
@@ -219,7 +219,7 @@ def write_gguf(path, config: LlamaConfig, stored, architecture="llama", extra=()
     """
     import gguf
 
-    from paretohqd_jax.models.gguf import LAYER_NAMES, TOP_NAMES
+    from paretohqd_jax.models.gguf import GEMMA_NAMES, LAYER_NAMES, ROPE_TENSORS, TOP_NAMES
 
     writer = gguf.GGUFWriter(path, architecture)
     writer.add_context_length(config.max_position_embeddings)
@@ -234,13 +234,14 @@ def write_gguf(path, config: LlamaConfig, stored, architecture="llama", extra=()
     for name, value in dict(extra).items():
         add = {str: writer.add_string, int: writer.add_uint32, float: writer.add_float32}
         add[type(value)](name, value)
-    for theirs, name in TOP_NAMES.items():
+    names = GEMMA_NAMES if architecture.startswith("gemma") else LAYER_NAMES
+    for theirs, name in [*TOP_NAMES.items(), *zip(ROPE_TENSORS, ROPE_TENSORS, strict=True)]:
         if name in stored:
             writer.add_tensor(theirs, stored[name])
     heads_of = {"attn_q": config.num_heads, "attn_k": config.num_kv_heads}
-    modules = [(layer, theirs) for layer in range(config.num_layers) for theirs in LAYER_NAMES]
+    modules = [(layer, theirs) for layer in range(config.num_layers) for theirs in names]
     for (layer, theirs), kind in itertools.product(modules, ("weight", "bias")):
-        tensor = stored.get(f"model.layers.{layer}.{LAYER_NAMES[theirs]}.{kind}")
+        tensor = stored.get(f"model.layers.{layer}.{names[theirs]}.{kind}")
         if tensor is None:
             continue
         if theirs in heads_of and architecture == "llama":
@@ -275,7 +276,8 @@ def test_gguf_equals_safetensors(tmp_path, name, architecture):
     assert dataclasses.replace(from_gguf, rms_norm_eps=config.rms_norm_eps) == config
     np.testing.assert_allclose(from_gguf.rms_norm_eps, config.rms_norm_eps)
     jax.tree.map(np.testing.assert_array_equal, same, params)
-    shardings = named_shardings(make_mesh(1, 4, 2), logical_axes(config), params)
+    sizes = (1, 4, 2) if jax.device_count() == 8 else (-1, 1, 1)
+    shardings = named_shardings(make_mesh(*sizes), logical_axes(config), params)
     _, parts = load_pretrained(str(tmp_path / "model.gguf"), shardings=shardings)
     jax.tree.map(np.testing.assert_array_equal, parts, params)
     assert jax.tree.map(lambda leaf: leaf.sharding, parts) == shardings
@@ -295,3 +297,43 @@ def test_gguf_of_another_architecture(tmp_path, stored):
     path = tmp_path / "model.gguf"
     write_gguf(path, load_config(str(GOLDEN / "untied")), stored, architecture="gemma")
     assert "'gemma'" in message_of(path)
+
+
+def test_k_quants_have_the_values_that_ggml_gives_them(tmp_path):
+    """Whole tensors and slices; the rows of q, which llama.cpp reorders, in their own order."""
+    import gguf
+
+    from paretohqd_jax.models.gguf import open_weights
+
+    golden = np.load(GOLDEN / "k_quants.npz")
+    config = LlamaConfig(8, 256, 256, 1, 2, 2, 128, 64)
+    path, writer = tmp_path / "model.gguf", gguf.GGUFWriter(tmp_path / "model.gguf", "llama")
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_block_count(config.num_layers)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(2)
+    writer.add_key_length(4)  # of 8 rows of q
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    tensors = {
+        "token_embd.weight": ("Q4_K", "model.embed_tokens.weight"),
+        "blk.0.ffn_gate.weight": ("Q5_K", "model.layers.0.mlp.gate_proj.weight"),
+        "blk.0.ffn_down.weight": ("Q6_K", "model.layers.0.mlp.down_proj.weight"),
+        "blk.0.attn_q.weight": ("Q4_K", "model.layers.0.self_attn.q_proj.weight"),
+    }
+    for name, (kind, _) in tensors.items():
+        blocks = golden[f"{kind}_blocks"]
+        writer.add_tensor(name, blocks, raw_dtype=gguf.GGMLQuantizationType[kind])
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    shapes, read = open_weights(path)
+    for kind, name in tensors.values():
+        values = golden[f"{kind}_values"]
+        if "q_proj" in name:  # of each head first one half of its pairs, then the other
+            values = values[[0, 2, 1, 3, 4, 6, 5, 7]]
+        assert shapes[name] == values.shape
+        np.testing.assert_allclose(read(name, (slice(None), slice(None))), values, rtol=1e-6)
+        part = slice(2, 7), slice(100, 140)
+        np.testing.assert_allclose(read(name, part), values[part], rtol=1e-6)

@@ -16,6 +16,8 @@ from paretohqd_jax.pareto.order import order_keys
 from paretohqd_jax.pareto.patience import ranks_of_two
 from paretohqd_jax.pareto.sweep import staircase_gains
 
+pytestmark = pytest.mark.cpu
+
 
 @pytest.fixture
 def accelerator_path(monkeypatch):

@@ -251,6 +251,18 @@ def test_another_key_gives_other_tokens(params, adapters, prompts, together):
     assert (other[0] != together[0]).mean() > 0.3
 
 
+def test_logits_are_drawn_from_between_their_soft_caps(params, adapters, prompts):
+    """Between two that are close together all tokens are as likely as without an embedding."""
+    capped = Llama(dataclasses.replace(CONFIG, logit_soft_cap=1e-4), LORA)
+    flat = {**params, "lm_head": jnp.zeros_like(params["lm_head"])}
+    found, expected = (
+        decode(model, weights, adapters, *prompts, row_keys(3, range(4)), (-1,),
+               SamplingConfig(8, temperature=1.0))[0]
+        for model, weights in ((capped, params), (MODEL, flat))
+    )  # fmt: skip
+    np.testing.assert_array_equal(found, expected)
+
+
 def test_end_tokens_end_a_row(together, params, adapters, prompts):
     """Tokens up to the end are those of an endless run; after it there are none."""
     endless, _ = decode(MODEL, params, adapters, *prompts, row_keys(3, range(4)), (-1,), SAMPLING)

@@ -18,6 +18,7 @@ from paretohqd_jax.sampling.generation import generate_responses
 from paretohqd_jax.sampling.sampler import SamplingConfig
 from paretohqd_jax.training.mesh import DECODING_RULES, make_mesh, named_shardings, sharded
 
+pytestmark = pytest.mark.cpu
 PROMPTS = ["one", "two and more", "three", "a", "five fives", "six", "seventh prompt", "8" * 30]
 
 

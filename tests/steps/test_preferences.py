@@ -91,7 +91,8 @@ def test_margins_are_what_each_objective_pays_for_the_chosen_response(tmp_path):
         tmp_path / "margins.npy", tmp_path, Output(tmp_path / "scores.parquet", "", {}), pairs,
         objectives=["kind", "brief"],
     )  # fmt: skip
-    expected = [[1.0, 2.0, 1.0, 0.1], [-2.0, -1.0, 1.0, 0.0]]
+    # The last pair is held out.
+    expected = [[1.0, 2.0, 1.0, 0.1, 1.0], [-2.0, -1.0, 1.0, 0.0, -1.0]]
     np.testing.assert_allclose(np.load(tmp_path / "margins.npy"), expected, rtol=1e-6)
     reference, likelihoods = np.zeros((1, 1, 2)), np.array([[[3.0, 1.0]], [[-1.0, 0.0]]])
     outputs = []

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from paretohqd_jax.config.loading import load_config
+from paretohqd_jax.data.scores_in_prompt import words_with
 from paretohqd_jax.data.sources import load_pairs, load_rows
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.evaluation.frames import Box
@@ -83,7 +84,11 @@ def test_a_model_learns_to_write_the_task(tmp_path):
     data = rows(2, 1.0, 0.0, 300, 0)
     asked = [controlled.PROMPT_FORMAT.format(prompt=row["prompt"]) for row in data]
     answers = [row["response"] for row in data]
-    pretrain(tmp_path / "base", asked, answers, hidden_size=32, num_layers=1, num_steps=120)
+    further = controlled.score_words(2, hidden_size=32)
+    pretrain(
+        tmp_path / "base", asked, answers, hidden_size=32, num_layers=1, num_steps=120,
+        read_only=further,
+    )  # fmt: skip
     config, params = load_pretrained(str(tmp_path / "base"))
     tokenizer = load_tokenizer(str(tmp_path / "base"))
     valid = tokenizer.convert_tokens_to_ids(controlled.vocabulary(2))
@@ -93,6 +98,20 @@ def test_a_model_learns_to_write_the_task(tmp_path):
     hidden, _ = jax.jit(Llama(config).apply)({"params": params}, tokens)
     chances = jax.nn.softmax(compute_logits(hidden[0, 3:], output_embedding(params, config)))
     assert chances[:, [*valid, tokenizer.eos_token_id]].sum(axis=1).mean() > 0.95
+    read = tokenizer.convert_tokens_to_ids([*further])
+    assert len({*read, tokenizer.unk_token_id}) == len(further) + 1
+    assert chances[:, read].sum(axis=1).mean() < 0.01
+
+
+def test_scores_are_written_in_words_that_the_model_knows():
+    further = controlled.score_words(3)
+    for scores in ((-10, 0.04, 9.96), (1.25, -0.3, -4.1)):
+        assert {*words_with(scores).split()[1:]} <= {*further}
+
+    def alike(one, other):
+        return np.corrcoef(further[one], further[other])[0, 1]
+
+    assert alike("1.2", "1.3") > 0.95 > 0.5 > alike("1.2", "3.2")
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,7 @@ from paretohqd_jax.training.step import (
     make_train_step,
 )
 
+pytestmark = pytest.mark.cpu
 WIDE = LlamaConfig(2048, 512, 1408, 4, 8, 8, 64, 512)  # large layers, few logits
 VERBOSE = LlamaConfig(16384, 256, 704, 3, 8, 4, 32, 512, tie_word_embeddings=True)
 FEW = LoraConfig(rank=8, dropout=0.0)

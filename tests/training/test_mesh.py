@@ -20,6 +20,7 @@ from paretohqd_jax.training.mesh import (
     sharded,
 )
 
+pytestmark = pytest.mark.cpu
 EVERY_TARGET = lora.LoraConfig(rank=4, targets=lora.TARGETS)
 
 

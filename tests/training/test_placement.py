@@ -12,13 +12,14 @@ import pytest
 from paretohqd_jax.data.batches import tokenize
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.models.llama import Llama, logical_axes
-from paretohqd_jax.models.lora import LoraConfig
+from paretohqd_jax.models.lora import LoraConfig, with_rank
 from paretohqd_jax.models.tokenizer import load_tokenizer
 from paretohqd_jax.models.weights import TOY_CONFIG, load_pretrained
 from paretohqd_jax.training import checkpoints, loop, placement
 from paretohqd_jax.training.mesh import make_mesh, named_shardings, sharded
 from paretohqd_jax.training.step import OptimizerConfig, make_optimizer, make_train_step
 
+pytestmark = pytest.mark.cpu
 MODEL = Llama(TOY_CONFIG, LoraConfig(rank=4, alpha=8.0, dropout=0.1, targets=("q_proj", "o_proj")))
 NUM_ADAPTERS, NUM_STEPS, BATCH_SIZE = 3, 4, 8
 OPTIMIZER = OptimizerConfig(1e-2, NUM_STEPS)
@@ -171,3 +172,17 @@ def test_trained_adapters_are_placed_like_fresh_ones():
     jax.tree.map(np.testing.assert_array_equal, placed, fresh)
     shardings = [jax.tree.map(lambda leaf: leaf.sharding, tree) for tree in (placed, fresh)]
     assert shardings[0] == shardings[1]
+
+
+def test_fresh_adapters_lie_on_top_of_those_that_stay():
+    mesh = mesh_of(8, 1, 1)
+    fresh = jax.device_get(placement.fresh_adapters(mesh, MODEL, 1, NUM_ADAPTERS))
+    beneath = jax.tree.map(lambda leaf: leaf[:NUM_ADAPTERS] + 1, fresh)
+    both = Llama(TOY_CONFIG, with_rank(MODEL.lora, 8))
+    placed = jax.device_get(placement.place_on_top(mesh, both, beneath, 1))
+    for target, factors in placed["layers"].items():
+        for name, axis in (("a", -1), ("b", -2)):
+            lower, upper = np.split(factors[name], 2, axis)
+            np.testing.assert_array_equal(lower[:NUM_ADAPTERS], beneath["layers"][target][name])
+            np.testing.assert_array_equal(upper, fresh["layers"][target][name])
+            assert len(lower) == 8 and not lower[NUM_ADAPTERS:].any()

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from paretohqd_jax.sampling.logit_mixtures import PRODUCT, mix
 from paretohqd_jax.training.preference_losses import (
     PairLogProbs,
     dpo_margins,
@@ -108,18 +109,23 @@ REFERENCE_POLICY = jnp.array([0.5, 0.3, 0.2])
 REWARDS = jnp.array([[1.0, 0.0, -1.0], [-0.5, 0.2, 1.0]])
 
 
-def trained_policy(margins_of) -> jax.Array:
-    """The policy of least expected loss over all ordered pairs, labelled by the first reward."""
-    first, second = map(jnp.array, zip(*itertools.permutations(range(3), 2), strict=True))
-    probability = jax.nn.sigmoid(REWARDS[0, first] - REWARDS[0, second])
+WEIGHTS = jnp.array([0.7, 0.3])
+FIRST, SECOND = map(jnp.array, zip(*itertools.permutations(range(3), 2), strict=True))
+# Of all ordered pairs: how much more each objective pays for the first, and how often it wins.
+PAID = (REWARDS[:, FIRST] - REWARDS[:, SECOND]).T
+WINS = jax.nn.sigmoid(PAID)
+
+
+def trained_policy(loss_of) -> jax.Array:
+    """The policy that minimises a loss of the margins z, `[pairs]`, of all ordered pairs."""
 
     def loss(free):
         log_policy = jax.nn.log_softmax(jnp.append(free, 0.0))
-        reference = jnp.log(REFERENCE_POLICY)
-        policy_pairs = PairLogProbs(log_policy[first], log_policy[second])
-        reference_pairs = PairLogProbs(reference[first], reference[second])
-        z = margins_of(dpo_margins(policy_pairs, reference_pairs, 0.5), first, second)
-        return jnp.mean(probability * pair_losses(z, 0.5))
+        pairs = (
+            PairLogProbs(logs[FIRST], logs[SECOND])
+            for logs in (log_policy, jnp.log(REFERENCE_POLICY))
+        )
+        return loss_of(dpo_margins(*pairs, 0.5))
 
     def newton(_, free):
         return free - jnp.linalg.solve(jax.hessian(loss)(free), jax.grad(loss)(free))
@@ -128,14 +134,40 @@ def trained_policy(margins_of) -> jax.Array:
     return jax.nn.softmax(jnp.append(free, 0.0))
 
 
+def dpo_policy(objective: jax.Array) -> jax.Array:
+    return trained_policy(lambda z: jnp.mean(WINS[:, objective] * pair_losses(z, 0.5)))
+
+
 def test_training_recovers_the_optimal_policies():
     """pi proportional to pi_ref exp(weighted rewards / beta)."""
+    first, second = jax.vmap(dpo_policy)(jnp.arange(2))
+    np.testing.assert_allclose(first, [0.918672, 0.074597, 0.006730], atol=1e-5)
+    np.testing.assert_allclose(second, [0.087204, 0.212178, 0.700617], atol=1e-5)
+    both = [0.778202, 0.175241, 0.046558]
 
-    def with_margins(z, first, second):
-        other = (REWARDS[1, first] - REWARDS[1, second])[:, None]
-        return modpo_margins(z, other, 0.7, jnp.array([0.3]))
+    def beyond_the_other(z):
+        asked = modpo_margins(z, PAID[:, 1:], WEIGHTS[0], WEIGHTS[1:])
+        return jnp.mean(WINS[:, 0] * pair_losses(asked, 0.5))
 
-    dpo = trained_policy(lambda z, first, second: z)
-    np.testing.assert_allclose(dpo, [0.918672, 0.074597, 0.006730], atol=1e-5)
-    modpo = trained_policy(with_margins)
-    np.testing.assert_allclose(modpo, [0.778202, 0.175241, 0.046558], atol=1e-5)
+    np.testing.assert_allclose(trained_policy(beyond_the_other), both, atol=1e-5)
+    decoded = mix(jnp.log(jnp.stack([first, second])), WEIGHTS, PRODUCT)
+    np.testing.assert_allclose(jnp.exp(decoded), both, atol=1e-5)
+    averaged = WEIGHTS @ jnp.stack([first, second])  # of probabilities: not the same
+    np.testing.assert_allclose(averaged, [0.669232, 0.115872, 0.214897], atol=1e-5)
+
+
+def test_loss_weighting_mixes_what_the_objectives_find_likely_to_win():
+    """Each pair labelled as often as it wins: sigma(z) is the weighted chance, if any policy can.
+
+    Of two responses one always can: chances 0.9 and 0.2, weights 0.6 and 0.4.
+    """
+    wins, weights = jnp.array([0.9, 0.2]), jnp.array([0.6, 0.4])
+    labels = jnp.array([[1, 1], [-1, -1]])
+
+    def loss(z):
+        losses = labelled_losses(jnp.stack([z, z]), labels, BETA)
+        return jnp.sum(weights * (wins * losses[0] + (1 - wins) * losses[1]))
+
+    z = jnp.log(0.62 / 0.38)
+    close(z, 0.489548)
+    close(jax.grad(loss)(z), 0.0)

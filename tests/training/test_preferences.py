@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from export_adapter import LORA, golden_adapter
 
 from paretohqd_jax.models.llama import Llama
 from paretohqd_jax.models.lora import LoraConfig, init_adapters
@@ -13,7 +17,13 @@ from paretohqd_jax.models.weights import load_pretrained
 from paretohqd_jax.training.conflicts import raco_coefficients
 from paretohqd_jax.training.preference_losses import labelled_losses, objective_losses
 from paretohqd_jax.training.preferences import Pairs, pair_log_probs, preference_objective
-from paretohqd_jax.training.step import loss_and_gradient
+from paretohqd_jax.training.step import (
+    OptimizerConfig,
+    init_train_state,
+    loss_and_gradient,
+    make_optimizer,
+    make_train_step,
+)
 
 BETA = 0.1
 SIGMOID = {"beta": BETA, "loss": "sigmoid", "label_smoothing": 0.0}
@@ -91,3 +101,77 @@ def test_losses_and_gradients_are_those_by_hand(setting, by_hand, combination, o
     flat = np.concatenate([leaf[0].ravel() for leaf in jax.tree.leaves(gradients)])
     scale = np.abs(jacobian).max()
     np.testing.assert_allclose(flat, coefficients @ jacobian, atol=1e-5 * scale, rtol=1e-4)
+
+
+def test_right_are_the_labels_that_have_the_sign_of_the_margin(setting, by_hand):
+    """Each counted by the weight of its objective; losses are those that training has."""
+    model, params, adapters, pairs = setting
+    adapter, batch = jax.tree.map(lambda x: x[0], (adapters, pairs))
+    objective = preference_objective("raco", **SIGMOID, conflict=0.4)
+    (losses, right), (chosen, rejected) = jax.jit(
+        lambda adapter: (
+            objective.loss_and_right(model, params, adapter, batch, jax.random.key(0)),
+            pair_log_probs(model, params, adapter, batch),
+        )
+    )(adapter)
+    np.testing.assert_allclose(losses, by_hand[0], rtol=1e-5)
+    margins = np.array(chosen - rejected) + np.diff(batch.reference)[:, 0]
+    agree = (batch.labels * margins[:, None] > 0).sum(axis=0)
+    np.testing.assert_allclose(right, [WEIGHTS[0] @ agree, WEIGHTS[0] @ [3, 4]], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("combination", "options", "expected"),
+    [
+        ("raco", {"conflict": 0.4}, 0.7 * 0.5 + 0.3 * 2.0),
+        ("smooth_tchebycheff", {"temperature": 0.1}, 0.1 * np.log(np.exp(3.5) + np.exp(6.0))),
+    ],
+)
+def test_losses_are_combined_without_gradients_too(setting, combination, options, expected):
+    """As those on held-out pairs are."""
+    objective = preference_objective(combination, **SIGMOID, **options)
+    batch = jax.tree.map(lambda x: x[0], setting[3])
+    loss, gradients = objective.combine(batch, jnp.array([0.5, 2.0]), ())
+    assert gradients == ()
+    np.testing.assert_allclose(loss, expected, rtol=1e-6)
+
+
+def test_adapters_side_by_side_get_what_each_gets_alone(setting):
+    model, params, adapters, pairs = setting
+    objective = preference_objective("raco", **SIGMOID, conflict=0.4)
+    together = computed(setting, objective, parts=2)
+    for number in range(2):
+        own = jax.tree.map(lambda x, n=number: x[n : n + 1], (adapters, pairs))
+        alone = computed((model, params, *own), objective, parts=2)
+        for one, both in zip(*map(jax.tree.leaves, (alone, together)), strict=True):
+            np.testing.assert_allclose(both[number], one[0], rtol=1e-4, atol=1e-6)
+
+
+def test_five_steps_of_dpo_are_those_of_trl():
+    """On a tiny Llama with an adapter, as golden/make_dpo.py had TRL's trainer take them."""
+    golden = np.load(Path(__file__).parent / "golden" / "dpo.npz")
+    untied = Path(__file__).parents[1] / "models" / "golden" / "untied"
+    config, params = load_pretrained(str(untied), "float32")
+    model = Llama(config, dataclasses.replace(LORA, dropout=0.0))
+    adapter, num_pairs = golden_adapter(config), len(golden["tokens"])
+    ones, zeros = np.ones((num_pairs, 1), np.float32), np.zeros(num_pairs, np.float32)
+    pairs = Pairs(
+        golden["tokens"], golden["token_mask"], golden["response_mask"], golden["reference"],
+        ones.astype(np.int8), ones, zeros, ones[:, 0],
+    )  # fmt: skip
+    without = jax.tree.map(np.zeros_like, adapter)
+    log_probs = jax.jit(lambda adapter: pair_log_probs(model, params, adapter, pairs))
+    for name, its_adapter in (("policy", adapter), ("reference", without)):
+        found = np.stack(log_probs(its_adapter), axis=1)
+        np.testing.assert_allclose(found, golden[name], rtol=1e-5)
+
+    optimizer = make_optimizer(OptimizerConfig(1e-2, num_steps=5, weight_decay=0.1))
+    step = make_train_step(model, optimizer, objective=preference_objective("weighted", **SIGMOID))
+    stack, batch = jax.tree.map(lambda x: jnp.asarray(x)[None], (adapter, pairs))
+    state, told = init_train_state(stack, optimizer), []
+    for _ in range(6):  # the last shows what five have reached
+        state, metrics = step(state, params, batch, jax.random.split(jax.random.key(0), 1))
+        told.append((float(metrics["loss"][0]), float(metrics["grad_norm"][0])))
+    losses, norms = np.array(told).T
+    np.testing.assert_allclose(losses, golden["losses"], rtol=2e-5)
+    np.testing.assert_allclose(norms[:5], golden["grad_norms"], rtol=1e-4)

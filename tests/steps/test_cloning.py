@@ -1,0 +1,57 @@
+"""What is known to go wrong before a model is trained under constraints."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import pytest
+
+from paretohqd_jax.errors import InputError
+from paretohqd_jax.steps.cloning import check_duals, first_duals, rules_of
+
+KIND = np.linspace(0, 1, 41, dtype=np.float32)
+OBJECTIVES = ["kind", "brief"]
+MOPO = {
+    "tau": 0.1, "epsilon": 0.001, "max_multiplier": 10.0, "multiplier_rate": 2.0, "chi_rate": 0.5,
+    "refresh_every": 1000, "thresholds": "reference", "sharpness": 0.0,
+}  # fmt: skip
+
+
+def rehearse(level, brief=1 - KIND, least_rows=5.0, **changes):
+    rules = rules_of(MOPO | changes)
+    wins = np.stack([KIND, brief], axis=1)
+    thresholds = (MOPO | changes)["thresholds"]
+    duals = first_duals(wins, OBJECTIVES, ["kind"], [[1.0, level]], thresholds, rules)
+    check_duals(duals, wins, ["kind,b"], OBJECTIVES, rules, 100, 20.0, least_rows)
+
+
+def test_a_run_that_can_be_done_tells_where_its_duals_end(caplog):
+    caplog.set_level(logging.INFO)
+    rehearse(1.0)
+    assert "rehearsed 100 steps: multipliers end at" in caplog.text
+    assert "never bind" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("level", "changes", "message"),
+    [
+        (1.9, {"multiplier_rate": 9.0}, r"'brief' is infeasible: lambda has been at .*_multip.*=10 "
+         r"for 20 steps at step \d+, with a bound of 0\.\d+ below the threshold 0\.9500; lower"),
+        (1.5, {"multiplier_rate": 0.01}, r"'brief' is not met: its bound is .*, with lambda \d.* "
+         "below the threshold 0.7500; .* or a larger config.mopo.multiplier_rate"),
+        (1.0, {"epsilon": 0.15}, "'brief' is infeasible"),  # the paper's default
+        (0.5, {"tau": 0.01}, r"weights of 41 rows are worth \d.\d of them, fewer than .*=5; raise "
+         "config.mopo.tau=0.01 or config.mopo.refresh_every=1000"),
+        (0.5, {"refresh_every": 5, "thresholds": "adaptive"}, r"at step \d+ the weights of 41"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_done_is_told_with_its_numbers(level, changes, message):
+    with pytest.raises(InputError, match=f"adapter kind,b: .*{message}"):
+        rehearse(level, **changes)
+
+
+def test_objectives_that_agree_leave_no_constraint_to_bind(caplog):
+    rehearse(1.0, brief=KIND**2)
+    assert "the constraints on brief never bind" in caplog.text
+    assert "correlate 0.97 with kind" in caplog.text
