@@ -100,6 +100,7 @@ class Killed(BaseException):
     """Ends a run before a step is recorded as done."""
 
 
+@pytest.mark.slow
 def test_a_run_that_ends_in_a_step_of_its_own_goes_on_to_the_same_bytes(
     workdir, options, tmp_path, monkeypatch
 ):
