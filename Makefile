@@ -47,12 +47,13 @@ docs: setup
 	$(BIN)/python -m paretohqd_jax.main options --markdown > docs/options.md
 	@echo "API reference: $(API)/index.html"
 
-# The tables and the figure of docs/results.md, of the points that are kept there.
+# The tables and the figures of docs/results.md, of the points that are kept there.
 results: setup
 	$(BIN)/python -m paretohqd_jax.main study studies/controlled --workdir build/results \
 		--points docs/results/*.json.gz
 	cp build/results/table.md docs/results/controlled.md
 	cp build/results/fronts.png docs/images/controlled.png
+	cp build/results/measures.png docs/images/controlled_measures.png
 
 setup: $(VENV)/installed-$(VERSION)
 

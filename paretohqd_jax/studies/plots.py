@@ -1,9 +1,9 @@
-"""The plots of studies: for each table, the fronts of its rows."""
+"""The plots of studies: for each table, the fronts of its rows and what was measured of them."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +31,47 @@ def plot_fronts(
     ]
     with atomic_path(path) as temporary:
         temporary.write_bytes(draw(panels, min(len(panels), 3)))
+
+
+def plot_tables(path: Path, tables: Sequence[Any], draw_table: Callable[[Any, Axes], None]) -> None:
+    """Writes a PNG: a panel for each table."""
+    panels = [partial(draw_table, table) for table in tables]
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(draw(panels, min(len(panels), 3)))
+
+
+def draw_measures(
+    axes: Axes,
+    measures: Mapping[str, Mapping[str, Mapping[str, Any] | None]],
+    label: str,
+    title: str,
+) -> None:
+    """A line for each row of a table, from the top, and on it a point for each measure.
+
+    Args:
+      axes: where to draw.
+      measures: by title and row, `value` and `interval`, or None where there is none.
+      label: of the axis of all measures.
+      title: of the table.
+    """
+    for number, (name, by_row) in enumerate(measures.items()):
+        heights, rows = zip(
+            *((y, row) for y, row in enumerate(by_row.values()) if row), strict=True
+        )
+        values = np.array([row["value"] for row in rows])
+        low, high = np.array([row["interval"] for row in rows]).T
+        axes.errorbar(
+            values, np.array(heights) + 0.24 * (number - (len(measures) - 1) / 2), ls="none",
+            xerr=np.maximum([values - low, high - values], 0), elinewidth=1.1, ms=4.5, mfc="white",
+            color=OBJECTIVE_COLOURS[number], marker=MARKERS[number], label=name,
+        )  # fmt: skip
+        axes.set_yticks(range(len(by_row)), list(by_row))
+    axes.set_ylim(axes.get_yticks()[-1] + 0.6, -0.6)
+    axes.set_xlabel(label)
+    axes.set_title(title)
+    axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=len(measures))
+    axes.grid(True, color="#eceff3", lw=0.7)
+    axes.set_axisbelow(True)
 
 
 def draw_front(

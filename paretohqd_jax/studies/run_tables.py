@@ -17,7 +17,14 @@ from paretohqd_jax.evaluation.plots import draw_truth, points_with_bars
 from paretohqd_jax.files import atomic_path, write_json
 from paretohqd_jax.studies.measured_tables import COSTS, MeasuredTable, measure_table
 from paretohqd_jax.studies.plan import Study
-from paretohqd_jax.studies.plots import draw_front, finish_fronts, plot_fronts
+from paretohqd_jax.studies.plots import (
+    MARKERS,
+    draw_front,
+    draw_measures,
+    finish_fronts,
+    plot_fronts,
+    plot_tables,
+)
 from paretohqd_jax.studies.stored import StoredRun
 
 if TYPE_CHECKING:
@@ -30,6 +37,10 @@ SHOWN = {
     "achievement": "achievement", "achievement_ratio": "of the truth", "distance": "distance",
     "collapsed": "collapsed", "truncated": "truncated",
 }  # fmt: skip
+# What measures.png shows: the shares of a known front, or else the volumes themselves.
+MEANS = ("hypervolume_ratio", "hypervolume (z-score)")
+SINGLE_ANSWERS = ("prompt_hypervolume_ratio", "prompt_hypervolume")
+MAX_PAIRED_OBJECTIVES = 3
 NOTE = f"""\
 Each measure is the mean over runs of several seeds; in brackets are {100 * CONFIDENCE:.0f} %
 intervals by the bootstrap over prompts and seeds. Differences are paired: of the same seeds, on the
@@ -43,7 +54,10 @@ seconds of all steps; that of the whole run also where a row is an earlier famil
 
 
 def write_tables(study: Study, runs: Sequence[StoredRun], workdir: Path) -> list[str]:
-    """Writes table.md, table.csv, table.json and fronts.png; returns their names.
+    """Writes table.md, table.csv, table.json, measures.png and fronts.png; returns their names.
+
+    Of fronts there are only those that can be told apart: of no more rows than there are markers,
+    and of so many objectives that pairs of them show anything.
 
     Raises:
       InputError: there is a run twice, or runs of one table do not compare.
@@ -60,8 +74,17 @@ def write_tables(study: Study, runs: Sequence[StoredRun], workdir: Path) -> list
     write_table(workdir / "table.csv", pa.Table.from_pylist(csv))
     with atomic_path(workdir / "table.md") as temporary:
         temporary.write_text(markdown(tables))
-    plot_fronts(workdir / "fronts.png", tables, _draw_table)
-    return ["table.md", "table.csv", "table.json", "fronts.png"]
+    plot_tables(workdir / "measures.png", tables, _draw_measures)
+    written = ["table.md", "table.csv", "table.json", "measures.png"]
+    drawn = [
+        table
+        for table in tables
+        if len(table.rows) <= len(MARKERS) and len(table.objectives) <= MAX_PAIRED_OBJECTIVES
+    ]
+    if drawn:
+        plot_fronts(workdir / "fronts.png", drawn, _draw_table)
+        written.append("fronts.png")
+    return written
 
 
 def _csv_rows(table: MeasuredTable) -> Iterator[dict[str, Any]]:
@@ -147,3 +170,13 @@ def _draw_table(table: MeasuredTable, pair: tuple[int, int], axes: Axes) -> None
         preferences = [model["preference"] for model in row["models"]]
         draw_front(axes, number, name, points, bars, preferences)
     finish_fronts(axes, table.objectives, pair, f"Mean rewards: {table.name}", num_columns=2)
+
+
+def _draw_measures(table: MeasuredTable, axes: Axes) -> None:
+    of_truth = table.truth is not None
+    measures = {
+        title: {name: row["measures"].get(keys[not of_truth]) for name, row in table.rows.items()}
+        for title, keys in (("of mean rewards", MEANS), ("per prompt", SINGLE_ANSWERS))
+    }
+    unit = "share of the true front's" if of_truth else "in standard deviations"
+    draw_measures(axes, measures, f"hypervolume, {unit} \u2192 better", table.name)

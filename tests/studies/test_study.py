@@ -19,7 +19,7 @@ from paretohqd_jax.commands.study import _part
 from paretohqd_jax.data.rows import read_table
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.evaluation.frames import Frame
-from paretohqd_jax.studies import running
+from paretohqd_jax.studies import run_tables, running
 from paretohqd_jax.studies.plan import Row, Runs, Study, Table, load_study, plan
 from paretohqd_jax.studies.run_tables import write_tables
 from paretohqd_jax.studies.stored import points_of, read_points
@@ -123,9 +123,16 @@ def test_a_study_runs_resumes_and_tells(here):
         "distinct_1", "distinct_2", "win_rate", "mean_reward",
     }  # fmt: skip
     assert all(row["low"] <= row["high"] for row in table)
-    assert (here / "out/fronts.png").read_bytes().startswith(b"\x89PNG")
+    for picture in ("fronts.png", "measures.png"):
+        assert (here / "out" / picture).read_bytes().startswith(b"\x89PNG")
     text = (here / "out/table.md").read_text()
     assert "| better | 2 |" in text and "Above plain, over the seeds of both" in text
+
+
+def test_no_fronts_are_drawn_that_cannot_be_told_apart(here, monkeypatch):
+    monkeypatch.setattr(run_tables, "MARKERS", "os")
+    study()
+    assert not (here / "out/fronts.png").exists() and (here / "out/measures.png").exists()
 
 
 def test_tables_are_made_again_of_points_alone(here):
