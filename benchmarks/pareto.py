@@ -66,6 +66,9 @@ def make_data(name: str, num_rows: int, num_objectives: int, scores: np.ndarray 
         signs = np.where(np.arange(num_objectives) % 2, -1, 1)
         rewards = rng.normal(size=shape) + 0.55 * signs * shared  # neighbours correlate by -0.23
         rewards = np.round(rewards, 1) + 0.0 if name == "dup" else rewards
+    elif name == "tradeoff":
+        rewards = rng.normal(size=shape)
+        rewards -= 0.9 * rewards.mean(axis=1, keepdims=True)
     elif name == "skew":
         logs = rng.normal(size=shape) + rng.normal(size=(num_rows, 1))
         rewards = np.exp(logs) * 10.0 ** np.arange(num_objectives)
@@ -306,7 +309,7 @@ def cases(quick: bool, rows: int, scores: np.ndarray | None) -> Iterator[Case]:
         if task == "mask" and num_rows == 10**5:
             yield Case(task, num_objectives, num_rows, "uniform64")
     for num_objectives, size in itertools.product((2, 3), (1000, 5000)[: 1 if quick else 2]):
-        for data in (*clouds, "front", "uniform64"):
+        for data in (*clouds, "tradeoff", "front", "uniform64"):
             yield Case("pool", num_objectives, 160_000, data, size)
     for task, (num_objectives, size) in itertools.product(NEAREST, ((2, 11), (3, 66))):
         for data in (*clouds, "front"):

@@ -32,6 +32,7 @@ from paretohqd_jax.pareto.tiles import front_by_pairs, ranks_by_tiles
 
 POOL_SAMPLE = 2048  # rows whose layers show how deep a pool reaches
 POOL_CHAMPIONS = 16
+FEW_LAYERS = 4  # so few cost less one front after the other than by ranks
 NUM_JUDGES = 256  # rows whose number dominated makes a champion
 FEW = 2048  # so few rows are compared pair by pair for a front
 VERY_FEW = 256  # for so few, all pairs in numpy cost less than calling a program
@@ -116,6 +117,9 @@ def _shallow_rows(rewards: np.ndarray, min_size: int) -> tuple[np.ndarray, np.nd
     found to complete the pool serves next; its champions are deep enough by construction. Rows
     then known to be deeper are left out: a row with a dominator among them also has one in the
     layer itself, which shows it to be too deep.
+
+    Where objectives trade off, champions dominate next to nothing: layers are wide, and those of
+    the pool few enough to be peeled.
     """
     num_rows = len(rewards)
     # Deeper than the pool's share of the rows, for a second pass costs more than rows too many.
@@ -126,6 +130,9 @@ def _shallow_rows(rewards: np.ndarray, min_size: int) -> tuple[np.ndarray, np.nd
         ids = sieve.sample_ids(len(rewards), POOL_SAMPLE)
         ranks = _host_ranks(rewards[ids])
         last = np.partition(ranks, wanted)[wanted]
+        if _is_wide((ranks == 0).sum(), rewards.shape[1], min_size):
+            if peeled := _peel(rewards, min_size):
+                return peeled
         too_deep = ids[:0]
         for _ in range(2):
             layer = ids[ranks == last]
@@ -144,6 +151,28 @@ def _shallow_rows(rewards: np.ndarray, min_size: int) -> tuple[np.ndarray, np.nd
                 return ids, ranks
             too_deep = ids[ranks > last]
     return np.arange(num_rows), _host_ranks(rewards)
+
+
+def _is_wide(sample_front: int, num_objectives: int, min_size: int) -> bool:
+    """Whether few layers may do: the first one of all rows has 2 to 8 times the sample's rows.
+
+    Of two objectives ranks cost no more than a front.
+    """
+    return num_objectives > 2 and 2 * sample_front * FEW_LAYERS >= min_size
+
+
+def _peel(rewards: np.ndarray, min_size: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """(ids, ranks) of a pool's layers, one front after the other; None if they are many."""
+    left, layers, num_rows = np.arange(len(rewards)), [], 0
+    while num_rows < min_size:
+        front = _host_front(rewards[left])
+        layers.append(left[front])
+        left, num_rows = left[~front], num_rows + len(layers[-1])
+        if num_rows + (FEW_LAYERS - len(layers)) * len(layers[-1]) < min_size:
+            return None
+    ids = np.concatenate(layers)
+    ranks = np.repeat(np.arange(len(layers), dtype=np.int32), [len(layer) for layer in layers])
+    return ids, ranks
 
 
 @jax.core.eval_context()

@@ -262,7 +262,7 @@ def test_bad_shapes_and_types():
 
 
 @pytest.mark.parametrize("num_objectives", [2, 3, 4])
-@pytest.mark.parametrize("kind", ["gauss", "ties", "near", "front", "integer"])
+@pytest.mark.parametrize("kind", ["gauss", "ties", "near", "front", "trade-off", "integer"])
 def test_pools_of_many_rows(num_objectives, kind):
     """So many rows that the pool ranks survivors of a sieve; the ranks there are plain ones."""
     rng = np.random.default_rng(num_objectives)
@@ -272,6 +272,7 @@ def test_pools_of_many_rows(num_objectives, kind):
         "ties": lambda: rng.integers(0, 12, shape),
         "near": lambda: 1 + rng.integers(0, 40, shape) * 2.0**-28,  # float32 merges most of them
         "front": lambda: _constant_sum(rng, *shape),
+        "trade-off": lambda: np.round(_trade_off(rng, *shape), 2),
         "integer": lambda: rng.integers(2**53, 2**53 + 40, shape),
     }[kind]()
     ranks = non_dominated_rank(rewards)
@@ -284,6 +285,24 @@ def test_pools_of_many_rows(num_objectives, kind):
         last = np.sort(ranks)[min_size - 1]
         pool = np.where(ranks <= last, ranks, -1)
         np.testing.assert_array_equal(pool_layers(rewards, min_size), pool)
+
+
+def _trade_off(rng, num_rows, num_objectives):
+    rewards = rng.normal(size=(num_rows, num_objectives))
+    return rewards - 0.9 * rewards.mean(axis=1, keepdims=True)
+
+
+def test_wide_layers_are_peeled_and_thin_ones_are_not():
+    rewards = _trade_off(np.random.default_rng(1), 9000, 3)
+    ranks = non_dominated_rank(rewards)
+    two_layers = int((ranks <= 1).sum())
+    ids, layers = dominance._peel(rewards, two_layers)
+    np.testing.assert_array_equal(np.sort(ids), np.flatnonzero(ranks <= 1))
+    np.testing.assert_array_equal(layers, ranks[ids])
+    assert dominance._peel(rewards, int((ranks <= dominance.FEW_LAYERS + 1).sum())) is None
+    assert dominance._peel(np.repeat(np.arange(50.0)[:, None], 3, axis=1), 9) is None
+    assert dominance._is_wide(100, 3, 800) and not dominance._is_wide(100, 3, 801)
+    assert not dominance._is_wide(100, 2, 800)
 
 
 def test_many_values_of_one_objective():
