@@ -44,13 +44,18 @@ def prefill(options: Namespace, mesh: Any) -> Any:
     import numpy as np
 
     from paretohqd_jax.sampling import decoder
+    from paretohqd_jax.sampling.slots import Requests
 
     num_rows = -(-options.slots // (8 * mesh.size)) * mesh.size
     ones = np.ones(num_rows, np.int32)
-    requests = decoder.Requests(
-        ones, np.ones((num_rows, options.prompt), np.int32), ones, ones,
-        np.ones((num_rows, 2), np.uint32),
-    )  # fmt: skip
+    requests = Requests(
+        rows=ones,
+        tokens=np.ones((num_rows, options.prompt), np.int32),
+        lengths=ones,
+        adapter_ids=ones[:, None],
+        weights=np.ones((num_rows, 1), np.float32),
+        keys=np.ones((num_rows, 2), np.uint32),
+    )
     model, params, adapters, slots = _decoding(options, mesh)
     how = _whole(mesh, (requests, *_sampling()))
     return decoder._fill.lower(model, params, adapters, slots, *how, top_k=0)
@@ -144,7 +149,7 @@ def _decoding(options: Namespace, mesh: Any) -> tuple[Any, ...]:
     from jax.sharding import PartitionSpec
 
     from paretohqd_jax.models import llama, lora
-    from paretohqd_jax.sampling.decoder import empty_slots
+    from paretohqd_jax.sampling.slots import empty_slots
 
     config, lora_config = shapes.model_of(options)
 

@@ -13,78 +13,24 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax.linen import with_logical_constraint as constrain
 
-from paretohqd_jax.models.cache import Cache, begin_rows, empty_cache, extend_rows, longer_cache
-from paretohqd_jax.models.llama import Llama, LlamaConfig, output_embedding
+from paretohqd_jax.models.cache import begin_rows, extend_rows
+from paretohqd_jax.models.llama import Llama, output_embedding
 from paretohqd_jax.models.lora import side_by_side
 from paretohqd_jax.sampling.answerers import Answerer, alone
 from paretohqd_jax.sampling.logit_mixtures import PRODUCT, Mixing
 from paretohqd_jax.sampling.next_token import draw_tokens
 from paretohqd_jax.sampling.sampler import SamplingConfig
+from paretohqd_jax.sampling.slots import Requests, Slots, empty_slots, known_to_all, record
 
 # On GPUs, products with the same left side would be one product with the right sides put together:
 # a copy of most weights in every step.
 COMPILER_OPTIONS = {"xla_gpu_dot_merger_threshold_mb": 0}
-
-
-class Slots(NamedTuple):
-    """R rows that are decoded together, each by M members; T is max_new_tokens."""
-
-    cache: Cache  # of each layer [R M, K, S, h], the members of a row beside each other
-    keys: jax.Array  # uint32 [R, 2], key data: token t of a row is drawn with fold_in(key, t)
-    adapter_ids: jax.Array  # int32 [R, M], among the adapters side by side
-    weights: jax.Array  # float32 [R, M], of the members
-    past: jax.Array  # float32 [R, M], what each gives the response so far, if `mixing.reads_past`
-    tokens: jax.Array  # int32 [R, T], the response so far
-    num_tokens: jax.Array  # int32 [R], its length
-    live: jax.Array  # bool [R], whether it goes on
-
-    @property
-    def length(self) -> int:
-        """Tokens there is room for in a slot."""
-        return self.cache.room
-
-
-class Requests(NamedTuple):
-    """F prompts for as many slots, as numpy arrays: the same on every process."""
-
-    rows: np.ndarray  # int32 [F], the slot of each; R or more for none
-    tokens: np.ndarray  # int32 [F, P], padded on the right
-    lengths: np.ndarray  # int32 [F], at least 1
-    adapter_ids: np.ndarray  # int32 [F, M]
-    weights: np.ndarray  # float32 [F, M]
-    keys: np.ndarray  # uint32 [F, 2]
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
-def empty_slots(
-    config: LlamaConfig, num_rows: int, length: int, max_new_tokens: int, num_members: int = 1
-) -> Slots:
-    """Slots that are all free; prompt and response of each have `length` tokens at most."""
-    num_cached = num_rows * num_members
-    shape = (config.num_layers, num_cached, config.num_kv_heads, length, config.head_dim)
-    return Slots(
-        cache=empty_cache(shape, config.dtype),
-        keys=jnp.zeros((num_rows, 2), jnp.uint32),
-        adapter_ids=jnp.zeros((num_rows, num_members), jnp.int32),
-        weights=jnp.zeros((num_rows, num_members), jnp.float32),
-        past=jnp.zeros((num_rows, num_members), jnp.float32),
-        tokens=jnp.zeros((num_rows, max_new_tokens), jnp.int32),
-        num_tokens=jnp.zeros(num_rows, jnp.int32),
-        live=jnp.zeros(num_rows, bool),
-    )
-
-
-@functools.partial(jax.jit, static_argnums=1)
-def longer_slots(slots: Slots, length: int) -> Slots:
-    """The same rows with room for `length` tokens each."""
-    return slots._replace(cache=longer_cache(slots.cache, length))
 
 
 def fill(
@@ -241,7 +187,7 @@ def _fill(
         num_tokens=put(slots.num_tokens, jnp.ones_like(rows)),
         live=put(slots.live, goes_on),
     )
-    return _known_to_all(filled)
+    return known_to_all(filled)
 
 
 @functools.partial(
@@ -283,26 +229,7 @@ def _advance(
             temperature, top_p, top_k, mixing, model.config.logit_soft_cap,
         )  # fmt: skip
         cache = extend_rows(slots.cache, written, jnp.repeat(slots.live, num_members))
-        return step + 1, _record(slots._replace(cache=cache, past=past), drawn, eos_token_ids)
+        return step + 1, record(slots._replace(cache=cache, past=past), drawn, eos_token_ids)
 
     step, slots = jax.lax.while_loop(goes_on, advance_once, (jnp.int32(0), slots))
-    return _known_to_all(slots), step
-
-
-def _known_to_all(slots: Slots) -> Slots:
-    """The same slots, all but the cache whole on every device, so that every host can read them."""
-    cache, *small = slots
-    return Slots(cache, *(constrain(x, (None,) * x.ndim) for x in small))
-
-
-def _record(slots: Slots, drawn: jax.Array, eos_token_ids: jax.Array) -> Slots:
-    """The slots with one more token [R] in those that are live."""
-    rows, max_new_tokens = jnp.arange(len(drawn)), slots.tokens.shape[1]
-    places = jnp.where(slots.live, slots.num_tokens, max_new_tokens)  # beyond the end: nowhere
-    num_tokens = slots.num_tokens + slots.live
-    ended = jnp.isin(drawn, eos_token_ids) | (num_tokens == max_new_tokens)
-    return slots._replace(
-        tokens=slots.tokens.at[rows, places].set(drawn, mode="drop"),
-        num_tokens=num_tokens,
-        live=slots.live & ~ended,
-    )
+    return known_to_all(slots), step

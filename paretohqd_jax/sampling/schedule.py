@@ -14,15 +14,9 @@ from paretohqd_jax.models.llama import Llama
 from paretohqd_jax.models.lora import side_by_side
 from paretohqd_jax.models.sharding import num_shards
 from paretohqd_jax.sampling.answerers import Answerer
-from paretohqd_jax.sampling.decoder import (
-    Requests,
-    Slots,
-    advance,
-    empty_slots,
-    fill,
-    longer_slots,
-)
+from paretohqd_jax.sampling.decoder import advance, fill
 from paretohqd_jax.sampling.sampler import SamplingConfig
+from paretohqd_jax.sampling.slots import Requests, Slots, empty_slots, longer_slots
 
 MAX_STEPS = 64  # of one call, so that what has ended is seen, and kept, every few seconds
 

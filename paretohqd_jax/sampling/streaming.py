@@ -12,9 +12,10 @@ from paretohqd_jax.models.llama import Llama
 from paretohqd_jax.models.lora import side_by_side
 from paretohqd_jax.sampling.answerers import Answerer
 from paretohqd_jax.sampling.beam_search import beam_search
-from paretohqd_jax.sampling.decoder import Requests, advance, empty_slots, fill
+from paretohqd_jax.sampling.decoder import advance, fill
 from paretohqd_jax.sampling.generation import padded_lengths
 from paretohqd_jax.sampling.sampler import SamplingConfig
+from paretohqd_jax.sampling.slots import Requests, empty_slots
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

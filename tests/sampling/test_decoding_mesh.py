@@ -16,6 +16,7 @@ from paretohqd_jax.sampling import decoder
 from paretohqd_jax.sampling.answerers import Answerer, alone
 from paretohqd_jax.sampling.generation import generate_responses
 from paretohqd_jax.sampling.sampler import SamplingConfig
+from paretohqd_jax.sampling.slots import empty_slots
 from paretohqd_jax.training.mesh import DECODING_RULES, make_mesh, named_shardings, sharded
 
 pytestmark = pytest.mark.cpu
@@ -65,7 +66,7 @@ def test_the_cache_stays_cut_over_the_devices(toy):
     model, params, _, _ = toy
     mesh = make_mesh(8, 1, 1)
     with sharded(mesh, DECODING_RULES):
-        slots = decoder.empty_slots(model.config, 16, 40, 8)
+        slots = empty_slots(model.config, 16, 40, 8)
         assert isinstance(slots.cache.keys[0].sharding, NamedSharding)
         assert slots.cache.keys[0].addressable_shards[0].data.shape[0] == 2
         options = decoder._options((0,), SamplingConfig(8))

@@ -20,6 +20,7 @@ from paretohqd_jax.models.layers import apart
 from paretohqd_jax.models.llama import Llama, LlamaConfig, logical_axes, param_shapes
 from paretohqd_jax.models.lora import TARGETS, LoraConfig, init_adapters, side_by_side
 from paretohqd_jax.sampling import decoder
+from paretohqd_jax.sampling.slots import empty_slots
 from paretohqd_jax.training import memory
 from paretohqd_jax.training.memory import check_memory, generation_memory, training_memory
 from paretohqd_jax.training.mesh import (
@@ -212,7 +213,7 @@ def test_decoding_takes_what_the_estimate_says(config, num_rows, sizes):
 
     def arguments():
         stack = init_adapters(jax.random.key(0), config, FEW, 3)
-        slots = decoder.empty_slots(config, num_rows, 128, 64)
+        slots = empty_slots(config, num_rows, 128, 64)
         return side_by_side(stack, config.dtype), slots
 
     adapters, slots = jax.tree.map(placed, jax.eval_shape(arguments))
