@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO
 
 from paretohqd_jax.errors import InputError
-from paretohqd_jax.files import remove, write_json
+from paretohqd_jax.files import atomic_path, remove, write_json
 from paretohqd_jax.studies.plan import PlannedRun, Study, prepared_path
 from paretohqd_jax.studies.stored import points_of, read_points
 from paretohqd_jax.user_functions import find_function
@@ -57,17 +57,28 @@ def is_done(workdir: Path, run: PlannedRun) -> bool:
 def prepare_all(study: Study, workdir: Path) -> None:
     """Leaves what the runs share, each once, whoever comes first.
 
+    The process that prepares holds the lock too: where it outlives its study, it is waited for.
+
     Raises:
-      InputError: a function fails.
+      InputError: a function fails, or another one has prepared what is there.
     """
     for name, function in study.prepare.items():
         path = prepared_path(workdir, name)
-        with _locked(workdir / "locks" / f"prepare-{name}"):
+        maker = path.with_name(f"{name}.made_by")
+        with locked(workdir / "locks" / f"prepare-{name}") as lock:
             if path.exists():
+                made_by = maker.read_text() if maker.is_file() else function
+                if made_by != function:
+                    raise InputError(
+                        f"{path} was made by {made_by}; give what {function} makes another name"
+                    )
                 continue
             logger.info("preparing %s", name)
+            with atomic_path(maker) as temporary:
+                temporary.write_text(function)
             command = [sys.executable, "-c", PREPARE, function, str(path)]
-            if subprocess.run(command, env=_environment(workdir)).returncode:
+            done = subprocess.run(command, env=_environment(workdir), pass_fds=(lock.fileno(),))
+            if done.returncode:
                 raise InputError(f"preparing {name!r} by {function} failed; see above")
 
 
@@ -188,11 +199,12 @@ def _try_lock(path: Path) -> IO[str] | None:
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[IO[str]]:
+    """Waits for a lock and yields it; the block has it."""
     while (lock := _try_lock(path)) is None:
         time.sleep(SECONDS_TO_WAIT)
     with lock:
-        yield
+        yield lock
 
 
 class _Progress:
