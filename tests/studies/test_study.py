@@ -242,6 +242,24 @@ def test_the_runs_of_another_process_are_waited_for(here):
     assert sorted(begun(here)) == ["better-0", "better-1", "plain-0", "plain-1"]
 
 
+def test_what_fails_at_one_process_is_not_tried_by_the_others(here, monkeypatch):
+    planned = plan(load_study("study.py"), here / "out")
+    failure, try_lock = here / "out/runs/better-0/failed.txt", running._try_lock
+
+    def meanwhile(path):
+        if path.name == "better-0":
+            failure.parent.mkdir(parents=True, exist_ok=True)
+            failure.write_text("status 1: elsewhere")
+        return try_lock(path)
+
+    monkeypatch.setattr(running, "_try_lock", meanwhile)
+    assert running.run_all(planned, here / "out", 1) == {"better-0": "status 1: elsewhere"}
+    assert begun(here) == ["plain-0", "plain-1", "better-1"]
+    monkeypatch.setattr(running, "_try_lock", try_lock)
+    assert running.run_all(planned, here / "out", 1) == {}
+    assert begun(here) == ["better-0"] and not failure.exists()
+
+
 def test_a_failed_preparation_ends_the_study(here, monkeypatch):
     monkeypatch.setattr(running, "PREPARE", "raise SystemExit(1)")
     with pytest.raises(InputError, match="preparing 'base' by here:write failed"):
