@@ -118,8 +118,10 @@ def _yardsticks(run: StoredRun) -> dict[str, Any]:
 
 
 def _options(run: StoredRun) -> dict[str, Any]:
-    options = flat(run.config) | {"number of policies": [*map(len, run.families.values())]}
-    return {f"{name} is": value for name, value in options.items() if name != "seed"}
+    options = {
+        f"the option {name} is": value for name, value in flat(run.config).items() if name != "seed"
+    }
+    return options | {"the numbers of policies are": [*map(len, run.families.values())]}
 
 
 def _alike(ours: Any, theirs: Any) -> bool:
