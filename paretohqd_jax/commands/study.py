@@ -49,8 +49,7 @@ def run(options: argparse.Namespace) -> None:
     failed = run_all(planned[number - 1 :: of], workdir, options.jobs)
     paths = [points_path(workdir, each) for each in planned if is_done(workdir, each)]
     if paths or not failed:
-        with locked(workdir / "locks" / "tables"):  # those who share a study end together
-            tell(study, planned, paths, workdir)
+        _tell_together(study, planned, paths, workdir)
     if failed:
         reasons = "; ".join(f"{label}: {reason}" for label, reason in failed.items())
         raise InputError(
@@ -58,6 +57,23 @@ def run(options: argparse.Namespace) -> None:
             f"{workdir / 'runs' / next(iter(failed)) / 'log.txt'} says more, and the same command "
             "tries again"
         )
+
+
+def _tell_together(
+    study: Study, planned: Sequence[PlannedRun], paths: Sequence[Path], workdir: Path
+) -> None:
+    """Makes the tables, one process at a time: those who share a study end at the same time.
+
+    Who has waited while another made them of the same points has nothing left to do.
+    """
+    told = workdir / "locks" / "tables_of"
+    before = told.stat().st_mtime_ns if told.is_file() else 0
+    labels = "\n".join(path.stem for path in paths)
+    with locked(workdir / "locks" / "tables"):
+        changed = told.is_file() and told.stat().st_mtime_ns != before
+        if not (changed and told.read_text() == labels):
+            tell(study, planned, paths, workdir)
+            told.write_text(labels)
 
 
 def tell(study: Study, planned: Sequence[PlannedRun], paths: Sequence[Path], workdir: Path) -> None:

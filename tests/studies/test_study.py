@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import gzip
 import json
@@ -219,14 +220,22 @@ def test_points_of_other_options_are_in_no_table(here):
     assert rows["plain"]["seeds"] == [0, 1] and rows["better"]["seeds"] == [1]
 
 
-def test_one_process_at_a_time_writes_the_tables(here, monkeypatch):
+def test_one_process_writes_the_tables(here, monkeypatch):
     """All who share a study have waited for its last run, and end together."""
-    locks = []
-    monkeypatch.setattr(
-        study_command, "tell", lambda *_: locks.append(running._try_lock(here / "out/locks/tables"))
-    )
+    locks, lock = [], here / "out/locks/tables"
+    monkeypatch.setattr(study_command, "tell", lambda *_: locks.append(running._try_lock(lock)))
     study()
-    assert locks == [None]
+    study()
+    assert locks == [None, None]  # somebody has the lock
+
+    @contextlib.contextmanager
+    def after_another(path):
+        (here / "out/locks/tables_of").write_text("plain-0\nbetter-0\nplain-1\nbetter-1")
+        yield
+
+    monkeypatch.setattr(study_command, "locked", after_another)
+    study()
+    assert len(locks) == 2
 
 
 def test_the_runs_of_another_process_are_waited_for(here):
