@@ -22,7 +22,7 @@ from paretohqd_jax.pareto import preference_grid
 from paretohqd_jax.studies.controlled import (
     LENGTHS,
     PROMPT_FORMAT,
-    check_objectives,
+    check_task,
     exponent_of,
     objective_name,
 )
@@ -111,7 +111,7 @@ def inner_preferences(num_objectives):
 
 
 def _config(method, exponent, M, noise, rows, seed):
-    check_objectives(M)
+    check_task(M, noise, rows, seed)
     names = [objective_name(number) for number in range(M)]
     config = default_config(method)
     config.update_from_flattened_dict(METHODS[method])

@@ -41,12 +41,18 @@ WRITE_BASE = {"base": "write_base", "scores": "write_base_of_scores"}
 
 
 def get_study(argument=""):
-    names = [part for part in argument.split(",") if part and "=" not in part] or list(TABLES)
-    options = dict(part.split("=") for part in argument.split(",") if "=" in part)
+    parts = [part for part in argument.split(",") if part]
+    names = [part for part in parts if "=" not in part] or list(TABLES)
     for name in names:
         if name not in TABLES:
             raise InputError(f"table {name!r} is not one of {', '.join(TABLES)}")
-    seeds = tuple(range(int(options.get("seeds", 5))))
+    num_seeds = 5
+    for part in parts:
+        option, equals, value = part.partition("=")
+        if equals and (option != "seeds" or not value.isdecimal()):
+            raise InputError(f"{part!r}: write seeds=NUMBER")
+        num_seeds = int(value) if equals else num_seeds
+    seeds = tuple(range(num_seeds))
     runs, tables = [], []
     for name in names:
         ours, table = _table(name, seeds)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -14,8 +15,8 @@ from paretohqd_jax.commands.arguments import positive_integer
 from paretohqd_jax.data.rows import check_writable
 from paretohqd_jax.distributed import Preempted
 from paretohqd_jax.errors import InputError
-from paretohqd_jax.studies.plan import Study, load_study, plan
-from paretohqd_jax.studies.running import points_path, prepare_all, run_all
+from paretohqd_jax.studies.plan import PlannedRun, Study, load_study, plan
+from paretohqd_jax.studies.running import is_done, locked, points_path, prepare_all, run_all
 from paretohqd_jax.studies.stored import read_points
 
 logger = logging.getLogger(__name__)
@@ -39,15 +40,16 @@ def run(options: argparse.Namespace) -> None:
     jax.config.update("jax_platforms", "cpu")  # the devices are for the runs
     study, workdir = load_study(options.study), Path(options.workdir)
     check_writable(workdir / "table.json", (".json",))
-    if options.points:
-        return tell(study, [Path(path) for path in options.points], workdir)
     planned = plan(study, workdir)
+    if options.points:
+        return tell(study, planned, [Path(path) for path in options.points], workdir)
     signal.signal(signal.SIGTERM, _stop)
     number, of = options.part
     prepare_all(study, workdir)
     failed = run_all(planned[number - 1 :: of], workdir, options.jobs)
-    paths = [points_path(workdir, each) for each in planned]
-    tell(study, [path for path in paths if path.is_file()], workdir)
+    paths = [points_path(workdir, each) for each in planned if is_done(workdir, each)]
+    if paths or not failed:
+        _tell_together(study, planned, paths, workdir)
     if failed:
         reasons = "; ".join(f"{label}: {reason}" for label, reason in failed.items())
         raise InputError(
@@ -57,13 +59,43 @@ def run(options: argparse.Namespace) -> None:
         )
 
 
-def tell(study: Study, paths: list[Path], workdir: Path) -> None:
-    """Makes the tables of these points."""
+def _tell_together(
+    study: Study, planned: Sequence[PlannedRun], paths: Sequence[Path], workdir: Path
+) -> None:
+    """Makes the tables, one process at a time: those who share a study end at the same time.
+
+    Who has waited while another made them of the same points has nothing left to do.
+    """
+    told = workdir / "locks" / "tables_of"
+    before = told.stat().st_mtime_ns if told.is_file() else 0
+    labels = "\n".join(path.stem for path in paths)
+    with locked(workdir / "locks" / "tables"):
+        changed = told.is_file() and told.stat().st_mtime_ns != before
+        if not (changed and told.read_text() == labels):
+            tell(study, planned, paths, workdir)
+            told.write_text(labels)
+
+
+def tell(study: Study, planned: Sequence[PlannedRun], paths: Sequence[Path], workdir: Path) -> None:
+    """Makes the tables of these points.
+
+    Raises:
+      InputError: points cannot be read, do not compare, or name another true front than the config
+        of their run; the front is a function, and what is called is for the study to say.
+    """
     from paretohqd_jax.studies.run_tables import write_tables
 
     if not paths:
         raise InputError("no run is done, so there is nothing to make tables of")
     runs = [run for path in paths for run in read_points(path)]
+    truths = {each.name: each.config.get("evaluate", {}).get("truth", "") for each in planned}
+    for run in runs:
+        truth = run.config["evaluate"].get("truth", "")
+        if truth != truths.get(run.name, truth):
+            raise InputError(
+                f"the points of the run {run.name!r} of seed {run.seed} are measured against the "
+                f"true front {truth!r:.200}, and its config names {truths[run.name]!r}"
+            )
     written = write_tables(study, runs, workdir)
     print(f"{workdir}: {', '.join(written)}")
 

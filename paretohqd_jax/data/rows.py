@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import tempfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
@@ -143,10 +144,10 @@ def check_writable(path: str | os.PathLike[str], formats: Sequence[str] = WRITTE
     parent = next(parent for parent in path.parents if os.path.lexists(parent))
     if not parent.is_dir():
         raise InputError(f"{path}: cannot be written, {parent} is not a folder; give another path")
-    trial = parent / f".tmp-{path.name}"
     try:  # what may be written is known by writing: such as nothing in /proc, even by root
-        trial.touch()
-        trial.unlink()
+        # By a name of its own: another process may be trying the same, or be writing the file.
+        with tempfile.NamedTemporaryFile(dir=parent, prefix=".tmp-", suffix=path.name):
+            pass
     except OSError as error:
         raise InputError(
             f"{path}: cannot be written in {parent} ({error.strerror}); give another path"

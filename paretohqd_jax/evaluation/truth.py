@@ -102,7 +102,7 @@ def describe_truth(truth: Truth) -> dict[str, Any]:
 def truth_summary(
     truth: Truth, runs: Sequence[Sequence[ModelResponses]], box: Box, draws: Resamples
 ) -> dict[str, Any]:
-    """The measures of `truth_measures` and their intervals; None where one needs preferences."""
+    """The measures of `truth_measures` and their intervals; None for one that cannot be told."""
     summary: dict[str, Any] = {}
     for name, measured in truth_measures(truth, runs, box, draws).items():
         summary[name] = measured and measured.value
@@ -114,6 +114,9 @@ def truth_measures(
     truth: Truth, runs: Sequence[Sequence[ModelResponses]], box: Box, draws: Resamples
 ) -> dict[str, Measured | None]:
     """MEASURES of one front, means over runs.
+
+    There is no achievement ratio where policies have no preferences, or where the truth reaches the
+    ideal point of the box: achievements are then 0 or more.
 
     Args:
       truth: of the task.
@@ -145,9 +148,10 @@ def truth_measures(
     if preferences is not None:
         best = best_achievements(truth, preferences, box).mean()
         own = achievements(preferences, rewards, box.low, box.high)[..., None]
-        measures["achievement_ratio"] = Measured(
-            float(best / own.mean()), best / draws.means(own).mean(axis=(1, 2, 3))
-        )
+        if best < 0:  # the box's ideal point is beyond the truth, so that there is a share
+            measures["achievement_ratio"] = Measured(
+                float(best / own.mean()), best / draws.means(own).mean(axis=(1, 2, 3))
+            )
     return measures
 
 

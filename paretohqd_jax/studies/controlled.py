@@ -25,6 +25,7 @@ CONSONANTS = "bdfgklmnprst"  # one begins all syllables of a class
 VOWELS = ("a", "e", "i", "o", "u", "ai", "au", "oi")
 TOPICS = ("dawn", "dusk", "rain", "snow", "wind", "hill", "lake", "moon", "star", "tree", "bird",
           "song")  # fmt: skip
+TOPICS_PER_PROMPT = 3
 PROMPT_FORMAT = "{prompt} :"
 MAX_OBJECTIVES = len(CONSONANTS) - 1
 ROWS_PER_PROMPT = 10
@@ -58,6 +59,18 @@ def check_objectives(num_objectives: int) -> None:
         )
 
 
+def check_task(num_objectives: int, noise: float, num_rows: int, seed: int) -> None:
+    """Raises InputError for a task that cannot be."""
+    check_objectives(num_objectives)
+    most = ROWS_PER_PROMPT * len(TOPICS) ** TOPICS_PER_PROMPT
+    if not 0 <= noise < math.inf:
+        raise InputError(f"noise={noise}: give a standard deviation of the scores, 0 or more")
+    if not 1 <= num_rows <= most:
+        raise InputError(f"rows={num_rows}: the controlled task has 1 to {most}")
+    if seed < 0:
+        raise InputError(f"seed={seed}: give the data a seed of 0 or more")
+
+
 def objective_name(objective: int) -> str:
     """What an objective is called: "b" is for syllables that begin with b."""
     return CONSONANTS[objective]
@@ -74,10 +87,10 @@ def vocabulary(num_objectives: int) -> list[str]:
 
 
 def prompts(num_prompts: int) -> list[str]:
-    """Different prompts of three topics each."""
+    """Different prompts of some topics each."""
     size = len(TOPICS)
     return [
-        " ".join(TOPICS[number // size**place % size] for place in range(3))
+        " ".join(TOPICS[number // size**place % size] for place in range(TOPICS_PER_PROMPT))
         for number in range(num_prompts)
     ]
 
@@ -89,7 +102,8 @@ def rows(
 
     The texts do not depend on `exponent` and `noise`. Any two responses to a prompt are a pair.
     """
-    check_objectives(num_objectives)
+    check_task(num_objectives, noise, num_rows, seed)
+    exponent = exponent_of(exponent)
     random = np.random.default_rng(seed)
     num_prompts = -(-num_rows // ROWS_PER_PROMPT)
     concentrations = [CONCENTRATION] * num_objectives + [FILLER_CONCENTRATION]
@@ -120,6 +134,7 @@ def reward(
 
     float64 `[num_rows]`; words that are no syllables of the task count as filler.
     """
+    exponent = exponent_of(exponent)
     own = set(syllables(objective))
     words = [response.split() for response in responses]
     shares = [sum(word in own for word in text) / max(len(text), 1) for text in words]

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from paretohqd_jax.config.options import flat
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.evaluation.bootstrap import interval, resample
 from paretohqd_jax.evaluation.frames import Box
@@ -88,29 +89,49 @@ def measure_table(table: Table, runs: Sequence[StoredRun]) -> MeasuredTable:
 
 
 def _check_alike(table: Table, runs: Sequence[StoredRun]) -> None:
-    """Raises InputError for runs of other objectives, training rows or prompts than the first."""
-    first = runs[0]
-    for run in runs[1:]:
-        for what, ours, theirs in (
-            ("objectives are", first.objectives, run.objectives),
-            ("held-out prompts are", first.prompts, run.prompts),
-            ("frame of training rows is", first.frame.to_dict(), run.frame.to_dict()),
-            ("box of training rows is", first.box.to_dict(), run.box.to_dict()),
-        ):
-            if not _alike(ours, theirs):
-                raise InputError(
-                    f"table {table.name!r}: the {what} {theirs!s:.200} in the run {run.name!r} of "
-                    f"seed {run.seed}, and {ours!s:.200} in {first.name!r} of seed {first.seed}; "
-                    "only what is measured alike goes into one table"
-                )
+    """Raises InputError for runs that are measured otherwise than the first, or of other options.
+
+    Options may differ from row to row, but for seeds not among the runs of one name.
+    """
+    first, namesakes = runs[0], {}
+    for run in runs:
+        namesake = namesakes.setdefault(run.name, run)
+        for other, facts_of in ((first, _yardsticks), (namesake, _options)):
+            facts = facts_of(run)
+            for what, ours in facts_of(other).items():
+                if what in facts and not _alike(ours, facts[what]):
+                    raise InputError(
+                        f"table {table.name!r}: {what} {facts[what]!s:.200} in the run "
+                        f"{run.name!r} of seed {run.seed}, and {ours!s:.200} in {other.name!r} of "
+                        f"seed {other.seed}; only what is measured alike goes into one table"
+                    )
+
+
+def _yardsticks(run: StoredRun) -> dict[str, Any]:
+    return {
+        "the objectives are": run.objectives,
+        "the held-out prompts are": run.prompts,
+        "the frame of training rows is": run.frame.to_dict(),
+        "the box of training rows is": run.box.to_dict(),
+        "the true front is": run.config["evaluate"].get("truth", ""),
+    }
+
+
+def _options(run: StoredRun) -> dict[str, Any]:
+    options = {
+        f"the option {name} is": value for name, value in flat(run.config).items() if name != "seed"
+    }
+    return options | {"the numbers of policies are": [*map(len, run.families.values())]}
 
 
 def _alike(ours: Any, theirs: Any) -> bool:
     """Whether these are equal, numbers but for rounding, wherever they are said to come from."""
     if isinstance(ours, dict):
         return all(_alike(ours[name], theirs[name]) for name in ours if name != "source")
-    if isinstance(ours, list) and not isinstance(ours[0], str):
-        return np.shape(ours) == np.shape(theirs) and np.allclose(ours, theirs)
+    if isinstance(ours, list) and isinstance(theirs, list):
+        return len(ours) == len(theirs) and all(map(_alike, ours, theirs))
+    if isinstance(ours, float) and isinstance(theirs, float):
+        return bool(np.isclose(ours, theirs))
     return ours == theirs
 
 

@@ -16,10 +16,10 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 from paretohqd_jax.errors import InputError
-from paretohqd_jax.files import remove, write_json
+from paretohqd_jax.files import atomic_path, remove, write_json
 from paretohqd_jax.studies.plan import PlannedRun, Study, prepared_path
 from paretohqd_jax.studies.stored import points_of, read_points
 from paretohqd_jax.user_functions import find_function
@@ -57,17 +57,28 @@ def is_done(workdir: Path, run: PlannedRun) -> bool:
 def prepare_all(study: Study, workdir: Path) -> None:
     """Leaves what the runs share, each once, whoever comes first.
 
+    The process that prepares holds the lock too: where it outlives its study, it is waited for.
+
     Raises:
-      InputError: a function fails.
+      InputError: a function fails, or another one has prepared what is there.
     """
     for name, function in study.prepare.items():
         path = prepared_path(workdir, name)
-        with _locked(workdir / "locks" / f"prepare-{name}"):
+        maker = path.with_name(f"{name}.made_by")
+        with locked(workdir / "locks" / f"prepare-{name}") as lock:
             if path.exists():
+                made_by = maker.read_text() if maker.is_file() else function
+                if made_by != function:
+                    raise InputError(
+                        f"{path} was made by {made_by}; give what {function} makes another name"
+                    )
                 continue
             logger.info("preparing %s", name)
+            with atomic_path(maker) as temporary:
+                temporary.write_text(function)
             command = [sys.executable, "-c", PREPARE, function, str(path)]
-            if subprocess.run(command, env=_environment(workdir)).returncode:
+            done = subprocess.run(command, env=_environment(workdir), pass_fds=(lock.fileno(),))
+            if done.returncode:
                 raise InputError(f"preparing {name!r} by {function} failed; see above")
 
 
@@ -83,10 +94,13 @@ def prepare(function: str, path: str) -> None:
 def run_all(runs: Sequence[PlannedRun], workdir: Path, num_jobs: int) -> dict[str, str]:
     """Runs what is not done yet, `num_jobs` at a time, and waits for what others are at.
 
+    What fails is tried once: what has failed at another process meanwhile has failed for this one.
+
     Returns:
       What failed: the labels of runs, and why in a line. The other runs go on all the same.
     """
     left = [run for run in runs if not is_done(workdir, run)]
+    earlier = {run.label: _failure(workdir, run) for run in left}
     logger.info("%d of %d runs are done", len(runs) - len(left), len(runs))
     progress = _Progress(len(left), num_jobs)
     failed: dict[str, str] = {}
@@ -101,6 +115,10 @@ def run_all(runs: Sequence[PlannedRun], workdir: Path, num_jobs: int) -> dict[st
                 elif is_done(workdir, run):  # by another process in the meantime
                     lock.close()
                     progress.skip()
+                elif (failure := _failure(workdir, run)) != earlier[run.label] and failure:
+                    lock.close()
+                    progress.skip()
+                    failed[run.label] = failure.reason
                 else:
                     logger.info("%s: started", run.label)
                     active.append(_start(run, workdir, lock))
@@ -142,19 +160,45 @@ def _start(run: PlannedRun, workdir: Path, lock: IO[str]) -> Active:
 
 
 def _finish(one: Active, workdir: Path) -> str:
-    """Keeps the points of a run that has ended; returns why there are none, or ""."""
+    """Keeps the points of a run that has ended, or why there are none, which it returns, or ""."""
+    with one.lock:
+        reason = _keep_points(one, workdir)
+        path = _failure_path(workdir, one.run)
+        if reason:
+            with atomic_path(path) as temporary:
+                temporary.write_text(reason)
+        else:
+            path.unlink(missing_ok=True)
+    return reason
+
+
+def _keep_points(one: Active, workdir: Path) -> str:
     run, directory = one.run, workdir / "runs" / one.run.label
+    if status := one.process.returncode:
+        lines = (directory / "log.txt").read_text(errors="replace").split("\n")
+        last = next((line for line in reversed(lines) if line.strip()), "it said nothing")
+        return f"status {status}: {last.strip()}"
     try:
-        if status := one.process.returncode:
-            lines = (directory / "log.txt").read_text(errors="replace").split("\n")
-            last = next((line for line in reversed(lines) if line.strip()), "it said nothing")
-            return f"status {status}: {last.strip()}"
         write_json(points_path(workdir, run), points_of(run.name, run.seed, run.config, directory))
-        return ""
     except InputError as error:
         return str(error)
-    finally:
-        one.lock.close()
+    return ""
+
+
+class _Failure(NamedTuple):
+    """That a run has failed: when, by the clock of the storage, and why."""
+
+    at: int
+    reason: str
+
+
+def _failure_path(workdir: Path, run: PlannedRun) -> Path:
+    return workdir / "runs" / run.label / "failed.txt"
+
+
+def _failure(workdir: Path, run: PlannedRun) -> _Failure | None:
+    path = _failure_path(workdir, run)
+    return _Failure(path.stat().st_mtime_ns, path.read_text()) if path.is_file() else None
 
 
 def _environment(workdir: Path) -> dict[str, str]:
@@ -188,11 +232,12 @@ def _try_lock(path: Path) -> IO[str] | None:
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[IO[str]]:
+    """Waits for a lock and yields it; the block has it."""
     while (lock := _try_lock(path)) is None:
         time.sleep(SECONDS_TO_WAIT)
     with lock:
-        yield
+        yield lock
 
 
 class _Progress:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,8 @@ from paretohqd_jax.policies import FILE, Policy, read_policies
 from paretohqd_jax.steps.results import read_results
 
 BASE_FAMILY = "base"
+DAMAGE = (OSError, EOFError, zlib.error, ValueError, LookupError, TypeError, AttributeError,
+          OverflowError)  # fmt: skip
 DIGITS = 5
 
 
@@ -128,7 +131,7 @@ def read_points(path: Path) -> list[StoredRun]:
         if points == []:
             raise ValueError("an empty list")
         return [_run(each) for each in (points if isinstance(points, list) else [points])]
-    except (OSError, EOFError, ValueError, LookupError, TypeError, AttributeError) as error:
+    except DAMAGE as error:
         raise InputError(
             f"{path}: holds no points of a run ({type(error).__name__}: {error}); remove the file "
             "and run the study again"
@@ -136,25 +139,56 @@ def read_points(path: Path) -> list[StoredRun]:
 
 
 def _run(points: dict[str, Any]) -> StoredRun:
+    objectives = [str(name) for name in points["objectives"]]
+    frame, box = Frame.from_dict(points["frame"]), Box.from_dict(points["box"])
+    for name, values in {**vars(frame), **vars(box)}.items():
+        if not isinstance(values, str):
+            _numbers(values, name, len(objectives))
+    if not ((frame.scale > 0).all() and (box.low < box.high).all()):
+        raise ValueError("the frame or the box has no size")
+    families = {
+        name: [_model(values, len(objectives)) for values in family]
+        for name, family in points["families"].items()
+    }
+    shapes = {model.answers.rewards.shape for family in families.values() for model in family}
+    if len(families[BASE_FAMILY]) != 1 or not all(families.values()) or len(shapes) != 1:
+        raise ValueError("not every family has models, of as many prompts, and one base model")
+    config, costs = points["config"], points["cost"].items()
     return StoredRun(
-        points["run"], int(points["seed"]), dict(points["config"]), list(points["objectives"]),
-        Frame.from_dict(points["frame"]), Box.from_dict(points["box"]), points["prompts"],
+        str(points["run"]), int(points["seed"]), config | {"evaluate": dict(config["evaluate"])},
+        objectives, frame, box, points["prompts"], families,
         {
-            name: [_model(values, len(points["objectives"])) for values in family]
-            for name, family in points["families"].items()
+            step: {
+                "cost": {count: float(number) for count, number in record["cost"].items()},
+                "seconds": float(record["seconds"]), "num_devices": int(record["num_devices"]),
+                "device": str(record["device"]),
+            }
+            for step, record in costs
         },
-        dict(points["cost"]),
     )  # fmt: skip
 
 
 def _model(values: dict[str, Any], num_objectives: int) -> StoredModel:
-    rewards = np.array(values["rewards"], np.float64)
+    label = str(values["label"])
     num_prompts = len(values["num_tokens"])
-    if rewards.shape != (num_prompts, num_objectives) or not np.isfinite(rewards).all():
-        raise ValueError(f"rewards of {values['label']!r} are not [{num_prompts}, objectives]")
+    rewards = _numbers(values["rewards"], f"rewards of {label}", num_prompts, num_objectives)
+    num_tokens, cut, causes = (
+        _numbers(values[name], f"{name} of {label}", num_prompts).astype(int).tolist()
+        for name in ("num_tokens", "truncated", "causes")
+    )
     preference = values["preference"]
-    policy = Policy(values["label"], preference and tuple(preference))
-    causes = [("", *CAUSES)[cause] for cause in values["causes"]]
-    cut = [bool(flag) for flag in values["truncated"]]
-    answers = ModelResponses(policy, rewards, causes, [], values["num_tokens"], cut)
-    return StoredModel(answers, values["distinct"])
+    if preference is not None:
+        preference = tuple(_numbers(preference, f"preference of {label}", num_objectives).tolist())
+    distinct = _numbers(values["distinct"], f"distinct of {label}", 2).tolist()
+    texts = [("", *CAUSES)[cause] for cause in causes]
+    policy = Policy(label, preference)
+    answers = ModelResponses(policy, rewards, texts, [], num_tokens, [bool(flag) for flag in cut])
+    return StoredModel(answers, distinct)
+
+
+def _numbers(values: Any, name: str, *shape: int) -> np.ndarray:
+    """float64 `shape`; raises ValueError for values of another one, or that are not finite."""
+    numbers = np.array(values, np.float64)
+    if numbers.shape != shape or not shape[0] or not np.isfinite(numbers).all():
+        raise ValueError(f"{name}: not {' x '.join(map(str, shape))} finite numbers")
+    return numbers

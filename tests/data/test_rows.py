@@ -246,6 +246,13 @@ def test_folders_are_made_when_a_table_is_written(tmp_path):
     assert read_table(path).num_rows == 2
 
 
+def test_a_trial_leaves_alone_what_another_process_writes(tmp_path):
+    half = tmp_path / ".tmp-rows.csv"
+    half.write_text("half")
+    check_writable(tmp_path / "rows.csv")
+    assert half.read_text() == "half" and [*tmp_path.iterdir()] == [half]
+
+
 @pytest.mark.parametrize("values", [[[1, 2], [3]], [{"a": 1}, {"a": 2}]])
 def test_a_nested_column_does_not_go_into_a_csv(tmp_path, values):
     table = pa.table({"prompt": ["a", "b"], "extra": values})

@@ -19,6 +19,7 @@ from paretohqd_jax.evaluation.report import (
     percent,
     write_report,
 )
+from paretohqd_jax.evaluation.truth import MEASURES, describe_truth, find_truth
 
 VOID = {"meta", "img", "br", "link", "input"}
 LOSSES = np.linspace(2, 1, 30).reshape(3, 10)
@@ -187,6 +188,29 @@ def test_hypervolume_has_its_frame_beside_it(page, run):
         assert frame["source"] in shown
         for key in ("offset", "scale", "reference_in_rewards"):
             assert f"({', '.join(number(value, 3) for value in frame[key])})" in shown
+
+
+def test_what_is_reached_of_a_known_front_is_told(run, tmp_path):
+    front = find_truth("paretohqd_jax.studies.controlled:PowerFront(2,2.0)", 2)
+    shares = {
+        f"{name}{end}": value
+        for name in MEASURES
+        for end, value in (("", 0.811), ("_interval", [0.766, 0.844]))
+    }
+    of_base = shares | {"achievement_ratio": None}
+    evaluation = run.evaluation | {
+        "truth": describe_truth(front),
+        "base": run.evaluation["base"] | {"truth": of_base},
+        "fronts": {
+            name: family | {"truth": shares} for name, family in run.evaluation["fronts"].items()
+        },
+    }
+    write_report(tmp_path / "known.html", evaluation, run.rewards, [], {})
+    text = Page(tmp_path / "known.html").text
+    for words in MEASURES.values():
+        assert words in text
+    assert text.count("0.811") == 3 * len(MEASURES) - 1 and "[0.766, 0.844]" in text
+    assert any("0.1667 above the reference point" in words for words in text)
 
 
 def test_bars_run_from_the_least_to_the_greatest_mean_and_by_share_of_time(page):

@@ -49,6 +49,17 @@ def test_a_coin_toss_has_means_on_the_front_and_no_answer_as_asked():
     assert for_toss["achievement_ratio"] < for_balance["achievement_ratio"]
 
 
+def test_there_is_no_share_of_achievements_beyond_the_ideal_point():
+    """Of training rows that all are far from the front; the shares would be below 0."""
+    model = answers(Policy("middle", (0.5, 0.5)), [0.3, 0.3], [0.3, 0.3])
+    near, far = (
+        truth_summary(FLAT, [[model]], Box(np.zeros(2), np.full(2, high), "test"), resample(2))
+        for high in (0.4, 0.6)
+    )
+    assert near["achievement_ratio"] is near["achievement_ratio_interval"] is None
+    assert 0 < far["achievement_ratio"] < 1
+
+
 def test_points_tell_of_the_truth():
     base = answers(BASE, [0.2, 0.2], [0.1, 0.3])
     front = [answers(Policy("end", (0.9, 0.1)), [0.8, 0.1], [0.8, 0.1])]

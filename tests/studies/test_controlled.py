@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import jax
 import numpy as np
@@ -30,14 +31,20 @@ TASK = "paretohqd_jax.studies.controlled"
 
 
 @pytest.mark.parametrize("exponent", [0.5, 1.0, 2.0, 3.0])
-@pytest.mark.parametrize("num_objectives", [2, 3])
+@pytest.mark.parametrize("num_objectives", [2, 3, 5])
 def test_volumes_against_brute_force(num_objectives, exponent):
     truth = PowerFront(num_objectives, exponent)
-    inside = np.random.default_rng(0).uniform(size=(200_000, num_objectives))
-    share = np.mean((inside ** (1 / exponent)).sum(axis=1) <= 1)
-    assert truth.volume == pytest.approx(share, abs=0.004)
-    hull = truth.volume if exponent <= 1 else np.mean(inside.sum(axis=1) <= 1)
-    assert truth.mean_volume == pytest.approx(hull, abs=0.004)
+    random = np.random.default_rng(0)
+    inside = random.uniform(size=(200_000, num_objectives))
+    if exponent < 1:
+        volume = np.mean((inside ** (1 / exponent)).sum(axis=1) <= 1)
+    else:  # which few of these are below: integrated over the shares
+        shares = random.dirichlet(np.ones(num_objectives + 1), 200_000)[:, :num_objectives]
+        slopes = (exponent * shares ** (exponent - 1)).prod(axis=1)
+        volume = slopes.mean() / math.factorial(num_objectives)
+    assert truth.volume == pytest.approx(volume, rel=0.03)
+    hull = volume if exponent < 1 else np.mean(inside.sum(axis=1) <= 1)
+    assert truth.mean_volume == pytest.approx(hull, rel=0.06)
     if num_objectives == 2:
         assert hypervolume(truth.points, truth.reference) == pytest.approx(truth.volume, abs=1e-3)
 
@@ -124,11 +131,35 @@ def test_scores_are_written_in_words_that_the_model_knows():
         ("ppo,hollow", "method 'ppo' is not one of paretohqd"),
         ("sft,hollow,size=3", "'size=3': write NAME=NUMBER with a name among M, noise"),
         ("sft,hollow,M=two", "'M=two': write NAME=NUMBER"),
+        ("sft,hollow,noise=-0.1", "noise=-0.1: give a standard deviation"),
+        ("sft,hollow,noise=nan", "noise=nan: give"),
+        ("sft,hollow,rows=0", "rows=0: the controlled task has 1 to 17280"),
+        ("sft,hollow,rows=17281", "rows=17281: the"),
+        ("sft,hollow,seed=-1", "seed=-1: give"),
     ],
 )
 def test_mistakes_are_named(argument, message):
     with pytest.raises(InputError, match=message):
         load_config(f"controlled:{argument}")
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (f"{TASK}:rows(1,2.0,0.1,20,0)", "1 objectives"),
+        (f"{TASK}:rows(2,0,0.1,20,0)", "front 0: use one of"),
+        (f"{TASK}:rows(2,2.0,-1,20,0)", "noise=-1"),
+    ],
+)
+def test_mistakes_in_a_source_are_named(source, message):
+    with pytest.raises(InputError, match=message):
+        load_rows(source, scores="b=b,d=d")
+    with pytest.raises(InputError, match="front -1: use one of"):
+        score(["dawn"], ["ba de"], [f"b={TASK}:reward(0,-1)"])
+
+
+def test_prompts_are_different_as_far_as_rows_go():
+    assert len({*controlled.prompts(1728)}) == 1728
 
 
 def test_configs_are_valid():

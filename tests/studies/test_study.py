@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import gzip
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -15,8 +18,10 @@ import pytest
 from finished_runs import finished_run
 
 from paretohqd_jax.commands import run as run_command
+from paretohqd_jax.commands import study as study_command
 from paretohqd_jax.commands.study import _part
 from paretohqd_jax.data.rows import read_table
+from paretohqd_jax.distributed import Preempted
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.evaluation.frames import Frame
 from paretohqd_jax.studies import run_tables, running
@@ -27,20 +32,25 @@ from paretohqd_jax.studies.stored import points_of, read_points
 RESULTS = Path(__file__).parents[2] / "docs" / "results"
 # Stands for a run: leaves what a finished one left, or fails where it is told to.
 PROGRAM = """
-import pathlib, shutil, sys
+import os, pathlib, shutil, sys
 options = dict(word.split("=", 1) for word in sys.argv[1:])
 seed, workdir = options["--config.seed"], pathlib.Path(options["--workdir"])
 here = pathlib.Path({here!r})
 with open(here / "begun", "a") as file:
     file.write(workdir.name + "\\n")
+with open(here / "shared", "a") as file:
+    programs, scores = os.environ["JAX_COMPILATION_CACHE_DIR"], options["--config.rewards.cache"]
+    file.write(f"{{programs}} {{scores}}\\n")
 if (here / "fails").exists() and workdir.name == (here / "fails").read_text():
     sys.exit("error: the loss became nan")
 shutil.copytree(here / options["--config.data.revision"] / seed, workdir, dirs_exist_ok=True)
 """
+# It has the lock of what it prepares, so that others wait for it where its study is killed.
 PREPARE = """
-import pathlib, sys
+import os, pathlib, sys
 path = pathlib.Path(sys.argv[2])
-path.parent.mkdir(parents=True)
+files = [os.path.realpath(f"/proc/self/fd/{number}") for number in os.listdir("/proc/self/fd")]
+assert str(path.parents[1] / "locks" / "prepare-base") in files
 path.write_text("base")
 """
 STUDY = """
@@ -129,6 +139,50 @@ def test_a_study_runs_resumes_and_tells(here):
     assert "| better | 2 |" in text and "Above plain, over the seeds of both" in text
 
 
+def test_runs_share_programs_and_scores_and_the_rest_is_estimated(here, caplog):
+    with caplog.at_level("INFO", running.__name__):
+        study("--jobs", "2")
+    [shared] = {*(here / "shared").read_text().splitlines()}
+    assert shared.split() == [str(here / "out" / name) for name in ("compiled", "score_store")]
+    told = [line for line in caplog.messages if "runs left" in line]
+    assert len(told) == 4 and "done in" in told[0] and "3 runs left, about 0 min" in told[0]
+
+
+def test_runs_end_with_a_study_that_is_stopped(here, monkeypatch):
+    sleeps = "import os, pathlib, time; pathlib.Path('pid').write_text(str(os.getpid()))"
+    program = (sys.executable, "-c", f"{sleeps}; time.sleep(60)")
+    monkeypatch.setattr(running, "PROGRAM", program)
+    sleep = time.sleep
+
+    def stopped(seconds):
+        if (here / "pid").exists() and (here / "pid").read_text():
+            raise Preempted
+        sleep(seconds)
+
+    monkeypatch.setattr(running.time, "sleep", stopped)
+    with pytest.raises(Preempted):
+        study()
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((here / "pid").read_text()), 0)
+
+
+def test_a_failure_is_named_where_no_run_is_done(here):
+    (here / "fails").write_text("plain-0")
+    (here / "study.py").write_text(STUDY.replace('of("plain"), of("better")', 'of("plain")')
+                                   .replace(', Row("better", "better")', ""))  # fmt: skip
+    with pytest.raises(InputError, match="plain-0: status 1: error: the loss became nan"):
+        run_command(["study", "study.py:1", "--workdir", "out"])
+
+
+def test_stored_points_do_not_say_what_is_called(here):
+    """A true front is a function: that of the study is, and not one that a file names."""
+    study()
+    path = here / "out/points/plain-0.json"
+    path.write_text(path.read_text().replace('"truth": ""', '"truth": "os:abort"'))
+    with pytest.raises(InputError, match="against the true front 'os:abort', and its config names"):
+        run_command(["study", "study.py", "--workdir", "again", "--points", str(path)])
+
+
 def test_no_fronts_are_drawn_that_cannot_be_told_apart(here, monkeypatch):
     monkeypatch.setattr(run_tables, "MARKERS", "os")
     study()
@@ -155,6 +209,35 @@ def test_changed_options_run_again_and_parts_are_shared_out(here):
     assert sorted(begun(here)) == ["better-0", "better-1", "plain-0", "plain-1"]
 
 
+def test_points_of_other_options_are_in_no_table(here):
+    """Of a run that was done, and fails since its options were changed."""
+    study()
+    (here / "study.py").write_text(STUDY.replace("'brief')", "'brief')\", \"lora.rank=2"))
+    (here / "fails").write_text("better-0")
+    with pytest.raises(InputError, match="1 runs failed"):
+        study()
+    rows = json.loads((here / "out/table.json").read_text())["all"]["rows"]
+    assert rows["plain"]["seeds"] == [0, 1] and rows["better"]["seeds"] == [1]
+
+
+def test_one_process_writes_the_tables(here, monkeypatch):
+    """All who share a study have waited for its last run, and end together."""
+    locks, lock = [], here / "out/locks/tables"
+    monkeypatch.setattr(study_command, "tell", lambda *_: locks.append(running._try_lock(lock)))
+    study()
+    study()
+    assert locks == [None, None]  # somebody has the lock
+
+    @contextlib.contextmanager
+    def after_another(path):
+        (here / "out/locks/tables_of").write_text("plain-0\nbetter-0\nplain-1\nbetter-1")
+        yield
+
+    monkeypatch.setattr(study_command, "locked", after_another)
+    study()
+    assert len(locks) == 2
+
+
 def test_the_runs_of_another_process_are_waited_for(here):
     """Such as of a study that was killed while its run lives on, with the lock."""
     planned = plan(load_study("study.py"), here / "out")
@@ -168,11 +251,36 @@ def test_the_runs_of_another_process_are_waited_for(here):
     assert sorted(begun(here)) == ["better-0", "better-1", "plain-0", "plain-1"]
 
 
+def test_what_fails_at_one_process_is_not_tried_by_the_others(here, monkeypatch):
+    planned = plan(load_study("study.py"), here / "out")
+    failure, try_lock = here / "out/runs/better-0/failed.txt", running._try_lock
+
+    def meanwhile(path):
+        if path.name == "better-0":
+            failure.parent.mkdir(parents=True, exist_ok=True)
+            failure.write_text("status 1: elsewhere")
+        return try_lock(path)
+
+    monkeypatch.setattr(running, "_try_lock", meanwhile)
+    assert running.run_all(planned, here / "out", 1) == {"better-0": "status 1: elsewhere"}
+    assert begun(here) == ["plain-0", "plain-1", "better-1"]
+    monkeypatch.setattr(running, "_try_lock", try_lock)
+    assert running.run_all(planned, here / "out", 1) == {}
+    assert begun(here) == ["better-0"] and not failure.exists()
+
+
 def test_a_failed_preparation_ends_the_study(here, monkeypatch):
     monkeypatch.setattr(running, "PREPARE", "raise SystemExit(1)")
     with pytest.raises(InputError, match="preparing 'base' by here:write failed"):
         study()
     assert not (here / "begun").exists()
+
+
+def test_what_another_function_has_prepared_is_not_taken(here):
+    study()
+    (here / "study.py").write_text(STUDY.replace("here:write", "here:write()"))
+    with pytest.raises(InputError, match=r"was made by here:write; give what here:write\(\)"):
+        study()
 
 
 def test_preparing_leaves_whole_results_alone(here, monkeypatch):
@@ -261,6 +369,11 @@ def test_points_are_read_as_they_were(stored, finished):
         lambda text: text[:100],
         lambda text: text.replace('"frame"', '"farme"'),
         lambda text: text.replace('"rewards": [[', '"rewards": [[NaN, 1], ['),
+        lambda text: text.replace('"scale": [', '"scale": [0, '),
+        lambda text: text.replace('"base": [', '"other": ['),
+        lambda text: text.replace('"preference": [', '"preference": ["x", '),
+        lambda text: text.replace('"seconds"', '"minutes"'),
+        lambda text: text.replace('"evaluate"', '"measure"'),
         lambda text: "[1]",
         lambda text: "[]",
     ],
@@ -271,11 +384,24 @@ def test_damaged_points_are_named(stored, damage):
         read_points(stored)
 
 
+def test_damage_of_packed_points_is_named(stored):
+    packed = bytearray(gzip.compress(stored.read_bytes()))
+    packed[len(packed) // 2] ^= 0xFF
+    path = stored.with_suffix(".json.gz")
+    path.write_bytes(packed)
+    with pytest.raises(InputError, match=r"plain-0.json.gz: holds no points of a run \("):
+        read_points(path)
+
+
 def test_only_what_is_measured_alike_is_compared(stored, tmp_path):
     [run] = read_points(stored)
     table = Table("t", [Row("a", "plain")])
     moved = Frame.from_dict(run.frame.to_dict() | {"offset": [0.0, 5.0]})
-    for what, value in (("objectives", ["x", "brief"]), ("prompts", "other"), ("frame", moved)):
+    fewer = {name: family[:1] for name, family in run.families.items()}
+    for what, value in (
+        ("objectives", ["x", "brief"]), ("prompts", "other"), ("frame", moved),
+        ("families", fewer), ("config", {"evaluate": {"truth": "a:b"}}),
+    ):  # fmt: skip
         other = dataclasses.replace(run, seed=1, **{what: value})
         with pytest.raises(InputError, match="table 't': the .* in the run 'plain' of seed 1"):
             write_tables(Study([], [table]), [run, other], tmp_path)
@@ -291,5 +417,12 @@ def test_the_first_study_is_valid_as_it_stands(tmp_path):
     assert planned[0].config["model"]["source"] == "{base_2}"
     kept = [run for path in RESULTS.glob("*.json.gz") for run in read_points(path)]
     assert len(kept) >= 6 * 6 * 3 and {run.name for run in kept} <= {run.name for run in planned}
-    with pytest.raises(InputError, match="table 'x' is not one of bulging"):
-        load_study("studies/controlled:x")
+    for argument, message in (
+        ("x", "table 'x' is not one of bulging"),
+        ("bulging,sedes=2", "'sedes=2': write seeds=NUMBER"),
+        ("bulging,seeds=two", "'seeds=two': write"),
+        ("bulging,seeds=0", "no seeds"),
+        ("bulging,bulging", "2 tables are called 'bulging'"),
+    ):
+        with pytest.raises(InputError, match=message):
+            load_study(f"studies/controlled:{argument}")
