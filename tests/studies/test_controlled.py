@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import itertools
 import math
+import subprocess
+import sys
 
 import jax
 import numpy as np
 import pytest
 
 from paretohqd_jax.config.loading import load_config
+from paretohqd_jax.data.rows import read_table
 from paretohqd_jax.data.scores_in_prompt import words_with
 from paretohqd_jax.data.sources import load_pairs, load_rows
 from paretohqd_jax.errors import InputError
@@ -108,6 +111,31 @@ def test_a_model_learns_to_write_the_task(tmp_path):
     read = tokenizer.convert_tokens_to_ids([*further])
     assert len({*read, tokenizer.unk_token_id}) == len(further) + 1
     assert chances[:, read].sum(axis=1).mean() < 0.01
+
+
+@pytest.mark.slow
+def test_a_run_is_small_and_its_base_model_writes_syllables(tmp_path):
+    """The task as it is used: 2 GB at most, and a base model that was trained to the end."""
+    base = tmp_path / "base"
+    controlled.write_base(2, 1200, 0, base)
+    run_in_own_process = (
+        "import resource, sys; from paretohqd_jax.main import main; main(sys.argv[1:]); "
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    words = [
+        "paretohqd",
+        "--config=controlled:sft",
+        f"--workdir={tmp_path}/run",
+        f"--config.model.source={base}",
+    ]
+    command = [sys.executable, "-c", run_in_own_process, *words]
+    kilobytes = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+    assert int(kilobytes[-1]) < 2 * 1024**2
+    answers = read_table(tmp_path / "run/evaluation/responses.parquet").to_pylist()
+    of_base = [row["response"] for row in answers if row["policy"] == "base model"]
+    written = " ".join(of_base).split()
+    valid = {*controlled.vocabulary(2)}
+    assert sum(word in valid for word in written) >= 0.99 * len(written) > 200
 
 
 def test_scores_are_written_in_words_that_the_model_knows():
