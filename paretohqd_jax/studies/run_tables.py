@@ -1,7 +1,8 @@
-"""The tables and the plot of a study's runs, made of their stored points alone."""
+"""The tables and the plots of a study's runs, made of their stored points alone."""
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from paretohqd_jax.evaluation.bootstrap import CONFIDENCE
 from paretohqd_jax.evaluation.comparison_tables import markdown_table
 from paretohqd_jax.evaluation.plots import draw_truth, points_with_bars
 from paretohqd_jax.files import atomic_path, write_json
+from paretohqd_jax.studies.constraint_plots import plot_constraints, trajectories_of_rows
 from paretohqd_jax.studies.measured_tables import COSTS, MeasuredTable, measure_table
 from paretohqd_jax.studies.plan import Study
 from paretohqd_jax.studies.plots import draw_front, finish_fronts, plot_fronts
@@ -43,7 +45,9 @@ seconds of all steps; that of the whole run also where a row is an earlier famil
 
 
 def write_tables(study: Study, runs: Sequence[StoredRun], workdir: Path) -> list[str]:
-    """Writes table.md, table.csv, table.json and fronts.png; returns their names.
+    """Writes table.md, .csv and .json, fronts.png and constraints_TABLE.png; returns the names.
+
+    The last is of tables some of whose runs learnt under constraints.
 
     Raises:
       InputError: there is a run twice, or runs of one table do not compare.
@@ -61,7 +65,14 @@ def write_tables(study: Study, runs: Sequence[StoredRun], workdir: Path) -> list
     with atomic_path(workdir / "table.md") as temporary:
         temporary.write_text(markdown(tables))
     plot_fronts(workdir / "fronts.png", tables, _draw_table)
-    return ["table.md", "table.csv", "table.json", "fronts.png"]
+    constraints = {
+        "constraints_" + re.sub(r"[^\w.+-]", "_", table.name) + ".png": rows
+        for table in study.tables
+        if (rows := trajectories_of_rows(table, runs))
+    }
+    for name, rows in constraints.items():
+        plot_constraints(workdir / name, rows)
+    return ["table.md", "table.csv", "table.json", "fronts.png", *constraints]
 
 
 def _csv_rows(table: MeasuredTable) -> Iterator[dict[str, Any]]:
