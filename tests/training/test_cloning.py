@@ -90,7 +90,7 @@ def check(setting, trained):
     reference = OF_RESPONSE[ROWS].mean(axis=0)  # 0.48, 0.63
     free, held = expected_win_rates(setting, trained)
     assert free[0] > reference[0] + 0.2 and free[1] < 0.55 - 0.1
-    assert held[0] > reference[0] + 0.03 and held[1] > 0.55 - 0.03
+    assert held[0] > reference[0] + 0.05 and held[1] > 0.55 + 0.02
 
 
 def test_the_model_raises_one_objective_and_holds_the_other_above_its_threshold(setting, whole):
