@@ -136,7 +136,7 @@ def trade_offs(config: ConfigDict) -> list[TradeOff]:
     names = objective_names(config.rewards.models)
     primaries = names_in(config.mopo.primary) or tuple(names)
     known = set(primaries) <= set(names) and len(set(primaries)) == len(primaries)
-    require(config, "mopo.primary", known, f"some of {', '.join(names)}")
+    require(config, "mopo.primary", known, f"some of {', '.join(names)}, each once")
     found = []
     for primary in primaries:
         for text in config.mopo.levels.split(";"):
