@@ -47,13 +47,20 @@ docs: setup
 	$(BIN)/python -m paretohqd_jax.main options --markdown > docs/options.md
 	@echo "API reference: $(API)/index.html"
 
-# The tables and the figures of docs/results.md, of the points that are kept there.
+# The tables and the figures of docs/results.md and of docs/studies.md, of the points that are kept.
 results: setup
 	$(BIN)/python -m paretohqd_jax.main study studies/controlled --workdir build/results \
 		--points docs/results/*.json.gz
 	cp build/results/table.md docs/results/controlled.md
 	cp build/results/fronts.png docs/images/controlled.png
 	cp build/results/measures.png docs/images/controlled_measures.png
+	for study in sweep lagged; do \
+		$(BIN)/python -m paretohqd_jax.main study studies/mopo_$$study --workdir build/mopo_$$study \
+			--points docs/results/mopo/$$study.json.gz && \
+		cp build/mopo_$$study/table.md docs/results/mopo/$$study.md || exit 1; \
+	done
+	cp build/mopo_sweep/fronts.png docs/images/mopo_sweep.png
+	cp build/mopo_lagged/constraints_reference.png docs/images/mopo_lagged.png
 
 setup: $(VENV)/installed-$(VERSION)
 

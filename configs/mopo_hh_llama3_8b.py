@@ -42,7 +42,7 @@ def get_config(hardware: str = "h100"):
     config.mopo.thresholds = "adaptive"  # [MOPO] b <- beta G
     config.mopo.levels = "0.9;0.95;0.99;0.999;0.9995"  # [MOPO] beta: its ablation and default
     config.mopo.tau = 0.08  # [MOPO]
-    config.mopo.epsilon = 0.001  # [own] with the paper's 0.15 these thresholds are infeasible
+    config.mopo.epsilon = 1e-4  # [own] with the paper's 0.15 these thresholds are infeasible
     # [own] the paper's 500 of 10,000 steps leave 18 references behind, and by the closed form of
     # their re-weighting few rows with all of the weight; a quarter leaves two.
     config.mopo.refresh_every = 2500

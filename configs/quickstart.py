@@ -31,6 +31,7 @@ METHODS = {
         "generate.batch_size": 32,
     },
     "sft": {"draw.k": 40, "draw.gates": GATES, "train.num_steps": 34},
+    "mopo": {"mopo.levels": "0.9;1.1", "train.num_steps": 60},
 }
 
 

@@ -124,9 +124,10 @@ def test_a_run_killed_often_ends_with_the_same_bytes(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["raco", "modpo", "mod", "ric"])
+@pytest.mark.parametrize("method", ["raco", "modpo", "mod", "ric", "mopo"])
 def test_so_do_runs_of_other_methods(tmp_path, method):
-    """Gradients that are combined; a stack upon another; decoding by several models; iterations."""
+    """Gradients that are combined; a stack upon another; decoding by several models; iterations;
+    duals that are carried along."""
     hits = kill_toy_runs(tmp_path, 4, method=method)
     assert len({hit.split()[0] for hit in hits}) >= 3, hits
 

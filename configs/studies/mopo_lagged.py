@@ -4,8 +4,8 @@
 
 On the controlled task, whose true front is known; thresholds are adaptive. After a colon stand the
 front, "seeds" and "steps", as in `studies/mopo_lagged:hollow,seeds=3,steps=400`; the lag is a
-quarter of the steps. The report of each run has the trajectories: win rates of both objectives,
-multipliers, bounds and thresholds, chi, effective sample size and KL.
+quarter of the steps. constraints_reference.png has the trajectories of both: win rates of the
+objectives, multipliers, bounds and thresholds, chi, effective sample size and KL.
 """
 
 from paretohqd_jax.studies.plan import Row, Runs, Study, Table

@@ -5,7 +5,7 @@
 A table for each tau, a row for each beta: the front of the models that maximise one objective each
 and hold the other, on the controlled task, whose true front is known. Thresholds are adaptive, with
 a reference every quarter of the run. After a colon stand the front, "seeds" and "steps", as in
-`studies/mopo_sweep:hollow,seeds=3,steps=180`. The report of each run has its constraints' curves.
+`studies/mopo_sweep:hollow,seeds=3,steps=180`. constraints_TABLE.png has the constraints' curves.
 """
 
 from paretohqd_jax.studies.plan import Row, Runs, Study, Table

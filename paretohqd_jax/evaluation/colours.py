@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -13,15 +12,18 @@ if TYPE_CHECKING:
 
 # Okabe and Ito's palette, told apart with any colour vision: one hue per objective.
 OBJECTIVE_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
+PALER = 0.9  # the share of white that the palette tends to
 KEY_PIXELS = 96  # of a side of the triangle
 
 
 def objective_hues(num_objectives: int) -> np.ndarray:
-    """RGB `[num_objectives, 3]` in [0, 1]."""
+    """RGB `[num_objectives, 3]` in [0, 1]; beyond the palette its hues come again, ever paler."""
     from matplotlib.colors import to_rgb
 
-    hues = itertools.cycle([to_rgb(colour) for colour in OBJECTIVE_COLOURS])
-    return np.array(list(itertools.islice(hues, num_objectives)))
+    hues = np.array([to_rgb(colour) for colour in OBJECTIVE_COLOURS])
+    rounds, numbers = np.divmod(np.arange(num_objectives), len(hues))
+    white = PALER * (rounds / (1 + rounds))[:, None]
+    return hues[numbers] + white * (1 - hues[numbers])
 
 
 def preference_colours(preferences: np.ndarray) -> np.ndarray:

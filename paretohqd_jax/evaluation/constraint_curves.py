@@ -26,21 +26,26 @@ PANELS = {
 WIN_RATE = "win_rate_"  # one panel for each objective
 
 
-def constraint_panels(trajectories: Mapping[str, np.ndarray], colours: np.ndarray) -> list[Panel]:
-    """The panels of a stack of adapters, each in its colour.
+def constraint_panels(
+    trajectories: Mapping[str, np.ndarray], colours: np.ndarray, steps: np.ndarray | None = None
+) -> list[Panel]:
+    """The panels of adapters, each in its colour.
 
     Args:
-      trajectories: `[num_adapters, num_steps]` by the name of the metric, not a number where one
+      trajectories: `[num_adapters, num_times]` by the name of the metric, not a number where one
         does not apply to an adapter.
       colours: RGB `[num_adapters, 3]`.
+      steps: `[num_times]`; every one from 1 by default.
     """
+    if steps is None:
+        steps = np.arange(1, 1 + next(iter(trajectories.values())).shape[1])
     shown = {
         f"Expected win rate, {short_name(name.removeprefix(WIN_RATE))}": {name: "-"}
         for name in trajectories
         if name.startswith(WIN_RATE)
     }
     return [
-        partial(_draw, heading, _lines(trajectories, styles), colours)
+        partial(_draw, heading, _lines(trajectories, styles), colours, steps)
         for heading, styles in (shown | PANELS).items()
     ]
 
@@ -61,11 +66,12 @@ def _draw(
     heading: str,
     lines: Sequence[tuple[str, np.ndarray]],
     colours: np.ndarray,
+    steps: np.ndarray,
     axes: Axes,
 ) -> None:
     for style, curves in lines:
         for values, colour in zip(curves, colours, strict=True):
-            axes.plot(np.arange(1, len(values) + 1), values, ls=style, color=colour, lw=1.1)
+            axes.plot(steps, values, ls=style, color=colour, lw=1.1)
     axes.set_title(heading)
     axes.set_xlabel("step")
     axes.grid(True, color="#eceff3", lw=0.7)

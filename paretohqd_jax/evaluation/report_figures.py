@@ -38,8 +38,8 @@ def report_figures(
     """What was selected, where it was, and what models do: PNGs in base64, and a caption."""
     confidence = percent(evaluation["bootstrap"]["confidence"], 0)
     reached = (
-        "Mean rewards on held-out prompts, one point per model, beside it its preference where "
-        f"there is room. Bars are {confidence} intervals. The scored rows lie behind."
+        "Mean rewards on held-out prompts, one point per model, beside it its preference or its "
+        f"label where there is room. Bars are {confidence} intervals. The scored rows lie behind."
     )
     pictures = [(model_panels(evaluation, cloud), reached)]
     if selected is not None:

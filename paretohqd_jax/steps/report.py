@@ -36,7 +36,7 @@ from paretohqd_jax.steps.candidates import is_candidate
 from paretohqd_jax.steps.evaluation import answers_of
 from paretohqd_jax.steps.selection import selection_of
 from paretohqd_jax.steps.task import Task
-from paretohqd_jax.training.metrics import CONSTRAINT, Metrics, read_metrics
+from paretohqd_jax.training.metrics import Metrics, read_metrics, trajectories_of
 
 MAX_RESPONSES = 5000  # that the report holds, so that a browser stays quick with it
 MAX_IMPROVED = 20  # pairs that the report shows
@@ -201,23 +201,6 @@ def held_out_of(metrics: Metrics) -> dict[str, dict[str, tuple[float, float]]]:
             ends = values[min(values)], values[max(values)]
             found.setdefault(adapter, {})[measure.removeprefix("held_out_")] = ends
     return found
-
-
-def trajectories_of(metrics: Metrics, adapters: Sequence[str]) -> dict[str, np.ndarray]:
-    """What was told of the constraints of a stack: by metric `[num_adapters, num_steps]`.
-
-    Not a number where a metric does not apply to an adapter.
-    """
-    told = {
-        tuple(name.removeprefix(CONSTRAINT).rpartition("/")[::2]): values
-        for name, values in metrics.items()
-        if name.startswith(CONSTRAINT)
-    }
-    num_steps = 1 + max((max(values) for values in told.values()), default=0)
-    curves = {metric: np.full((len(adapters), num_steps), np.nan) for metric, _ in told}
-    for (metric, adapter), values in told.items():
-        curves[metric][adapters.index(adapter), list(values)] = list(values.values())
-    return curves
 
 
 def _samples(run: Policies, answers: pa.Table, objectives: Sequence[str]) -> list[Sample]:

@@ -1,7 +1,8 @@
-"""The tables and the plot of a study's runs, made of their stored points alone."""
+"""The tables and the plots of a study's runs, made of their stored points alone."""
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from paretohqd_jax.evaluation.bootstrap import CONFIDENCE
 from paretohqd_jax.evaluation.comparison_tables import markdown_table
 from paretohqd_jax.evaluation.plots import draw_truth, points_with_bars
 from paretohqd_jax.files import atomic_path, write_json
+from paretohqd_jax.studies.constraint_plots import plot_constraints, trajectories_of_rows
 from paretohqd_jax.studies.measured_tables import COSTS, MeasuredTable, measure_table
 from paretohqd_jax.studies.plan import Study
 from paretohqd_jax.studies.plots import (
@@ -54,10 +56,11 @@ seconds of all steps; that of the whole run also where a row is an earlier famil
 
 
 def write_tables(study: Study, runs: Sequence[StoredRun], workdir: Path) -> list[str]:
-    """Writes table.md, table.csv, table.json, measures.png and fronts.png; returns their names.
+    """Writes table.md, .csv and .json and the pictures; returns the names of all.
 
-    Of fronts there are only those that can be told apart: of no more rows than there are markers,
-    and of so many objectives that pairs of them show anything.
+    measures.png has every table. fronts.png has those whose fronts can be told apart: of no more
+    rows than there are markers, and of so few objectives that pairs of them show anything.
+    constraints_TABLE.png is of tables some of whose runs learnt under constraints.
 
     Raises:
       InputError: there is a run twice, or runs of one table do not compare.
@@ -84,6 +87,10 @@ def write_tables(study: Study, runs: Sequence[StoredRun], workdir: Path) -> list
     if drawn:
         plot_fronts(workdir / "fronts.png", drawn, _draw_table)
         written.append("fronts.png")
+    for table in study.tables:
+        if rows := trajectories_of_rows(table, runs):
+            written.append("constraints_" + re.sub(r"[^\w.+-]", "_", table.name) + ".png")
+            plot_constraints(workdir / written[-1], rows)
     return written
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,13 +23,15 @@ from paretohqd_jax.evaluation.diversity import distinct_share
 from paretohqd_jax.evaluation.frames import Box, Frame
 from paretohqd_jax.evaluation.responses import ModelResponses
 from paretohqd_jax.pipeline import read_manifest
-from paretohqd_jax.policies import FILE, Policy, read_policies
+from paretohqd_jax.policies import FILE, Policies, Policy, read_policies
 from paretohqd_jax.steps.results import read_results
+from paretohqd_jax.training.metrics import read_metrics, trajectories_of
 
 BASE_FAMILY = "base"
 DAMAGE = (OSError, EOFError, zlib.error, ValueError, LookupError, TypeError, AttributeError,
           OverflowError)  # fmt: skip
 DIGITS = 5
+MAX_TIMES = 100  # of a trajectory
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,21 @@ class StoredModel:
 
 
 @dataclass(frozen=True)
+class Trajectories:
+    """How the constraints of a stack went, at steps that are spread evenly.
+
+    Attributes:
+      adapters: their names.
+      steps: `[num_times]`, from 1.
+      metrics: by name `[num_adapters, num_times]`, not a number where one does not apply.
+    """
+
+    adapters: Sequence[str]
+    steps: np.ndarray
+    metrics: Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
 class StoredRun:
     """What a run left, read from its file.
 
@@ -58,6 +76,7 @@ class StoredRun:
       prompts: a digest of the held-out prompts.
       families: by name; BASE_FAMILY is the base model alone.
       cost: by step, what it cost in counts, seconds, and devices.
+      constraints: of the stack that learnt under some, or None.
     """
 
     name: str
@@ -69,6 +88,7 @@ class StoredRun:
     prompts: str
     families: dict[str, list[StoredModel]]
     cost: dict[str, dict[str, Any]]
+    constraints: Trajectories | None = None
 
     def family(self, name: str) -> list[StoredModel]:
         """The policies of a family, "" being the last; raises InputError if there is none."""
@@ -82,8 +102,8 @@ class StoredRun:
 
 def points_of(name: str, seed: int, config: dict[str, Any], workdir: Path) -> dict[str, Any]:
     """The points of the finished run in `workdir`, JSON-able, as `read_points` reads them."""
-    families = {}
-    for family in read_policies(workdir / FILE).families:
+    families, policies = {}, read_policies(workdir / FILE)
+    for family in policies.families:
         results = read_results(workdir, family)
         families |= {BASE_FAMILY: [_stored(results.base)]}
         families[family] = [_stored(model) for model in results.front]
@@ -102,15 +122,38 @@ def points_of(name: str, seed: int, config: dict[str, Any], workdir: Path) -> di
             step: {"cost": record.get("cost", {})} | {fact: record[fact] for fact in kept}
             for step, record in steps.items()
         },
+        "constraints": _constraints(policies, workdir / "logs"),
         "versions": results.effort["versions"],
     }
+
+
+def _constraints(policies: Policies, log_directory: Path) -> dict[str, Any] | None:
+    """The trajectories of the last stack that learnt under constraints, JSON-able."""
+    for stack, adapters in reversed(policies.stacks.items()):
+        if metrics := trajectories_of(read_metrics(log_directory / stack), adapters):
+            num_steps = next(iter(metrics.values())).shape[1]
+            times = np.linspace(0, num_steps - 1, min(num_steps, MAX_TIMES)).round().astype(int)
+            return {
+                "adapters": list(adapters),
+                "steps": (times + 1).tolist(),
+                "metrics": {
+                    name: [[_digits(x) for x in row] for row in values[:, times].tolist()]
+                    for name, values in metrics.items()
+                },
+            }
+    return None
+
+
+def _digits(value: float) -> float | None:
+    """The value to some digits, or None for what is not a number."""
+    return None if math.isnan(value) else float(f"{value:.{DIGITS}g}")
 
 
 def _stored(model: ModelResponses) -> dict[str, Any]:
     return {
         "label": model.policy.label,
         "preference": model.policy.preference and list(model.policy.preference),
-        "rewards": [[float(f"{r:.{DIGITS}g}") for r in row] for row in model.rewards.tolist()],
+        "rewards": [[_digits(r) for r in row] for row in model.rewards.tolist()],
         "num_tokens": list(model.num_tokens),
         "truncated": [int(cut) for cut in model.truncated],
         "causes": [("", *CAUSES).index(cause) for cause in model.causes],
@@ -165,7 +208,15 @@ def _run(points: dict[str, Any]) -> StoredRun:
             }
             for step, record in costs
         },
+        _trajectories(points.get("constraints")),
     )  # fmt: skip
+
+
+def _trajectories(told: dict[str, Any] | None) -> Trajectories | None:
+    if told is None:
+        return None
+    metrics = {name: np.array(values, np.float64) for name, values in told["metrics"].items()}
+    return Trajectories(list(told["adapters"]), np.array(told["steps"]), metrics)
 
 
 def _model(values: dict[str, Any], num_objectives: int) -> StoredModel:

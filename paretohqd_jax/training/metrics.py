@@ -91,3 +91,20 @@ def read_metrics(directory: Path) -> Metrics:
             for value in event.summary.value:
                 values.setdefault(value.tag, {})[event.step] = value.simple_value
     return values
+
+
+def trajectories_of(metrics: Metrics, adapters: Sequence[str]) -> dict[str, np.ndarray]:
+    """What was told of the constraints of a stack: by metric `[num_adapters, num_steps]`.
+
+    Not a number where a metric does not apply to an adapter.
+    """
+    told = {
+        tuple(name.removeprefix(CONSTRAINT).rpartition("/")[::2]): values
+        for name, values in metrics.items()
+        if name.startswith(CONSTRAINT)
+    }
+    num_steps = 1 + max((max(values) for values in told.values()), default=0)
+    curves = {metric: np.full((len(adapters), num_steps), np.nan) for metric, _ in told}
+    for (metric, adapter), values in told.items():
+        curves[metric][adapters.index(adapter), list(values)] = list(values.values())
+    return curves

@@ -85,8 +85,8 @@ def test_models_without_preferences_bear_their_labels(run):
     axes, drawn = lines(plots.model_panels(evaluation, run.rewards)[0])
     assert sorted(text.get_text() for text in axes.texts) == ["b=0", "b=1", "b=2"]
     assert not has(drawn, [model["mean_rewards"] for model in named])  # no curve through them
-    colours = model_colours([None, (0.5, 0.5), None])
-    assert len(np.unique(colours, axis=0)) == 3
+    colours = model_colours([None, (0.5, 0.5), *[None] * 11])
+    assert len(np.unique(colours, axis=0)) == 13 and colours.min() >= 0 and colours.max() <= 1
 
 
 def test_the_picture_is_zoomed_to_all_models(run):

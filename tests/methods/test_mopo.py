@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from toy_runs import run_toy
 
 from paretohqd_jax.data.rows import read_table
+from paretohqd_jax.files import write_json
 from paretohqd_jax.policies import read_policies
-from paretohqd_jax.steps.report import losses_of, trajectories_of
-from paretohqd_jax.training.metrics import read_metrics
+from paretohqd_jax.steps.report import losses_of
+from paretohqd_jax.studies.constraint_plots import trajectories_of_rows
+from paretohqd_jax.studies.plan import Row, Study, Table
+from paretohqd_jax.studies.run_tables import write_tables
+from paretohqd_jax.studies.stored import points_of, read_points
+from paretohqd_jax.training.metrics import read_metrics, trajectories_of
 
 VOWELS = "configs.toy:vowels"
 LABELS = [
@@ -53,6 +60,24 @@ def test_what_the_constraints_did_is_kept_and_shown(workdir):
     assert (told["sample_size"] > 20).all() and (told["kl"] > 0).all()
     report = (workdir / "report/report.html").read_text("utf-8")
     assert "<h2>Constraints</h2>" in report and "brief,beta=0.99" in report
+
+
+def test_a_study_keeps_the_trajectories_and_draws_those_of_its_rows_in_one_picture(
+    workdir, tmp_path
+):
+    config = json.loads((workdir / "config.json").read_text())
+    write_json(tmp_path / "points.json", points_of("lagged", 0, config, workdir))
+    runs = read_points(tmp_path / "points.json")
+    table = Table("t0 = 2", [Row("base model", "lagged", "base"), Row("lagged", "lagged")])
+    (row,) = trajectories_of_rows(table, runs).items()
+    told = trajectories_of(read_metrics(workdir / "logs/mopo"), LABELS)
+    assert (
+        row[0] == "lagged" and row[1].adapters == LABELS and row[1].steps.tolist() == [1, 2, 3, 4]
+    )
+    for name, values in told.items():
+        np.testing.assert_allclose(row[1].metrics[name], values, rtol=1e-4)
+    assert "constraints_t0___2.png" in write_tables(Study([], [table]), runs, tmp_path)
+    assert (tmp_path / "constraints_t0___2.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,7 @@ def test_a_run_that_can_be_done_tells_where_its_duals_end(caplog):
         (1.0, {"epsilon": 0.15}, "'brief' is infeasible"),  # the paper's default
         (0.5, {"tau": 0.01}, r"weights of 41 rows are worth \d.\d of them, fewer than .*=5; raise "
          "config.mopo.tau=0.01 or config.mopo.refresh_every=1000"),
+        (1.0, {"chi_rate": 1e3}, r"'brief' has lambda .* and log chi .* at step \d+; lower config"),
         (0.5, {"refresh_every": 5, "thresholds": "adaptive"}, r"at step \d+ the weights of 41"),
     ],
 )  # fmt: skip

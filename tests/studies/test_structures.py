@@ -51,6 +51,16 @@ def test_trained_policies_are_the_optimal_ones(tmp_path):
     assert (tmp_path / "study" / "front.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
+def test_so_they_are_in_every_structure_of_two_and_three_objectives(tmp_path):
+    run(tmp_path)
+    rows = read_table(tmp_path / "study" / "table.csv").to_pylist()
+    fronts = {(row["structure"], row["num_objectives"]) for row in rows}
+    assert fronts == {(structure, number) for structure in STRUCTURES for number in (2, 3)}
+    assert max(row["error"] for row in rows) < 1e-3
+    assert max(row["violation"] for row in rows) < 1e-3
+
+
 def test_options_that_are_not_valid_are_named(tmp_path, capsys):
     with pytest.raises(SystemExit):
         run(tmp_path, "--config.structures=('chain',)")

@@ -7,6 +7,7 @@ has them, 4, 3, 2 and 1 of ten.
 from __future__ import annotations
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -89,7 +90,7 @@ def check(setting, trained):
     reference = OF_RESPONSE[ROWS].mean(axis=0)  # 0.48, 0.63
     free, held = expected_win_rates(setting, trained)
     assert free[0] > reference[0] + 0.2 and free[1] < 0.55 - 0.1
-    assert held[0] > reference[0] + 0.03 and held[1] > 0.55 - 0.03
+    assert held[0] > reference[0] + 0.05 and held[1] > 0.55 + 0.02
 
 
 def test_the_model_raises_one_objective_and_holds_the_other_above_its_threshold(setting, whole):
@@ -103,6 +104,23 @@ def test_the_model_raises_one_objective_and_holds_the_other_above_its_threshold(
     assert last["win_rate_kind/held"] - 0.3 * last["kl/held"] == pytest.approx(0.5507, abs=2e-3)
     assert last["multiplier_brief/free"] == 0
     assert "multiplier_kind/held" not in last  # nothing holds the primary objective
+
+
+def test_weights_are_densities_of_mean_1_and_clipped():
+    """At lambda 0 those of the worked example: its policy over its reference."""
+    win_rates, rules = OF_RESPONSE[ROWS], rules_of(MOPO)
+    duals = first_duals(win_rates, OBJECTIVES, ["kind"], [[1.0, 0.3]], "given", rules)
+    duals = jax.tree.map(lambda leaf: leaf[0], duals)
+    rows = ComparedRows(*[np.ones((4, 1), bool)] * 3, OF_RESPONSE)
+    densities = np.array([0.107396, 0.218950, 0.396779, 0.276875]) / [0.4, 0.3, 0.2, 0.1]
+    for most in (20.0, 2.0):
+        objective = cloning_objective(duals, win_rates, OBJECTIVES, rules, most)
+        _, cloned, told = objective.go_on(duals, rows, jnp.int32(0))
+        np.testing.assert_allclose(cloned.weights, np.minimum(densities, most), rtol=1e-5)
+        clipped = np.asarray(cloned.weights)[ROWS]
+        rows_worth = clipped.sum() ** 2 / (clipped**2).sum()
+        assert told[f"{CONSTRAINT}sample_size"] == pytest.approx(rows_worth, rel=1e-5)
+        assert told[f"{CONSTRAINT}kl"] == pytest.approx(0.343610, abs=1e-5)
 
 
 @pytest.mark.slow
