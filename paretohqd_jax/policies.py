@@ -127,7 +127,12 @@ def one_adapter_each(stack: str, preferences: np.ndarray) -> list[Policy]:
 
 
 def mixtures(
-    corners: Sequence[Policy], preferences: np.ndarray, combine: str = "update", **how: Any
+    corners: Sequence[Policy],
+    preferences: np.ndarray,
+    combine: str = "update",
+    *,
+    shares: np.ndarray | None = None,
+    **how: Any,
 ) -> list[Policy]:
     """A family in which each preference mixes models of one objective each by its weights.
 
@@ -135,13 +140,14 @@ def mixtures(
       corners: `[num_objectives]` policies of one adapter each, in the order of the objectives.
       preferences: `[num_preferences, num_objectives]`.
       combine: as of `Policy`. A model whose weight is 0 is left out; one alone answers as it is.
+      shares: of the models in each mixture, `[num_preferences, num_objectives]`, where they are not
+        the preference itself.
       **how: logits are mixed, as of `Policy`.
     """
-    family = []
-    for label, preference in zip(preference_labels(preferences), preferences.tolist(), strict=True):
-        parts = [
-            (corner.adapters[0], w) for corner, w in zip(corners, preference, strict=True) if w
-        ]
+    family, labels = [], preference_labels(preferences)
+    shares = preferences if shares is None else shares
+    for label, preference, own in zip(labels, preferences.tolist(), shares.tolist(), strict=True):
+        parts = [(corner.adapters[0], w) for corner, w in zip(corners, own, strict=True) if w]
         adapters, weights = zip(*parts, strict=True)
         mixing = {"combine": combine, **how} if len(parts) > 1 else {}
         family.append(Policy(label, tuple(preference), adapters, weights, **mixing))

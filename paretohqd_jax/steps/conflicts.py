@@ -21,7 +21,7 @@ from paretohqd_jax.data.rows import drop_duplicates, read_table, write_table
 from paretohqd_jax.distributed import is_main_process
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.pipeline import Output
-from paretohqd_jax.policies import Policy, mixtures, one_adapter_each
+from paretohqd_jax.policies import Policy, mixtures, one_adapter_each, preference_labels
 from paretohqd_jax.rewards.likelihood import with_boundary
 from paretohqd_jax.steps.base_model import BaseModel, step_seed
 from paretohqd_jax.steps.log_probs import compute_log_probs
@@ -92,7 +92,7 @@ def reward_models_within(task: Task, models: Output) -> tuple[list[Policy], list
     weights = mixture_weights(config.soup_weights, len(task.objectives))
     if config.average == "updates" or not len(weights):
         return corners + mixtures(corners, weights), [models]
-    soups = average_factors(task, "soups", weights, models)
+    soups = average_factors(task, "soups", preference_labels(weights), weights, models)
     return corners + one_adapter_each("soups", weights), [models, soups]
 
 

@@ -86,18 +86,19 @@ def fitting_rows(
             "remove it, or lower max_new_tokens in config.generate and config.evaluate"
         )
     counts = prompt_counts + response_counts
-    fits = (counts >= min_tokens) & (counts <= min(max_tokens, context))
+    most, limit = min(max_tokens, context), ", the model's context" * (context < max_tokens)
+    fits = (counts >= min_tokens) & (counts <= most)
     kind = "row" if rows is table else "pair"
     fits = fits.reshape(table.num_rows, -1).all(axis=1)
     unfit = np.flatnonzero(~fits)
     first = f", the first of them row {table['source_row'][unfit[0]]}" if unfit.size else ""
     logger.info(
-        "%s: %d %ss of %d to %d tokens, %d others left out%s",
-        source, fits.sum(), kind, min_tokens, max_tokens, unfit.size, first,
+        "%s: %d %ss of %d to %d tokens%s, %d others left out%s",
+        source, fits.sum(), kind, min_tokens, most, limit, unfit.size, first,
     )  # fmt: skip
     if not fits.any():
         raise InputError(
-            f"{source}: no row has {min_tokens} to {max_tokens} tokens; "
+            f"{source}: no row has {min_tokens} to {most} tokens{limit}; "
             "change config.data.min_tokens or config.data.max_tokens"
         )
     return table.filter(pa.array(fits))

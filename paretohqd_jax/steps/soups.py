@@ -16,7 +16,6 @@ from paretohqd_jax.data.reward_columns import check_ranges, rewards_matrix
 from paretohqd_jax.data.rows import read_table, write_table
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.pipeline import Output
-from paretohqd_jax.policies import preference_labels
 from paretohqd_jax.steps.base_model import BaseModel
 from paretohqd_jax.steps.candidates import (
     candidates_of,
@@ -69,15 +68,17 @@ def write_best_rows(
     write_table(path, pa.table({"row_id": candidates.row_ids[best].ravel()}, metadata=facts))
 
 
-def average_factors(task: Task, name: str, weights: np.ndarray, stack: Output) -> Output:
+def average_factors(
+    task: Task, name: str, adapter_names: Sequence[str], weights: np.ndarray, stack: Output
+) -> Output:
     """A stack of weighted averages of the factors `a` and `b` of another stack's adapters, apart.
 
     Their products are not the averages of the adapters' updates: for results of others that were
-    made so. `weights` are `[num_averages, num_adapters]`.
+    made so. `weights` are `[num_averages, num_adapters]`, and each average has a name.
     """
     return task.run.step(
         name, name, partial(write_averages, base=task.base), stack, weights=weights.tolist(),
-        adapter_names=preference_labels(weights), also=task.network, all_processes=True,
+        adapter_names=list(adapter_names), also=task.network, all_processes=True,
     )  # fmt: skip
 
 

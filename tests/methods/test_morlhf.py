@@ -8,10 +8,11 @@ import jax
 import numpy as np
 import pytest
 from orbax.checkpoint import PyTreeCheckpointer
-from toy_runs import run_toy
+from toy_runs import CONFIG, run_toy
 
 from paretohqd_jax.data.rows import read_table
 from paretohqd_jax.distributed import Preempted
+from paretohqd_jax.main import console
 from paretohqd_jax.manifest import read_manifest
 from paretohqd_jax.policies import read_policies
 from paretohqd_jax.rewards.scoring import SCORERS
@@ -168,6 +169,27 @@ def test_a_run_that_was_cut_off_anywhere_ends_with_the_same_bytes(tmp_path):
         for which in ("cut", "whole")
     ]
     jax.tree.map(np.testing.assert_array_equal, *both)
+
+
+@pytest.mark.slow
+def test_eight_devices_answer_and_learn_as_one_does(tmp_path):
+    eight = [
+        f"--config={CONFIG}:morlhf", f"--workdir={tmp_path / 'eight'}",
+        "--config.mesh.data=2", "--config.mesh.fsdp=2", "--config.mesh.tensor=2",
+    ]  # fmt: skip
+    for stage in ("score", "morlhf"):
+        run_toy(tmp_path / "one", *SHORT, f"--stage={stage}", method="morlhf")
+        console(["paretohqd", *eight, *SHORT, f"--stage={stage}"])
+    answers = "morlhf/answers/000000.parquet"
+    one, eight = (read_table(tmp_path / which / answers) for which in ("one", "eight"))
+    assert eight["token_ids"].equals(one["token_ids"])
+    for name in ("brief", VOWELS):
+        np.testing.assert_allclose(eight[name].to_numpy(), one[name].to_numpy())
+    one, eight = (read_metrics(tmp_path / which / "logs/morlhf") for which in ("one", "eight"))
+    for name in ("policy_loss", "grad_norm", "norm"):
+        for adapter in ("w0.80_0.20", "w0.20_0.80"):
+            expected = one[f"{name}/{adapter}"][0]
+            assert eight[f"{name}/{adapter}"][0] == pytest.approx(expected, rel=1e-3, abs=1e-5)
 
 
 def test_a_reward_that_never_differs_and_a_divergence_that_explodes_are_told(

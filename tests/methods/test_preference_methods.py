@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from configs.toy import rows
+from configs.toy import get_config, rows
 from paretohqd_jax.data.rows import read_table
 from paretohqd_jax.main import console
 from paretohqd_jax.manifest import read_manifest
+from paretohqd_jax.methods import modpo
 from paretohqd_jax.policies import read_policies
+from paretohqd_jax.steps.plan import Plan
 from paretohqd_jax.steps.report import losses_of
 from paretohqd_jax.training.metrics import read_metrics
 
@@ -121,6 +123,26 @@ def test_soups_and_decoding_find_the_models_that_dpo_has_left(workdir, source, c
         assert [vowels.adapters, brief.adapters] == [("dpo/w0.00_1.00",), ("dpo/w1.00_0.00",)]
         assert vowels.combine == "update"
     assert (both.divergence, vowels.divergence) == ("alpha=0.5", "reverse_kl")
+
+
+@pytest.mark.parametrize("primary", ["", "brief"])
+def test_modpo_trains_what_dpo_cannot_serve(tmp_path, primary):
+    """Without weight on the first objective the margins' own policy is the optimum."""
+    config, plan = get_config("modpo"), Plan(tmp_path)
+    config.rewards.models = (*OBJECTIVES, "configs.toy:variety")
+    config.preferences = "1,0,0;0.2,0.3,0.5;0,0.5,0.5"
+    config.modpo.primary = primary
+    modpo.align(config, plan)
+    steps = {step.name: step.options for step in plan.steps}
+    corner, inner, edge = steps["policies"]["families"]["modpo"]
+    assert corner["adapters"] == ("dpo/w1.00_0.00_0.00",)
+    assert inner["adapters"] == ("modpo/w0.20_0.30_0.50",)
+    if primary:
+        assert steps["modpo"]["first"] == [0] and edge["combine"] == "logits"
+        assert edge["adapters"] == ("dpo/w0.00_1.00_0.00", "dpo/w0.00_0.00_1.00")
+        assert edge["weights"] == (0.5, 0.5)
+    else:
+        assert steps["modpo"]["first"] == [2, 1] and edge["adapters"] == ("modpo/w0.00_0.50_0.50",)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,9 @@ import pytest
 from toy_runs import run_toy
 
 from configs.toy import get_config
+from paretohqd_jax.config import check_config
 from paretohqd_jax.data.rows import read_table
+from paretohqd_jax.errors import InputError
 from paretohqd_jax.methods import soups
 from paretohqd_jax.models.lora import LoraConfig, combine_adapters
 from paretohqd_jax.policies import mixtures, one_adapter_each, read_policies
@@ -69,15 +71,56 @@ def test_of_tables_of_logits_a_soup_answers_as_their_product():
     np.testing.assert_allclose(soup / soup.sum(), product / product.sum())
 
 
-def test_rewarded_soups_are_of_models_that_learn_one_reward_each(tmp_path):
+def planned_rewarded_soup(tmp_path, **options):
     config, plan = get_config("rewarded_soup"), Plan(tmp_path)
+    config.rewarded_soup.update(options)
     soups.align(config, plan)
     steps = {step.name: step.options for step in plan.steps}
     assert {*steps} <= {*soups.STEPS}
+    return steps
+
+
+def test_rewarded_soups_are_of_models_that_learn_one_reward_each(tmp_path):
+    steps = planned_rewarded_soup(tmp_path)
     assert steps["morlhf_corners"]["weights"] == [[1, 0], [0, 1]]
     [_, both, _] = steps["policies"]["families"]["rewarded_soup"]
     assert both["adapters"] == ("morlhf_corners/w1.00_0.00", "morlhf_corners/w0.00_1.00")
     assert both["weights"] == (0.5, 0.5)
+
+
+def test_bone_soups_are_of_models_that_learn_a_mixture_of_rewards_each(tmp_path):
+    steps = planned_rewarded_soup(tmp_path, own_weight=0.8)
+    np.testing.assert_allclose(steps["morlhf_corners"]["weights"], [[0.8, 0.2], [0.2, 0.8]])
+    brief, both, vowels = steps["policies"]["families"]["rewarded_soup"][::-1]
+    adapters = ("morlhf_corners/w0.80_0.20", "morlhf_corners/w0.20_0.80")
+    assert brief["adapters"] == both["adapters"] == vowels["adapters"] == adapters
+    np.testing.assert_allclose(brief["weights"], [4 / 3, -1 / 3])  # as of the authors' code
+    np.testing.assert_allclose(both["weights"], [0.5, 0.5])
+    averages = planned_rewarded_soup(tmp_path, own_weight=0.8, average="factors")["rewarded_soup"]
+    np.testing.assert_allclose(
+        averages["weights"][::-1], [[4 / 3, -1 / 3], [0.5, 0.5], [-1 / 3, 4 / 3]]
+    )
+    assert averages["adapter_names"] == ["w0.00_1.00", "w0.50_0.50", "w1.00_0.00"]
+
+
+@pytest.mark.parametrize("own", [1.0, 0.6, 0.8])
+def test_shares_make_up_the_preference_of_what_models_have_learnt(own):
+    learnt = np.full((3, 3), (1 - own) / 2) + (own - (1 - own) / 2) * np.eye(3)
+    preferences = np.array([[1, 0, 0], [0.2, 0.3, 0.5], [1 / 3, 1 / 3, 1 / 3], learnt[1]])
+    shares = soups.shares_of(preferences, learnt)
+    np.testing.assert_allclose(shares @ learnt, preferences, atol=1e-12)
+    np.testing.assert_allclose(shares.sum(axis=1), 1)
+    assert shares[-1].tolist() == pytest.approx([0, 1, 0]) and (shares[-1] == 0).sum() == 2
+    if own == 1:
+        assert (shares == preferences).all()
+
+
+@pytest.mark.parametrize("own", [0.5, 1.1])
+def test_a_share_that_makes_no_backbone_is_named(own):
+    config = get_config("rewarded_soup")
+    config.rewarded_soup.own_weight = own
+    with pytest.raises(InputError, match=f"rewarded_soup.own_weight={own} is not valid; use above"):
+        check_config(config)
 
 
 @pytest.fixture(scope="module")

@@ -64,6 +64,8 @@ def test_rows_of_unfit_length_are_left_out(tmp_path, base):
     assert table["response"].to_pylist() == ["one", "two"]
     with pytest.raises(InputError, match="no row has 60 to 70 tokens"):
         score_rows(tmp_path, base, rows, min_tokens=60, max_tokens=70)
+    with pytest.raises(InputError, match="no row has 60 to 512 tokens, the model's context; "):
+        score_rows(tmp_path, base, rows, min_tokens=60, max_tokens=9999)
 
 
 def test_a_prompt_beyond_the_context_is_named_by_row(tmp_path, base):
