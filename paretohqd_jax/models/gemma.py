@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from paretohqd_jax.errors import InputError
-from paretohqd_jax.models.fields import need_integer, need_number
+from paretohqd_jax.models.fields import need_integer, need_number, read_number
 
 FAMILIES = ("gemma2", "gemma3_text")
 # Models that see, of which the text part is served: where transformers keeps its layers.
@@ -50,9 +50,12 @@ def text_part(path: Path, values: dict[str, Any]) -> dict[str, Any]:
     part = values.get("text_config")
     if not isinstance(part, dict):
         raise InputError(f"{path}: field 'text_config' is missing or no JSON object")
+    kind = f"{SEEING}_text"
+    if part.get("model_type") not in (None, kind):
+        raise InputError(f"{path}: text_config has model_type {part['model_type']!r}, not {kind!r}")
     shared = ("dtype", "torch_dtype", "eos_token_id", "tie_word_embeddings", "quantization_config")
     outer = {name: values[name] for name in shared if values.get(name) is not None}
-    return {"model_type": f"{SEEING}_text"} | part | outer
+    return part | outer | {"model_type": kind}
 
 
 def fields_of_json(path: Path, values: dict[str, Any]) -> dict[str, Any]:
@@ -63,14 +66,12 @@ def fields_of_json(path: Path, values: dict[str, Any]) -> dict[str, Any]:
     if values.get("use_bidirectional_attention"):
         raise InputError(f"{path}: use_bidirectional_attention is not supported")
 
-    def soft_cap(name: str) -> float | None:
-        return None if values.get(name) is None else need_number(path, values, name)
-
-    is_second = values["model_type"] == "gemma2"
+    caps_scores = values["model_type"] == "gemma2"
+    cap = functools.partial(read_number, path, values)
     return ALWAYS | {
         "query_pre_attn_scalar": need_integer(path, values, "query_pre_attn_scalar"),
-        "attention_soft_cap": soft_cap("attn_logit_softcapping") if is_second else None,
-        "logit_soft_cap": soft_cap("final_logit_softcapping"),
+        "attention_soft_cap": cap("attn_logit_softcapping") if caps_scores else None,
+        "logit_soft_cap": cap("final_logit_softcapping"),
     }
 
 
@@ -97,5 +98,5 @@ def fields_of_gguf(path: Path, values: dict[str, Any], family: str) -> dict[str,
         }
     return fields | {
         "local_rope_theta": need_number(path, values, "gemma3.rope.freq_base_swa", 10000.0),
-        "logit_soft_cap": values.get("gemma3.final_logit_softcapping") or None,
+        "logit_soft_cap": read_number(path, values, "gemma3.final_logit_softcapping", True),
     }

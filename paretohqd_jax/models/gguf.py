@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from paretohqd_jax.errors import InputError
-from paretohqd_jax.models import gemma
-from paretohqd_jax.models.fields import need_integer, need_number
-from paretohqd_jax.models.llama import LlamaConfig
+from paretohqd_jax.models import gemma, gguf_rope
+from paretohqd_jax.models.fields import need_integer, need_number, read_integer
+from paretohqd_jax.models.llama_config import LlamaConfig, config_at
 from paretohqd_jax.models.rope_scaling import read_scaling
 
 GEMMAS = ("gemma2", "gemma3")
@@ -42,13 +41,12 @@ GEMMA_NAMES = LAYER_NAMES | {
     "ffn_norm": "pre_feedforward_layernorm",
     "post_ffw_norm": "post_feedforward_layernorm",
 }
-# Divisors of the rotary frequencies, of all texts, of short and of long ones.
-ROPE_TENSORS = ("rope_freqs.weight", "rope_factors_short.weight", "rope_factors_long.weight")
+ALL = slice(None)
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
     """The file's key-value pairs, arrays as lists."""
-    return {name: field.contents() for name, field in _open(path).fields.items()}
+    return {name: _contents(path, name) for name in _open(path).fields}
 
 
 def read_config(path: Path) -> LlamaConfig:
@@ -57,19 +55,20 @@ def read_config(path: Path) -> LlamaConfig:
     Raises InputError, naming the file and what it asks for, where the model is not served here.
     """
     fields = _open(path).fields
-    name = fields.get("general.architecture")
-    family = name and name.contents()
+    name = "general.architecture"
+    family = _contents(path, name) if name in fields else None
     if family not in ARCHITECTURES:
         raise InputError(
             f"{path}: architecture {family!r} is not supported in GGUF files;"
             f" {', '.join(ARCHITECTURES)} are"
         )
-    values = {key: fields[key].contents() for key in fields if key.startswith(f"{family}.")}
+    values = {key: _contents(path, key) for key in fields if key.startswith(f"{family}.")}
     tensors = {tensor.name: tensor for tensor in _open(path).tensors}
-    parts = fields.get("split.count")
-    if parts and parts.contents() > 1:
+    split = {key: _contents(path, key) for key in ("split.count",) if key in fields}
+    parts = read_integer(path, split, "split.count", least=0)
+    if parts and parts > 1:
         raise InputError(
-            f"{path}: is one of {parts.contents()} parts; make them one file (llama-gguf-split"
+            f"{path}: is one of {parts} parts; make them one file (llama-gguf-split"
             " --merge FIRST_PART NEW.gguf)"
         )
     if "token_embd.weight" not in tensors:
@@ -88,10 +87,12 @@ def read_config(path: Path) -> LlamaConfig:
             f"{path}: {family}.rope.dimension_count is not the size of a head, {head_dim}; RoPE on"
             " a part of each head is not supported"
         )
-    divisors = {name: tensors[name].data.tolist() for name in ROPE_TENSORS if name in tensors}
-    rope = _rope_words(path, values, family, divisors)
-    return LlamaConfig(
-        vocab_size=int(tensors["token_embd.weight"].shape[1]),
+    of_rope = [tensor for name, tensor in tensors.items() if name in gguf_rope.TENSORS]
+    divisors = {tensor.name: _dequantised(path, tensor).tolist() for tensor in of_rope}
+    rope = gguf_rope.rope_words(path, values, family, divisors)
+    return config_at(
+        path,
+        vocab_size=int(tensors["token_embd.weight"].shape[-1]),
         hidden_size=hidden_size,
         intermediate_size=need(f"{family}.feed_forward_length"),
         num_layers=need(f"{family}.block_count"),
@@ -109,39 +110,6 @@ def read_config(path: Path) -> LlamaConfig:
     )
 
 
-def _rope_words(
-    path: Path, values: dict[str, Any], family: str, divisors: dict[str, list[float]]
-) -> dict[str, Any]:
-    """The metadata and tensors about RoPE's scaling in the words of config.json.
-
-    As llama.cpp reads them: the scaling is linear where none is named, a factor of 0 is none, and
-    files of its first year have the factor under another key. Llama 3's is kept as the divisors
-    that come of it.
-    """
-    scaling = {key.removeprefix(f"{family}.rope.scaling."): values[key] for key in values}
-    kind = scaling.get("type", "linear")
-    factor = scaling.get("factor", values.get(f"{family}.rope.scale_linear")) or 1.0
-    everywhere, *by_length = map(divisors.get, ROPE_TENSORS)
-    if everywhere is not None:
-        if kind != "none" and factor != 1.0:
-            raise InputError(f"{path}: has rope_freqs.weight and RoPE scaling {kind!r}; keep one")
-        kind, by_length = "longrope", [everywhere, everywhere]
-    if kind == "none":
-        return {}
-    temperature = scaling.get("attn_factor", 1.0)
-    if kind == "yarn":
-        temperature *= 1.0 + 0.1 * math.log(factor)
-    words = {
-        "factor": factor,
-        "original_max_position_embeddings": scaling.get("original_context_length"),
-        "attention_factor": temperature,
-        "beta_fast": scaling.get("yarn_beta_fast"),
-        "beta_slow": scaling.get("yarn_beta_slow"),
-        **dict(zip(("short_factor", "long_factor"), by_length, strict=True)),
-    }
-    return {"rope_type": kind, **words}
-
-
 def open_weights(
     path: Path,
 ) -> tuple[dict[str, tuple[int, ...]], Callable[[str, tuple[slice, ...]], np.ndarray]]:
@@ -149,16 +117,14 @@ def open_weights(
 
     Slices are float32; the rows that are asked for are dequantised, no others.
     """
-    import gguf
-
     config = read_config(path)
-    family = _open(path).fields["general.architecture"].contents()
+    family = _contents(path, "general.architecture")
     names = GEMMA_NAMES if family in GEMMAS else LAYER_NAMES
     permuted = family == "llama"
     tensors = {
         _huggingface_name(tensor.name, names): tensor
         for tensor in _open(path).tensors
-        if tensor.name not in ROPE_TENSORS
+        if tensor.name not in gguf_rope.TENSORS
     }
 
     def read(name: str, index: tuple[slice, ...]) -> np.ndarray:
@@ -168,17 +134,23 @@ def open_weights(
             rows = _stored_rows(len(tensor.data), config.num_heads)[rows]
         if permuted and ".k_proj." in name:
             rows = _stored_rows(len(tensor.data), config.num_kv_heads)[rows]
-        try:
-            array = gguf.dequantize(tensor.data[rows], tensor.tensor_type)
-        except NotImplementedError as error:
-            kind = tensor.tensor_type.name
-            raise InputError(f"{path}: tensor {tensor.name} has unsupported type {kind}") from error
+        array = _dequantised(path, tensor, rows)
         if config.zero_centred_norms and name.endswith("norm.weight"):
             array = array - 1.0  # llama.cpp keeps what norms multiply by
         return array[(slice(None), *index[1:])]
 
     shapes = {name: tuple(map(int, reversed(tensor.shape))) for name, tensor in tensors.items()}
     return shapes, read
+
+
+def _dequantised(path: Path, tensor: Any, rows: slice | np.ndarray = ALL) -> np.ndarray:
+    import gguf
+
+    try:
+        return gguf.dequantize(tensor.data[rows], tensor.tensor_type)
+    except NotImplementedError as error:
+        kind = tensor.tensor_type.name
+        raise InputError(f"{path}: tensor {tensor.name} has unsupported type {kind}") from error
 
 
 def _stored_rows(num_rows: int, num_heads: int) -> np.ndarray:
@@ -194,6 +166,14 @@ def _huggingface_name(name: str, names: dict[str, str]) -> str:
     if len(parts) == 4 and parts[0] == "blk" and parts[2] in names:
         return f"model.layers.{parts[1]}.{names[parts[2]]}.{parts[3]}"
     return name  # unknown: reported as unexpected by the caller
+
+
+def _contents(path: Path, name: str) -> Any:
+    """The value of a field that the file has."""
+    try:
+        return _open(path).fields[name].contents()
+    except (ValueError, IndexError) as error:
+        raise InputError(f"{path}: field {name!r} is damaged ({error})") from error
 
 
 def _open(path: Path) -> Any:

@@ -9,8 +9,14 @@ from typing import Any
 
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.models import gemma
-from paretohqd_jax.models.fields import need_integer, need_number, read_flag
-from paretohqd_jax.models.llama import LlamaConfig
+from paretohqd_jax.models.fields import (
+    need_integer,
+    need_number,
+    read_flag,
+    read_integer,
+    without_nulls,
+)
+from paretohqd_jax.models.llama_config import LlamaConfig, config_at
 from paretohqd_jax.models.rope_scaling import RopeScaling, read_scaling
 
 CHAT_TEMPLATE = "chat_template.jinja"
@@ -35,6 +41,10 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "qwen3": QWEN | {"head_dim": 128},
     **gemma.DEFAULTS,
 }
+# Fields whose null is no default: no window, no cap, as many key/value heads as there are heads.
+TOLD_BY_NULL = (
+    "sliding_window", "attn_logit_softcapping", "final_logit_softcapping", "num_key_value_heads",
+)  # fmt: skip
 
 
 def download(name: str, weights: bool) -> Path:
@@ -81,7 +91,7 @@ def parse_config(path: Path, values: dict[str, Any]) -> LlamaConfig:
         values = gemma.text_part(path, values)
     _refuse_other_models(path, values)
     family = values["model_type"]
-    values = DEFAULTS[family] | values
+    values = DEFAULTS[family] | without_nulls(values, TOLD_BY_NULL)
     need = functools.partial(need_integer, path, values)
     num_heads, hidden_size, num_layers, context = (
         need(field)
@@ -92,7 +102,8 @@ def parse_config(path: Path, values: dict[str, Any]) -> LlamaConfig:
     read_rope = _rope_by_layers if family == "gemma3_text" else _rope
     theta, scaling, *local_theta = read_rope(path, values, context)
     window, unwindowed_layers = _windows(path, values, num_layers)
-    return LlamaConfig(
+    return config_at(
+        path,
         vocab_size=need("vocab_size"),
         hidden_size=hidden_size,
         intermediate_size=need("intermediate_size"),
@@ -134,11 +145,11 @@ def _refuse_other_models(path: Path, values: dict[str, Any]) -> None:
     is_gemma = family in gemma.FAMILIES
     field = "hidden_activation" if is_gemma else "hidden_act"
     served = "gelu_pytorch_tanh" if is_gemma else "silu"
-    if values.get(field, served) != served:
+    if values.get(field) not in (None, served):
         raise InputError(f"{path}: {field} {values[field]!r} is not supported; only {served}")
     if values.get("quantization_config"):
         raise InputError(f"{path}: models with quantization_config are not supported")
-    if values.get("partial_rotary_factor") not in (None, 1.0):
+    if need_number(path, values, "partial_rotary_factor", 1.0) != 1.0:
         raise InputError(f"{path}: a partial_rotary_factor is not supported")
 
 
@@ -160,20 +171,14 @@ def _windows(
 ) -> tuple[int | None, tuple[int, ...]]:
     """The sliding window, None if no layer has one, and the layers without it."""
     family, layers = values["model_type"], range(num_layers)
-    for field in WINDOWED.keys() & values.keys():
-        value = values[field]
-        is_size = type(value) is int and value >= 0
-        if not is_size and not (field == "sliding_window" and value is None):
-            raise InputError(
-                f"{path}: field {field!r} is {value!r}; it must be an integer, 0 or more"
-            )
+    size, first = (read_integer(path, values, field, least=0) for field in WINDOWED)
     window, unwindowed = None, tuple(layers)
     if family in ("mistral", *gemma.FAMILIES):
-        window = values["sliding_window"]
+        window = size
         unwindowed = () if window else unwindowed
     elif family in ("qwen2", "qwen3") and read_flag(path, values, "use_sliding_window"):
-        window = values["sliding_window"]
-        unwindowed = tuple(layers[: values["max_window_layers"]])
+        window = size
+        unwindowed = tuple(layers[:first])
     types = values.get("layer_types")
     if types is None and family in gemma.FAMILIES:
         period = need_integer(path, values, "sliding_window_pattern")
@@ -206,7 +211,7 @@ def _rope(path: Path, values: dict[str, Any], context: int) -> tuple[float, Rope
     newer, older = given.values()
     theta = need_number(path, values, "rope_theta", 10000.0)
     rope = {"rope_theta": theta} | (older or newer)
-    for name, value in newer.items():
+    for name, value in newer.items() if older else ():
         if rope.get(name) != value and (name, value) != ("rope_type", "default"):
             raise InputError(
                 f"{path}: rope_parameters has {name} {value!r}, which rope_scaling beside it makes "
@@ -230,7 +235,8 @@ def _rope_by_layers(
     if not isinstance(given, dict) or given.keys() - set(kinds):
         raise InputError(f"{path}: rope_parameters must be given for {' and '.join(kinds)}")
     full, local = (values | {"rope_parameters": given.get(kind)} for kind in kinds)
-    local |= {"rope_theta": values["rope_local_base_freq"], "rope_scaling": None}
+    base = need_number(path, values, "rope_local_base_freq")
+    local |= {"rope_theta": base, "rope_scaling": None}
     local_theta, local_scaling = _rope(path, local, context)
     if local_scaling is not None:
         raise InputError(f"{path}: scaled RoPE in layers with {SLIDING} is not supported")
@@ -242,7 +248,7 @@ def _rope_fields(path: Path, values: dict[str, Any], name: str) -> dict[str, Any
     fields = values.get(name) or {}
     if not isinstance(fields, dict):
         raise InputError(f"{path}: its RoPE parameters are no JSON object ({name})")
-    fields = {key: value for key, value in fields.items() if value is not None}
+    fields = without_nulls(fields)
     if any(isinstance(value, dict) for value in fields.values()):
         raise InputError(f"{path}: {name} by kinds of layers ({min(fields)}) are not supported")
     return ({"rope_type": fields["type"]} if "type" in fields else {}) | fields

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.models.attention import IMPLEMENTATIONS
-from paretohqd_jax.models.rope_scaling import LongRope, RopeScaling, Yarn
+from paretohqd_jax.models.rope_scaling import LongRope, RopeScaling, Yarn, check_scaling
 
 ACTIVATIONS = {
     "silu": jax.nn.silu,
     "gelu_pytorch_tanh": functools.partial(jax.nn.gelu, approximate=True),
 }
+UNLIMITED = int(jnp.iinfo(jnp.int32).max)  # the window of a layer without one
 REMAT_POLICIES = {
     "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
     "full": jax.checkpoint_policies.nothing_saveable,
@@ -79,15 +82,11 @@ class LlamaConfig:
             )
         if self.head_dim % 2:
             raise InputError(f"head_dim is {self.head_dim}: rotary positions need an even number")
-        if isinstance(self.rope_scaling, LongRope):
-            sizes = len(self.rope_scaling.short_factor), len(self.rope_scaling.long_factor)
-            if sizes != (self.head_dim // 2, self.head_dim // 2):
-                raise InputError(
-                    f"RoPE's short_factor and long_factor have {sizes[0]} and {sizes[1]} numbers; "
-                    f"heads of {self.head_dim} need {self.head_dim // 2} of each"
-                )
-        if self.sliding_window is not None and self.sliding_window < 1:
-            raise InputError(f"sliding_window is {self.sliding_window}: it must be at least 1")
+        check_scaling(self.rope_scaling, self.head_dim, self.rope_theta)
+        if self.sliding_window is not None and not 1 <= self.sliding_window <= UNLIMITED:
+            raise InputError(
+                f"sliding_window is {self.sliding_window}: it must be from 1 to {UNLIMITED}"
+            )
         if self.unwindowed_layers and self.attention != "xla":
             raise InputError(
                 f"config.model.attention={self.attention!r} does not serve models with a sliding "
@@ -160,7 +159,7 @@ class LlamaConfig:
             return None
         windows = jnp.full(self.num_layers, self.sliding_window, jnp.int32)
         unlimited = jnp.array(self.unwindowed_layers, jnp.int32)
-        return windows.at[unlimited].set(jnp.iinfo(jnp.int32).max)
+        return windows.at[unlimited].set(UNLIMITED)
 
     def layer_rotations(self) -> jax.Array | None:
         """1 for layers that rotate from `local_rope_theta`, 0 for others, int32 [L]; None if all
@@ -169,3 +168,11 @@ class LlamaConfig:
             return None
         unlimited = jnp.array(self.unwindowed_layers, jnp.int32)
         return jnp.ones(self.num_layers, jnp.int32).at[unlimited].set(0)
+
+
+def config_at(path: Path, **fields: Any) -> LlamaConfig:
+    """The configuration of a checkpoint; the file is named where fields do not fit each other."""
+    try:
+        return LlamaConfig(**fields)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error

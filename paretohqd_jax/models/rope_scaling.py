@@ -12,7 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from paretohqd_jax.errors import InputError
-from paretohqd_jax.models.fields import need_number, need_numbers, read_flag
+from paretohqd_jax.models.fields import (
+    need_integer,
+    need_number,
+    need_numbers,
+    read_flag,
+    read_number,
+    read_text,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,10 +86,11 @@ def read_scaling(path: Path, rope: dict[str, Any], context: int) -> RopeScaling 
     `context` is what the model reads, the original context where the parameters name none. Raises
     InputError, naming the file, for a scaling that is not served or not wholly described.
     """
-    kind, older_word, factor = (rope.get(name) for name in ("rope_type", "type", "factor"))
+    kind, older_word = (read_text(path, rope, name) for name in ("rope_type", "type"))
+    factor = read_number(path, rope, "factor")
     if older_word not in (None, kind):
         raise InputError(f"{path}: RoPE has rope_type {kind!r} and type {older_word!r}; keep one")
-    if rope.get("partial_rotary_factor") not in (None, 1.0):
+    if need_number(path, rope, "partial_rotary_factor", 1.0) != 1.0:
         raise InputError(f"{path}: a partial_rotary_factor is not supported")
     if kind in (None, "default") and factor not in (None, 1.0):
         raise InputError(
@@ -101,12 +109,12 @@ def read_scaling(path: Path, rope: dict[str, Any], context: int) -> RopeScaling 
         return Linear(need("factor"))
     if kind == "dynamic":
         return Dynamic(need("factor"), context)
-    original = int(need("original_max_position_embeddings", context))
+    original = need_integer(path, rope, "original_max_position_embeddings", context, least=2)
     if kind == "llama3":
         return _llama3(path, rope, original)
     factor = need("factor", context / original)
     if kind == "yarn":
-        truncate = rope.get("truncate") is None or read_flag(path, rope, "truncate")
+        truncate = read_flag(path, rope, "truncate", default=True)
         attention_factor = need("attention_factor", _yarn_attention_factor(path, rope, factor))
         fast, slow = need("beta_fast", 32.0), need("beta_slow", 1.0)
         return Yarn(factor, original, attention_factor, fast, slow, truncate)
@@ -137,6 +145,21 @@ def _yarn_attention_factor(path: Path, rope: dict[str, Any], factor: float) -> f
         part, whole = (need_number(path, rope, name) for name in ("mscale", "mscale_all_dim"))
         return of_scale(part) / of_scale(whole)
     return of_scale(1.0)
+
+
+def check_scaling(scaling: RopeScaling | None, head_dim: int, theta: float) -> None:
+    """Raises InputError for a scaling that heads of this size, or this base, do not have."""
+    if isinstance(scaling, Dynamic) and head_dim == 2:
+        raise InputError("RoPE scaling 'dynamic' needs heads of more than 2 numbers")
+    if isinstance(scaling, Yarn) and theta <= 1:
+        raise InputError(f"RoPE scaling 'yarn' needs a rope_theta above 1, not {theta}")
+    if isinstance(scaling, LongRope):
+        sizes = len(scaling.short_factor), len(scaling.long_factor)
+        if sizes != (head_dim // 2, head_dim // 2):
+            raise InputError(
+                f"RoPE's short_factor and long_factor have {sizes[0]} and {sizes[1]} numbers; "
+                f"heads of {head_dim} need {head_dim // 2} of each"
+            )
 
 
 def scaling_values(scaling: RopeScaling | None) -> dict[str, Any]:

@@ -219,7 +219,8 @@ def write_gguf(path, config: LlamaConfig, stored, architecture="llama", extra=()
     """
     import gguf
 
-    from paretohqd_jax.models.gguf import GEMMA_NAMES, LAYER_NAMES, ROPE_TENSORS, TOP_NAMES
+    from paretohqd_jax.models.gguf import GEMMA_NAMES, LAYER_NAMES, TOP_NAMES
+    from paretohqd_jax.models.gguf_rope import TENSORS
 
     writer = gguf.GGUFWriter(path, architecture)
     writer.add_context_length(config.max_position_embeddings)
@@ -235,7 +236,7 @@ def write_gguf(path, config: LlamaConfig, stored, architecture="llama", extra=()
         add = {str: writer.add_string, int: writer.add_uint32, float: writer.add_float32}
         add[type(value)](name, value)
     names = GEMMA_NAMES if architecture.startswith("gemma") else LAYER_NAMES
-    for theirs, name in [*TOP_NAMES.items(), *zip(ROPE_TENSORS, ROPE_TENSORS, strict=True)]:
+    for theirs, name in [*TOP_NAMES.items(), *zip(TENSORS, TENSORS, strict=True)]:
         if name in stored:
             writer.add_tensor(theirs, stored[name])
     heads_of = {"attn_q": config.num_heads, "attn_k": config.num_kv_heads}
