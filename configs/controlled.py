@@ -122,6 +122,8 @@ def _config(method, exponent, M, noise, rows, seed):
         config.train.offline_steps = num_preferences * STEPS[0]
         config.train.online_steps = num_preferences * STEPS[1]
         config.generate.num_prompts = (M + 1) * NUM_PROMPTS
+    if method == "mopo" and M > 2:  # 1.1 times the data's level of two others cannot be held
+        config.mopo.levels = "0.9;1.0"
     if method == "best_of_n":
         config.best_of_n.n = M + 1  # as many answers as the representatives of ParetoHqD give
     config.data.source = f"{TASK}:rows({M},{exponent},{noise},{rows},{seed})"
