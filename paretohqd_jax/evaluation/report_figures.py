@@ -39,7 +39,7 @@ def report_figures(
     confidence = percent(evaluation["bootstrap"]["confidence"], 0)
     reached = (
         "Mean rewards on held-out prompts, one point per model, beside it its preference or "
-        f"its label where there is room. Bars are {confidence} intervals. The scored rows lie behind."
+        f"label where there is room. Bars are {confidence} intervals. The scored rows lie behind."
     )
     pictures = [(model_panels(evaluation, cloud), reached)]
     if selected is not None:
