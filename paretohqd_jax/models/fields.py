@@ -1,7 +1,7 @@
 """Values out of a checkpoint's configuration by name, or one line about what is wrong with one.
 
-Null is as good as absent, as it is to transformers. What is let through fits where it goes: sizes
-into int32, numbers into float32.
+Null is as good as absent. What is let through fits where it goes: sizes into int32, numbers into
+float32.
 """
 
 from __future__ import annotations

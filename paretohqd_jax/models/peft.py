@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,16 @@ def export_peft(
             "lora_dropout": lora.dropout,
             "peft_type": "LORA",
             "r": lora.rank,
-            "target_modules": sorted(lora.targets),
+            "target_modules": _target_modules(config, lora),
             "task_type": "CAUSAL_LM",
         },
     )
+
+
+def _target_modules(config: LlamaConfig, lora: LoraConfig) -> list[str] | str:
+    """Ends of the adapted modules' names; of a model that sees a regular expression of the names,
+    for the part that sees has modules with the same ends."""
+    targets = sorted(lora.targets)
+    if config.backbone == "model":
+        return targets
+    return rf"{re.escape(config.backbone)}\.layers\.\d+\.\w+\.({'|'.join(targets)})"

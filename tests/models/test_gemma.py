@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
+import re
 import shutil
 from pathlib import Path
 
@@ -13,8 +15,9 @@ import pytest
 from safetensors.numpy import load_file
 from test_weights import edit_config, edit_tensors, message_of, stored_tensors, write_gguf
 
+from paretohqd_jax.errors import InputError
 from paretohqd_jax.models.gemma import fields_of_gguf
-from paretohqd_jax.models.lora import LoraConfig, init_adapters
+from paretohqd_jax.models.lora import TARGETS, LoraConfig, init_adapters
 from paretohqd_jax.models.merging import config_values, export_merged
 from paretohqd_jax.models.peft import export_peft
 from paretohqd_jax.models.rope_scaling import Linear
@@ -116,6 +119,47 @@ def with_vision(directory, name_of):
     (directory / "config.json").write_text(json.dumps(values))
 
 
+def check_hand_over(directory, checkpoint, config, lora, adapter):
+    """Names as PEFT 0.21 and vLLM 0.32 look for them.
+
+    PEFT: those of transformers' modules, which make_gemma.py prints, after base_model.model. vLLM
+    turns the backbone's name into that of the published tensors.
+    """
+    export_peft(directory, adapter, lora, config, str(checkpoint))
+    kernels = {name[1] for name in stored_projections()}
+    names = load_file(directory / "adapter_model.safetensors")
+    modules = {f"{config.backbone}.layers.{layer}.{kernel}"
+               for layer in range(3) for kernel in kernels}  # fmt: skip
+    factors = {"lora_A", "lora_B"}
+    assert names.keys() == {
+        f"base_model.model.{module}.{factor}.weight" for module in modules for factor in factors
+    }
+    told = json.loads((directory / "adapter_config.json").read_text())
+    assert told["base_model_name_or_path"] == str(checkpoint) and told["bias"] == "none"
+    targets = told["target_modules"]
+    vision = "model.vision_tower.vision_model.encoder.layers.0.self_attn.q_proj"
+    if config.backbone == "model":
+        assert targets == sorted(TARGETS)
+        return
+    assert all(re.fullmatch(targets, module) for module in modules)
+    assert not re.fullmatch(targets, vision)
+    in_vllm = {re.sub(r"^model\.language_model\.", "language_model.model.", x) for x in modules}
+    assert in_vllm == {f"language_model.model.layers.{n}.{k}" for n, k in stored_projections()}
+
+
+def stored_projections():
+    """(layer, name) of every projection in the golden checkpoint."""
+    found = [re.fullmatch(r"model\.layers\.(\d+)\.(.*_proj)\.weight", x)
+             for x in load_file(GOLDEN / "model.safetensors")]  # fmt: skip
+    return [match.groups() for match in found if match]
+
+
+def test_adapters_of_the_text_model_have_the_names_of_its_tensors(tmp_path):
+    config, lora = load_config(str(GOLDEN)), LoraConfig(rank=1, targets=TARGETS)
+    adapter = jax.tree.map(lambda x: x[0], init_adapters(jax.random.key(0), config, lora, 1))
+    check_hand_over(tmp_path, GOLDEN, config, lora, adapter)
+
+
 @pytest.mark.parametrize("backbone", ["language_model.model.", "model.language_model."])
 def test_the_text_part_of_a_model_that_sees(checkpoint, tmp_path, backbone):
     """Under the names that are published, and those that modules of transformers 5 have."""
@@ -124,13 +168,9 @@ def test_the_text_part_of_a_model_that_sees(checkpoint, tmp_path, backbone):
     assert config == dataclasses.replace(load_config(str(GOLDEN)), backbone="model.language_model")
     assert_same_weights(checkpoint, GOLDEN)
 
-    lora = LoraConfig(rank=1, targets=("q_proj",))
+    lora = LoraConfig(rank=1, targets=TARGETS)
     adapter = jax.tree.map(lambda x: x[0], init_adapters(jax.random.key(0), config, lora, 1))
-    export_peft(tmp_path / "adapter", adapter, lora, config, str(checkpoint))
-    names = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
-    module = "model.language_model.layers.0.self_attn.q_proj"  # as make_gemma.py prints it
-    assert f"base_model.model.{module}.lora_A.weight" in names
-
+    check_hand_over(tmp_path / "adapter", checkpoint, config, lora, adapter)
     export_merged(tmp_path / "merged", str(checkpoint), adapter, lora, "float32")
     values = json.loads((tmp_path / "merged" / "config.json").read_text())
     assert values["architectures"] == ["Gemma3ForCausalLM"] and values["eos_token_id"] == [1, 2]
@@ -150,18 +190,43 @@ def assert_survives_gguf(tmp_path, name, config, params, extra):
     assert load_config(str(tmp_path / "out")) == found
 
 
-@pytest.mark.parametrize("num_layers, scalar", [(46, 2304), (42, 256)])
-def test_scale_of_queries_in_gguf(num_layers, scalar):
-    """Of the 27B it is the hidden size over the heads, which llama.cpp knows by the layers."""
+def fields_of(family, num_layers, **more):
+    """Fields of a model whose heads have other sizes than the hidden size has room for."""
     values = {
-        "gemma2.block_count": num_layers, "gemma2.embedding_length": 4608,
-        "gemma2.attention.head_count": 2, "gemma2.attention.key_length": 256,
-        "gemma2.attention.sliding_window": 4096,
-    }  # fmt: skip
-    fields = fields_of_gguf(Path("model.gguf"), values, "gemma2")
+        "block_count": num_layers, "embedding_length": 4608, "attention.head_count": 2,
+        "attention.key_length": 256, "attention.sliding_window": 4096,
+    } | more  # fmt: skip
+    values = {f"{family}.{name}": value for name, value in values.items()}
+    return fields_of_gguf(Path("model.gguf"), values, family)
+
+
+@pytest.mark.parametrize(
+    "family, num_layers, scalar",
+    [("gemma2", 46, 2304), ("gemma2", 42, 256), ("gemma3", 62, 2304), ("gemma3", 48, 256)],
+)
+def test_scale_of_queries_in_gguf(family, num_layers, scalar):
+    """Of the 27B it is the hidden size over the heads, which llama.cpp knows by the layers."""
+    fields = fields_of(family, num_layers)
     assert fields["query_pre_attn_scalar"] == scalar
-    assert (fields["attention_soft_cap"], fields["logit_soft_cap"]) == (50.0, 30.0)
-    assert fields["unwindowed_layers"] == tuple(range(1, num_layers, 2))
+    period = {"gemma2": 2, "gemma3": 6}[family]
+    assert fields["unwindowed_layers"] == tuple(range(period - 1, num_layers, period))
+
+
+def test_caps_and_bases_in_gguf():
+    """What llama.cpp takes where the file is silent, and what the file says."""
+    caps, says = ("attention_soft_cap", "logit_soft_cap"), "final_logit_softcapping"
+    fields = fields_of("gemma2", 42)
+    assert [fields[cap] for cap in caps] == [50.0, 30.0]
+    fields = fields_of("gemma2", 42, attn_logit_softcapping=9.0, final_logit_softcapping=8.0)
+    assert [fields[cap] for cap in caps] == [9.0, 8.0]
+    fields = fields_of("gemma3", 48)
+    assert fields["logit_soft_cap"] is None and fields["local_rope_theta"] == 10000.0
+    fields = fields_of("gemma3", 48, **{says: 30.0, "rope.freq_base_swa": 300.0})
+    assert fields["logit_soft_cap"] == 30.0 and fields["local_rope_theta"] == 300.0
+    assert fields_of("gemma3", 48, **{says: 0.0})["logit_soft_cap"] is None
+    for family, cap in (("gemma3", math.nan), ("gemma3", -1.0), ("gemma3", "30"), ("gemma2", 0.0)):
+        with pytest.raises(InputError, match=f"'{family}.{says}' is {cap!r}"):
+            fields_of(family, 48, **{says: cap})
 
 
 def test_gguf_of_gemma_2(tmp_path):

@@ -13,9 +13,16 @@ import pytest
 from safetensors.numpy import save_file
 
 from paretohqd_jax.models import shards, weights
-from paretohqd_jax.models.llama import LlamaConfig, logical_axes, param_shapes
+from paretohqd_jax.models.llama import (
+    Llama,
+    LlamaConfig,
+    compute_logits,
+    logical_axes,
+    output_embedding,
+    param_shapes,
+)
 from paretohqd_jax.models.weights import RANDOM_TOY, load_config, load_pretrained
-from paretohqd_jax.training.mesh import make_mesh, named_shardings
+from paretohqd_jax.training.mesh import make_mesh, named_shardings, sharded
 
 pytestmark = pytest.mark.cpu
 GOLDEN = Path(__file__).parent / "golden"
@@ -33,6 +40,26 @@ def test_sharded_loads_equal_unsharded_ones(name, shape):
     _, parts = load_pretrained(str(GOLDEN / name), shardings=shardings)
     jax.tree.map(np.testing.assert_array_equal, parts, whole)
     assert jax.tree.map(lambda leaf: leaf.sharding, parts) == shardings
+
+
+@pytest.mark.parametrize("name", ["gemma2", "gemma3"])
+def test_gemma_on_several_devices(name):
+    """Norms after, soft caps and two RoPEs, cut over rows and heads."""
+    config, whole = load_pretrained(str(GOLDEN / name))
+    mesh = make_mesh(1, 2, 2, devices=jax.devices()[:4])
+    shardings = named_shardings(mesh, logical_axes(config), param_shapes(config))
+    _, parts = load_pretrained(str(GOLDEN / name), shardings=shardings)
+    tokens = np.arange(2 * 30).reshape(2, 30) % 60 + 3
+
+    @jax.jit
+    def logits_of(params):
+        hidden, _ = Llama(config).apply({"params": params}, tokens)
+        return compute_logits(hidden, output_embedding(params, config), config.logit_soft_cap)
+
+    expected = np.asarray(logits_of(whole))
+    with sharded(mesh):
+        found = logits_of(parts)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=5e-5)
 
 
 def test_the_random_toy_is_made_in_place():
