@@ -426,3 +426,11 @@ def test_the_first_study_is_valid_as_it_stands(tmp_path):
     ):
         with pytest.raises(InputError, match=message):
             load_study(f"studies/controlled:{argument}")
+
+
+@pytest.mark.parametrize("name", ["sweep", "lagged"])
+def test_the_points_that_are_kept_of_mopo_are_those_of_its_studies(tmp_path, name):
+    planned = plan(load_study(f"studies/mopo_{name}"), tmp_path)
+    kept = read_points(RESULTS / "mopo" / f"{name}.json.gz")
+    assert {run.name for run in kept} == {run.name for run in planned}
+    assert all(run.constraints is not None for run in kept)
