@@ -13,6 +13,7 @@ from export_adapter import LORA, golden_adapter
 
 from paretohqd_jax.models.llama import Llama
 from paretohqd_jax.models.lora import LoraConfig, init_adapters
+from paretohqd_jax.models.sharding import vmap_adapters
 from paretohqd_jax.models.weights import load_pretrained
 from paretohqd_jax.training.conflicts import raco_coefficients
 from paretohqd_jax.training.preference_losses import labelled_losses, objective_losses
@@ -27,41 +28,42 @@ from paretohqd_jax.training.step import (
 
 BETA = 0.1
 SIGMOID = {"beta": BETA, "loss": "sigmoid", "label_smoothing": 0.0}
-WEIGHTS = np.array([[0.7, 0.3], [0.2, 0.8]], np.float32)
-# Of long rows alone XLA's CPU compiler has got gradients wrong.
-NUM_PAIRS, LENGTH = 4, 128
+WEIGHTS = np.array([[0.7, 0.3], [0.2, 0.8], [0.5, 0.5]], np.float32)
+# Of three adapters and so long rows XLA's CPU compiler got gradients wrong, side by side (RACO's).
+NUM_ADAPTERS, NUM_PAIRS, LENGTH = 3, 4, 96
+TARGETS = ("q_proj", "v_proj", "o_proj", "down_proj")
 
 
 @pytest.fixture(scope="module")
 def setting():
-    """A model, two adapters, and pairs for each: two in conflict, one that both decide, one tie."""
+    """A model, adapters, and pairs for each: two in conflict, one that both decide, one tie."""
     config, params = load_pretrained("random:toy")
-    model = Llama(config, LoraConfig(rank=2, alpha=4.0, dropout=0.0))
+    model = Llama(config, LoraConfig(rank=4, alpha=8.0, dropout=0.0, targets=TARGETS))
     adapters = jax.tree.map(
         lambda a: a + 0.05 * jnp.cos(jnp.arange(a.size)).reshape(a.shape),
-        init_adapters(jax.random.key(1), config, model.lora, 2),
+        init_adapters(jax.random.key(1), config, model.lora, NUM_ADAPTERS),
     )
     random = np.random.default_rng(0)
-    shape = (2, NUM_PAIRS, 2)
-    mask = np.arange(LENGTH) < random.integers(100, LENGTH + 1, shape)[..., None]
+    shape = (NUM_ADAPTERS, NUM_PAIRS, 2)
+    mask = np.arange(LENGTH) < random.integers(LENGTH - 3, LENGTH + 1, shape)[..., None]
     pairs = Pairs(
         random.integers(0, 256, (*shape, LENGTH)).astype(np.int32), mask,
         mask & (np.arange(LENGTH) >= 3), random.normal(-20, 3, shape).astype(np.float32),
-        np.broadcast_to(np.array([[1, -1], [-1, 1], [1, 1], [0, 1]], np.int8), (2, 4, 2)),
-        np.broadcast_to(WEIGHTS[:, None], (2, 4, 2)),
-        np.zeros((2, NUM_PAIRS), np.float32), np.ones((2, NUM_PAIRS), np.float32),
+        np.broadcast_to(np.array([[1, -1], [-1, 1], [1, 1], [0, 1]], np.int8), shape),
+        np.broadcast_to(WEIGHTS[:, None], shape),
+        np.zeros(shape[:2], np.float32), np.ones(shape[:2], np.float32),
     )  # fmt: skip
     return model, params, adapters, pairs
 
 
 def computed(setting, objective, parts):
-    """Losses and gradients of both adapters side by side."""
+    """Losses and gradients of all adapters side by side."""
     model, params, adapters, pairs = setting
     key = jax.random.key(0)
     each = lambda adapter, batch: loss_and_gradient(  # noqa: E731
         model, params, adapter, batch, key, parts, objective
     )
-    return jax.device_get(jax.jit(jax.vmap(each))(adapters, pairs))
+    return jax.device_get(jax.jit(vmap_adapters(each, in_axes=(0, 0)))(adapters, pairs))
 
 
 @pytest.fixture(scope="module")
@@ -83,11 +85,16 @@ def by_hand(setting):
 
 
 @pytest.mark.parametrize(
-    ("combination", "options"),
-    [("weighted", {}), ("raco", {"conflict": 0.4}), ("smooth_tchebycheff", {"temperature": 0.1})],
+    ("combination", "options", "parts"),
+    [
+        ("weighted", {}, 2),
+        ("raco", {"conflict": 0.4}, 2),
+        ("raco", {"conflict": 0.4}, 1),
+        ("smooth_tchebycheff", {"temperature": 0.1}, 2),
+    ],
 )
-def test_losses_and_gradients_are_those_by_hand(setting, by_hand, combination, options):
-    """Of two adapters side by side, in parts that have different numbers of decided pairs."""
+def test_losses_and_gradients_are_those_by_hand(setting, by_hand, combination, options, parts):
+    """Of adapters side by side, in parts that have different numbers of decided pairs."""
     objective = preference_objective(combination, **SIGMOID, **options)
     values, jacobian = by_hand
     weights = WEIGHTS[0]
@@ -97,7 +104,7 @@ def test_losses_and_gradients_are_those_by_hand(setting, by_hand, combination, o
     if combination == "smooth_tchebycheff":
         worst = np.exp(weights * values / 0.1)
         expected, coefficients = 0.1 * np.log(worst.sum()), weights * worst / worst.sum()
-    losses, gradients = computed(setting, objective, parts=2)
+    losses, gradients = computed(setting, objective, parts)
     np.testing.assert_allclose(losses[0], expected, rtol=1e-5)
     flat = np.concatenate([leaf[0].ravel() for leaf in jax.tree.leaves(gradients)])
     scale = np.abs(jacobian).max()
@@ -141,7 +148,7 @@ def test_adapters_side_by_side_get_what_each_gets_alone(setting):
     model, params, adapters, pairs = setting
     objective = preference_objective("raco", **SIGMOID, conflict=0.4)
     together = computed(setting, objective, parts=2)
-    for number in range(2):
+    for number in range(NUM_ADAPTERS):
         own = jax.tree.map(lambda x, n=number: x[n : n + 1], (adapters, pairs))
         alone = computed((model, params, *own), objective, parts=2)
         for one, both in zip(*map(jax.tree.leaves, (alone, together)), strict=True):
