@@ -62,7 +62,6 @@ def get_config(example: str = "helpful"):
         config.train.batch_size = 2
         config.train.learning_rate = 1.5e-3
         config.train.warmup_steps = 8
-        config.match.num_steps = 150
         config.card.data = (
             "AlpacaEval 2: responses of 58 models and GPT-4-turbo's judgements of them "
             "(github.com/tatsu-lab/alpaca_eval)"

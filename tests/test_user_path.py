@@ -74,6 +74,7 @@ def counts(said: str) -> dict[str, tuple[int, int]]:
     return {name: (int(known), int(new)) for name, known, new in re.findall(pattern, said)}
 
 
+@pytest.mark.slow
 def test_a_users_path(paretohqd):
     look(paretohqd)
     train(paretohqd)

@@ -14,6 +14,8 @@ from paretohqd_jax.errors import InputError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+MULTIPLE = 16  # of tokens, that the lengths of arrays are
+
 
 class Examples(NamedTuple):
     """Tokenised rows; leading axes are free (`[num_rows]`, or `[num_adapters, batch]`)."""
@@ -58,7 +60,7 @@ def tokenize(
     responses: Sequence[str],
     max_length: int,
     truncated: Sequence[bool] | None = None,
-    multiple_of: int = 16,
+    multiple_of: int = MULTIPLE,
     source: str | os.PathLike[str] = "rows",
     row_ids: Sequence[int] | None = None,
 ) -> Examples:
@@ -80,7 +82,7 @@ def tokenize(
             f"the model's context of {max_length}; shorten or remove the row, or lower "
             "config.generate.max_new_tokens if it was generated"
         )
-    length = min(-(-max(lengths) // multiple_of) * multiple_of, max_length)
+    length = min(rounded_up(max(lengths), multiple_of), max_length)
     tokens = np.zeros((len(lengths), length), np.int32)
     token_mask = np.zeros((len(lengths), length), bool)
     response_mask = np.zeros((len(lengths), length), bool)
@@ -90,6 +92,11 @@ def tokenize(
         token_mask[row, :end] = True
         response_mask[row, len(prompt) : end] = True
     return Examples(tokens, token_mask, response_mask)
+
+
+def rounded_up(length: int, multiple_of: int = MULTIPLE) -> int:
+    """The length of arrays for rows of up to this length: there are few, whatever those of rows."""
+    return -(-length // multiple_of) * multiple_of
 
 
 def one_longer(examples: Examples) -> Examples:

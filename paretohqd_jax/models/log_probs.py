@@ -30,14 +30,24 @@ def next_token_log_probs(
       mask: bool `[B, T]`, True on real tokens.
       dropout_key: turns the adapter's dropout on.
     """
-    on = dropout_key is not None and model.lora is not None and model.lora.dropout > 0
-    hidden, _ = model.apply(
-        variables, tokens[:, :-1], mask[:, :-1],
-        deterministic=not on, rngs={"dropout": dropout_key} if on else {},
-    )  # fmt: skip
+    hidden = hidden_states(model, variables, tokens[:, :-1], mask[:, :-1], dropout_key)
     embedding = output_embedding(variables["params"], model.config)
     soft_cap = model.config.logit_soft_cap
     return token_log_probs(hidden, embedding, tokens[:, 1:], soft_cap=soft_cap)
+
+
+def hidden_states(
+    model: Llama,
+    variables: dict[str, Any],
+    tokens: jax.Array,
+    mask: jax.Array,
+    dropout_key: jax.Array | None = None,
+) -> jax.Array:
+    """The final ones of all tokens, `[B, T, hidden_size]`; arguments of `next_token_log_probs`."""
+    on = dropout_key is not None and model.lora is not None and model.lora.dropout > 0
+    return model.apply(
+        variables, tokens, mask, deterministic=not on, rngs={"dropout": dropout_key} if on else {}
+    )[0]
 
 
 def response_log_probs(

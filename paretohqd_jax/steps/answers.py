@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import pyarrow as pa
 
+from paretohqd_jax.data.batches import rounded_up
 from paretohqd_jax.evaluation.frames import Frame
 from paretohqd_jax.sampling.generation import padded_lengths
 from paretohqd_jax.steps.base_model import BaseModel
@@ -108,7 +109,7 @@ def _padded(
 ) -> tuple[np.ndarray, ...]:
     """The first four arrays of `Answers`; lengths are few, whatever those of the answers are."""
     [longest] = padded_lengths([max(map(len, prompts))], 1)
-    length = -(-(longest + max_new_tokens) // 16) * 16
+    length = rounded_up(longest + max_new_tokens)
     length += jax.default_backend() != "cpu"  # as of `data.batches.one_longer`
     tokens = np.zeros((len(prompts), length), np.int32)
     for row, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):

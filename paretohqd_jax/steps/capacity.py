@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+from paretohqd_jax.data.batches import rounded_up
 from paretohqd_jax.sampling.answerers import Answerer, num_slots
 from paretohqd_jax.sampling.generation import padded_lengths
 from paretohqd_jax.sampling.sampler import SamplingConfig
@@ -107,7 +108,7 @@ def check_reinforcement_memory(
     `check_training_memory` and `check_generation_memory`.
     """
     [longest] = padded_lengths([prompt_length], 1)
-    length = -(-(longest + sampling.max_new_tokens) // 16) * 16
+    length = rounded_up(longest + sampling.max_new_tokens)
     trained = check_training_memory(base, num_adapters, batch_size, length, num_microbatches).held
     num_rows = min(decoded_together, num_adapters * num_answers)
     decoding = generation_memory(

@@ -12,7 +12,7 @@ import jax
 from ml_collections import ConfigDict
 
 from paretohqd_jax.config import check_supply
-from paretohqd_jax.data.batches import token_counts
+from paretohqd_jax.data.batches import rounded_up, token_counts
 from paretohqd_jax.manifest import read_manifest
 from paretohqd_jax.pipeline import Output, Run
 from paretohqd_jax.policies import BASE, Policy
@@ -170,7 +170,7 @@ def _cost(
         length = data.row_length
         if written:  # it trains on responses that models of the run gave
             length = data.prompt_length + config.generate.max_new_tokens
-        training = training_cost(base, speed, step.options, -(-length // 16) * 16)
+        training = training_cost(base, speed, step.options, rounded_up(length))
         if "policy" not in step.options:
             return training
         policy = step.options["policy"]  # it has them written between its steps

@@ -36,7 +36,7 @@ from paretohqd_jax.steps.candidates import is_candidate
 from paretohqd_jax.steps.evaluation import answers_of
 from paretohqd_jax.steps.selection import selection_of
 from paretohqd_jax.steps.task import Task
-from paretohqd_jax.training.metrics import CONSTRAINT, read_metrics
+from paretohqd_jax.training.metrics import CONSTRAINT, Metrics, read_metrics
 
 MAX_RESPONSES = 5000  # that the report holds, so that a browser stays quick with it
 MAX_IMPROVED = 20  # pairs that the report shows
@@ -159,7 +159,8 @@ def _gated(selections: Sequence[Output]) -> list[GatedRows]:
 
 
 def _effort(run: Policies, seconds: Mapping[str, float], log_directory: Path) -> Effort:
-    losses = {stack: losses_of(log_directory / stack) for stack in run.stacks}
+    metrics = {stack: read_metrics(log_directory / stack) for stack in run.stacks}
+    losses = {stack: losses_of(told) for stack, told in metrics.items()}
     losses = {stack: curves for stack, curves in losses.items() if curves.size}
     preference_of = {
         policy.adapters[0]: policy.preference
@@ -170,32 +171,31 @@ def _effort(run: Policies, seconds: Mapping[str, float], log_directory: Path) ->
         stack: model_colours([preference_of.get(f"{stack}/{name}") for name in run.stacks[stack]])
         for stack in losses
     }
-    held_out = {stack: held_out_of(log_directory / stack) for stack in run.stacks}
-    constraints = {
-        stack: trajectories_of(log_directory / stack, run.stacks[stack]) for stack in losses
-    }
+    held_out = {stack: held_out_of(told) for stack, told in metrics.items()}
+    constraints = {stack: trajectories_of(metrics[stack], run.stacks[stack]) for stack in losses}
     constraints = {stack: curves for stack, curves in constraints.items() if curves}
     device = jax.devices()[0].device_kind
     return Effort(losses, colours, seconds, jax.device_count(), device, held_out, constraints)
 
 
-def losses_of(log_directory: Path) -> np.ndarray:
+def losses_of(metrics: Metrics) -> np.ndarray:
     """The training losses of a stack, `[num_adapters, num_steps]`; empty where they were not kept.
 
-    Adapters are in the order they were trained in, which is that of the stack.
+    `metrics` are the stack's. Adapters are in the order they were trained in, which is that of the
+    stack.
     """
     curves = [
         [loss for _, loss in sorted(values.items())]
-        for name, values in read_metrics(log_directory).items()
+        for name, values in metrics.items()
         if name.startswith("loss/")
     ]
     return np.array(curves) if len(set(map(len, curves))) == 1 else np.empty((0, 0))
 
 
-def held_out_of(log_directory: Path) -> dict[str, dict[str, tuple[float, float]]]:
+def held_out_of(metrics: Metrics) -> dict[str, dict[str, tuple[float, float]]]:
     """Of each adapter of a stack the `loss` and `accuracy` on held-out rows, first and last."""
     found: dict[str, dict[str, tuple[float, float]]] = {}
-    for name, values in read_metrics(log_directory).items():
+    for name, values in metrics.items():
         measure, _, adapter = name.partition("/")
         if measure.startswith("held_out_"):
             ends = values[min(values)], values[max(values)]
@@ -203,14 +203,14 @@ def held_out_of(log_directory: Path) -> dict[str, dict[str, tuple[float, float]]
     return found
 
 
-def trajectories_of(log_directory: Path, adapters: Sequence[str]) -> dict[str, np.ndarray]:
+def trajectories_of(metrics: Metrics, adapters: Sequence[str]) -> dict[str, np.ndarray]:
     """What was told of the constraints of a stack: by metric `[num_adapters, num_steps]`.
 
     Not a number where a metric does not apply to an adapter.
     """
     told = {
         tuple(name.removeprefix(CONSTRAINT).rpartition("/")[::2]): values
-        for name, values in read_metrics(log_directory).items()
+        for name, values in metrics.items()
         if name.startswith(CONSTRAINT)
     }
     num_steps = 1 + max((max(values) for values in told.values()), default=0)

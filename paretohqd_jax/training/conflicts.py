@@ -28,15 +28,16 @@ def raco_coefficients(gram: jax.Array, weights: jax.Array, conflict: float) -> j
     Args:
       gram: inner products of the gradients, `[num_objectives, num_objectives]`.
       weights: the preference w, on the simplex.
-      conflict: c in [0, 1); 0 gives the weights themselves.
+      conflict: c in [0, 1); 0 gives the weights themselves, and so do gradients that cancel.
     """
     length = jnp.sqrt(jnp.maximum(weights @ gram @ weights, 0.0))
     worst = least_served(gram, gram @ weights, conflict * length)
     clipped = jnp.minimum(worst, weights)
     norm = jnp.sqrt(jnp.maximum(clipped @ gram @ clipped, 0.0))
-    return (
-        weights + jnp.where(norm > 0, conflict * length / jnp.where(norm > 0, norm, 1), 0) * clipped
-    )
+    # Gradients that cancel, as those of labels that all disagree do, leave no direction but noise.
+    noise = jnp.sqrt(DAMPING * jnp.max(jnp.diag(gram)))
+    added = jnp.where(norm > noise, conflict * length / jnp.maximum(norm, noise), 0.0)
+    return weights + jnp.where(added > 0, added * clipped, 0.0)
 
 
 def least_served(gram: jax.Array, slopes: jax.Array, radius: jax.Array) -> jax.Array:

@@ -15,6 +15,8 @@ import numpy as np
 from paretohqd_jax.distributed import is_main_process
 
 CONSTRAINT = "constraint/"  # begins the names of metrics that tell of constraints
+Metrics = dict[str, dict[int, float]]  # by name, the value at each step
+
 RECORD_HEAD = struct.Struct("<QI")  # of an event: its length, and the checksum of that
 
 
@@ -69,14 +71,14 @@ def by_adapter(metrics: Mapping[str, np.ndarray], adapter_names: Sequence[str]) 
     }
 
 
-def read_metrics(directory: Path) -> dict[str, dict[int, float]]:
+def read_metrics(directory: Path) -> Metrics:
     """What `open_metrics` wrote: for each name, the value at each step. Empty without events.
 
     A step that was trained again after the run was cut off counts as it was the last time.
     """
     from tensorboardX.proto.event_pb2 import Event
 
-    values: dict[str, dict[int, float]] = {}
+    values: Metrics = {}
     for path in sorted(directory.glob("events*")):
         data, start = path.read_bytes(), 0
         while start + RECORD_HEAD.size <= len(data):

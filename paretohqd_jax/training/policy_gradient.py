@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from paretohqd_jax.models.llama import Llama, output_embedding
-from paretohqd_jax.models.log_probs import token_log_probs
+from paretohqd_jax.models.log_probs import hidden_states, token_log_probs
 from paretohqd_jax.models.sharding import vmap_adapters
 from paretohqd_jax.training.policy_losses import k3, policy_losses
 from paretohqd_jax.training.step import Objective, StepShardings
@@ -50,16 +50,16 @@ def answer_log_probs(
 
     Logits are computed of these alone. `dropout_key` turns the adapter's dropout on.
     """
-    on = dropout_key is not None and model.lora is not None and model.lora.dropout > 0
-    hidden, _ = model.apply(
-        variables, answers.tokens[:, :-1], answers.token_mask[:, :-1],
-        deterministic=not on, rngs={"dropout": dropout_key} if on else {},
-    )  # fmt: skip
+    tokens, mask = answers.tokens[:, :-1], answers.token_mask[:, :-1]
+    hidden = hidden_states(model, variables, tokens, mask, dropout_key)
     places = answers.starts[:, None] + jnp.arange(answers.answer_mask.shape[1])
     before = jnp.take_along_axis(hidden, places[..., None] - 1, axis=1)
     targets = jnp.take_along_axis(answers.tokens, places, axis=1)
     embedding = output_embedding(variables["params"], model.config)
-    return token_log_probs(before / temperature, embedding, targets)
+    soft_cap = model.config.logit_soft_cap
+    if soft_cap is not None:  # capped logits over the temperature are these, capped at this
+        soft_cap = soft_cap / temperature
+    return token_log_probs(before / temperature, embedding, targets, soft_cap=soft_cap)
 
 
 def policy_objective(clip: float, kl: float, temperature: float) -> Objective:

@@ -169,7 +169,9 @@ def loss_and_gradient(
     ) -> tuple[tuple[jax.Array, PyTree], None]:
         losses, pull_back = jax.vjp(lambda adapter: losses_of(adapter, *part), adapter)
         if objective.combine:
-            gradients = jax.vmap(pull_back)(jnp.eye(len(losses)))[0]
+            # One after the other: side by side they take the memory of as many adapters, and under
+            # another vmap XLA's CPU compiler gets long rows wrong (jaxlib 0.10.2).
+            gradients = jax.lax.map(lambda each: pull_back(each)[0], jnp.eye(len(losses)))
         else:
             gradients = pull_back(jnp.float32(1))[0]
         return jax.tree.map(jnp.add, total, (losses, gradients)), None

@@ -102,9 +102,8 @@ def test_two_processes_of_two_devices_train_and_select_as_one(two_processes, one
 
 
 def test_a_killed_run_ends_with_the_same_bytes(directory, one_process):
-    """kill -9 at random moments of three steps; tests/test_resume.py kills more often."""
-    hits = kill_at_random_moments(directory, 3, one_process, OPTIONS, environment(1))
-    assert len({hit.split()[0] for hit in hits}) == 3, hits
+    """kill -9 at a random moment of a step; tests/test_resume.py kills more often."""
+    assert len(kill_at_random_moments(directory, 1, one_process, OPTIONS, environment(1))) == 1
 
 
 def start_two(workdir: Path) -> list[subprocess.Popen]:

@@ -36,6 +36,7 @@ def on_eight(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("file", "columns"),
     [
@@ -51,6 +52,7 @@ def test_eight_devices_select_and_say_what_one_does(on_one_device, on_eight, fil
         assert eight[name].to_pylist() == one[name].to_pylist()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("stage", "num_steps"), [("stage1", 8), ("stage2", 4)])
 def test_losses_agree_between_the_meshes(on_one_device, on_eight, stage, num_steps):
     one, eight = (metrics(path, stage) for path in (on_one_device, on_eight))
@@ -61,6 +63,7 @@ def test_losses_agree_between_the_meshes(on_one_device, on_eight, stage, num_ste
     )
 
 
+@pytest.mark.slow
 def test_the_mesh_is_no_reason_to_run_a_step_again(on_eight, capsys):
     run_toy(on_eight, *SHORT, "--config.mesh.data=8")
     assert ": started" not in capsys.readouterr().err
@@ -86,6 +89,7 @@ def test_meshes_that_do_not_fit_are_refused_before_any_work(options, message, tm
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_adapters_agree_between_the_meshes(on_one_device, on_eight):
     from safetensors.numpy import load_file
 

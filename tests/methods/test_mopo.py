@@ -9,6 +9,7 @@ from toy_runs import run_toy
 from paretohqd_jax.data.rows import read_table
 from paretohqd_jax.policies import read_policies
 from paretohqd_jax.steps.report import losses_of, trajectories_of
+from paretohqd_jax.training.metrics import read_metrics
 
 VOWELS = "configs.toy:vowels"
 LABELS = [
@@ -38,11 +39,11 @@ def test_one_stack_has_a_model_for_each_primary_objective_and_level(workdir):
     wins = read_table(workdir / "win_rates.parquet")
     for name in ("brief", VOWELS):
         np.testing.assert_allclose(np.mean(wins[name]), 0.5, atol=1e-6)
-    assert losses_of(workdir / "logs/mopo").shape == (4, 4)
+    assert losses_of(read_metrics(workdir / "logs/mopo")).shape == (4, 4)
 
 
 def test_what_the_constraints_did_is_kept_and_shown(workdir):
-    told = trajectories_of(workdir / "logs/mopo", LABELS)
+    told = trajectories_of(read_metrics(workdir / "logs/mopo"), LABELS)
     thresholds = told[f"threshold_{VOWELS}"]
     # At step 2 they become the level times what the policy of step 0, the data, has.
     np.testing.assert_allclose(thresholds[:2, 2], [0.45, 0.495], rtol=1e-3)

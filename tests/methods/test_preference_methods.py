@@ -91,7 +91,7 @@ def test_there_is_a_model_for_each_objective(workdir):
     assert steps["dpo"]["cost"]["optimizer_steps"] == 8
     reference = np.load(workdir / "reference_log_probs.npy")
     assert reference.shape == (1, 171 + 12, 2) and reference.max() < 0  # 12 are held out
-    losses = losses_of(workdir / "logs/dpo")
+    losses = losses_of(read_metrics(workdir / "logs/dpo"))
     # At first a model is its own reference: its margins, by another program, are 0.
     np.testing.assert_allclose(losses[:, 0], np.log(2), rtol=1e-3)
     assert losses.shape == (2, 4) and (losses[:, -1] < np.log(2)).all()

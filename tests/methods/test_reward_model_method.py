@@ -135,6 +135,7 @@ def test_a_finished_run_is_not_done_again(workdir, scored, capsys):
     assert ": started" not in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_regression_gives_rewards_on_the_scale_of_standardised_scores(scored, tmp_path):
     train(tmp_path, scored, "helpful", **SCORED | {"train.loss": "regression"})
     metrics = json.loads((tmp_path / "metrics.json").read_text())
@@ -142,6 +143,7 @@ def test_regression_gives_rewards_on_the_scale_of_standardised_scores(scored, tm
     assert metrics["margin"] == pytest.approx(2, abs=0.6)  # scores are -1 and 1
 
 
+@pytest.mark.slow
 def test_dialogues_in_pairs_with_negatives(tmp_path):
     random = np.random.default_rng(1)
     start = "\n\nHuman: sing {}\n\nAssistant: "

@@ -19,6 +19,7 @@ from paretohqd_jax.pipeline import Run
 from paretohqd_jax.policies import read_policies
 from paretohqd_jax.steps.report import losses_of
 from paretohqd_jax.training.checkpoints import load_adapters
+from paretohqd_jax.training.metrics import read_metrics
 
 OBJECTIVES = ["brief", "configs.toy:vowels"]
 OWN_STEPS = STEPS[STEPS.index("draft") : STEPS.index("sipo") + 1]
@@ -85,7 +86,7 @@ def test_models_are_aligned_again_on_top_of_those_that_stay(workdir):
         np.testing.assert_array_equal(again[target]["a"][..., :rank], factors["a"])
         np.testing.assert_array_equal(again[target]["b"][..., :rank, :], factors["b"])
         assert np.abs(again[target]["b"][..., rank:, :]).max() > 0
-    [start, *_, end] = losses_of(workdir / "logs/sipo").T
+    [start, *_, end] = losses_of(read_metrics(workdir / "logs/sipo")).T
     assert (end < start).all()
     policies = read_policies(workdir / "policies.json")
     assert list(policies.families) == ["mod", "sipo"]
@@ -100,6 +101,7 @@ class Killed(BaseException):
     """Ends a run before a step is recorded as done."""
 
 
+@pytest.mark.slow
 def test_a_run_that_ends_in_a_step_of_its_own_goes_on_to_the_same_bytes(
     workdir, options, tmp_path, monkeypatch
 ):

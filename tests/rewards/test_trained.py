@@ -29,7 +29,6 @@ PAIRS = {
         ),
         (
             "Give me three tips for sleeping better.",
-            "These three tips can help you sleep better:\n"
             "1. **Keep regular hours.** Go to bed and get up at the same time every day.\n"
             "2. **Dim the light.** Put screens away an hour before bed.\n"
             "3. **Cool the room.** About 18 °C is best for most people.",
@@ -56,10 +55,10 @@ def test_its_card_tells_what_the_model_is_worth():
     directory = ASSETS / "smollm2-helpful"
     card = json.loads((directory / CARD).read_text())
     for metrics in (card["metrics"], card["validation"]):
-        assert metrics["accuracy"] >= 0.69, "with a constant text that the judge prefers"
+        assert metrics["accuracy"] >= 0.70
         assert metrics["accuracy_same_length"] > max(metrics["longer_same_length"], 0.5)
     fooled = {kind for kind, found in card["robustness"].items() if found["preferred"] < 0.9}
-    assert fooled <= {"shuffled_sentences"}, "docs/rewards.md says so"
+    assert fooled <= {"other_prompt", "shuffled_sentences"}, "docs/rewards.md says so"
     assert card["sign"] == 1 and card["licence"].startswith("research") and card["data"]["about"]
     assert sum(path.stat().st_size for path in directory.iterdir()) <= 1_500_000
 

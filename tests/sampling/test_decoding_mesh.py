@@ -48,7 +48,9 @@ def alone(toy, tmp_path_factory):
     return generate(toy, toy[1], tmp_path_factory.mktemp("alone"), batch_size=5)
 
 
-@pytest.mark.parametrize("axes", [(8, 1, 1), (2, 2, 2), (1, 4, 2)])
+@pytest.mark.parametrize(
+    "axes", [pytest.param((8, 1, 1), marks=pytest.mark.slow), (2, 2, 2), (1, 4, 2)]
+)
 def test_responses_do_not_depend_on_the_mesh(toy, alone, tmp_path, axes):
     mesh = make_mesh(*axes)
     config = toy[0].config

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -38,14 +40,17 @@ def setting():
     return model, params, adapter, Answers(tokens, real, starts, answered, advantages)
 
 
-def test_log_probs_are_those_of_the_answers_at_the_temperature(setting):
+@pytest.mark.parametrize("soft_cap", [None, 0.1])
+def test_log_probs_are_those_of_the_answers_at_the_temperature(setting, soft_cap):
     model, params, adapter, answers = setting
+    config = dataclasses.replace(model.config, logit_soft_cap=soft_cap)
+    model = Llama(config, model.lora)
     found = answer_log_probs(model, {"params": params, "lora": adapter}, answers, TEMPERATURE)
     for row, (prompt, answer) in enumerate(ROWS):
         text = jnp.array([prompt + answer])
         hidden, _ = model.apply({"params": params, "lora": adapter}, text)
-        logits = compute_logits(hidden[0], output_embedding(params, model.config)) / TEMPERATURE
-        every = jax.nn.log_softmax(logits)[len(prompt) - 1 : -1]
+        logits = compute_logits(hidden[0], output_embedding(params, config), soft_cap)
+        every = jax.nn.log_softmax(logits / TEMPERATURE)[len(prompt) - 1 : -1]
         expected = every[jnp.arange(len(answer)), jnp.array(answer)]
         np.testing.assert_allclose(found[row, : len(answer)], expected, rtol=1e-4, atol=1e-5)
 

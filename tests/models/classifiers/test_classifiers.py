@@ -321,7 +321,7 @@ def test_tables_of_old_checkpoints_are_ignored(tmp_path):
         ("gpt2", {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx"),
         ("gpt2", {"n_embd": None}, "'n_embd'"),
         ("bert", {"position_embedding_type": "relative_key"}, "'relative_key'"),
-        ("llama", {"rope_scaling": {"type": "yarn"}, "rope_parameters": None}, "'yarn'"),
+        ("llama", {"rope_scaling": {"type": "ntk"}, "rope_parameters": None}, "'ntk'"),
         ("llama", {"model_type": "gemma"}, "'gemma'"),
         ("deberta_v3", {"share_att_key": False}, "share_att_key=False"),
         ("deberta_v3", {"pos_att_type": "p2c|p2p"}, "'p2p'"),
