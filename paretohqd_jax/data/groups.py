@@ -66,9 +66,9 @@ def group_responses(
     test_share: float,
     train_part: Sequence[float],
     test_size: int,
+    drop_shared: bool,
     seed: int,
     source: str,
-    drop_shared: bool = False,
 ) -> pa.Table:
     """Pairs or scored rows as groups, split by prompt.
 
@@ -81,9 +81,9 @@ def group_responses(
       groups_per_prompt: at most as many training groups of a prompt; no response is in two.
       validation_share, test_share, train_part: see `Split`; groups of unused prompts are left out.
       test_size: at most as many responses to a held out prompt, in one group.
+      drop_shared: scored rows of `shared_responses` are left out.
       seed: of the choice of responses.
       source: for messages.
-      drop_shared: leave out scored rows of `shared_responses`.
 
     Raises:
       InputError: the table does not fit, or there is no group.

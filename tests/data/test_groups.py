@@ -10,7 +10,8 @@ from paretohqd_jax.errors import InputError
 
 OPTIONS = {
     "score": "", "log_odds": False, "group_size": 3, "groups_per_prompt": 2, "test_share": 0.3,
-    "validation_share": 0.0, "train_part": (0.0, 1.0), "test_size": 5, "seed": 0, "source": "data",
+    "validation_share": 0.0, "train_part": (0.0, 1.0), "test_size": 5, "seed": 0,
+    "drop_shared": False, "source": "data",
 }  # fmt: skip
 
 
