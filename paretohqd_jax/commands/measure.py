@@ -24,6 +24,7 @@ from paretohqd_jax.files import write_json
 READING = ("format", "columns", "split", "revision")
 GROUPING = ("score", "log_odds", "group_size", "groups_per_prompt", "test_share", "test_size")
 SPLIT = {"validation_share": 0.0, "test_share": 0.0, "train_part": (0.0, 1.0)}  # where not said
+UNSAID = SPLIT | {"drop_shared": False}  # likewise
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -91,8 +92,8 @@ def _measure_agreement(options: argparse.Namespace, card: dict[str, Any]) -> Non
 
     try:
         reading = [card["data"][name] for name in READING]
-        grouping = SPLIT | {name: card["data"][name] for name in GROUPING}
-        grouping |= {name: card["data"][name] for name in SPLIT if name in card["data"]}
+        grouping = UNSAID | {name: card["data"][name] for name in GROUPING}
+        grouping |= {name: card["data"][name] for name in UNSAID if name in card["data"]}
         grouping["seed"], margin = card["training"]["seed"], float(card["data"]["margin"])
         noted = {} if options.all else dict(card["validation" if options.validation else "metrics"])
     except (KeyError, TypeError, ValueError) as error:

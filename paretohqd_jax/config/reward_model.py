@@ -68,6 +68,12 @@ OPTIONS = {
             "(0.5,1.0) share none.",
         ),
         "test_size": Option(16, at_least(2), OURS, "Scored responses to each held-out prompt."),
+        "drop_shared": Option(
+            False,
+            SWITCH,
+            OURS,
+            "Leave out scored rows whose response three or more prompts have: it answers none.",
+        ),
         "negatives": Option(
             (),
             Valid(

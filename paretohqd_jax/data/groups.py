@@ -66,6 +66,7 @@ def group_responses(
     test_share: float,
     train_part: Sequence[float],
     test_size: int,
+    drop_shared: bool,
     seed: int,
     source: str,
 ) -> pa.Table:
@@ -80,17 +81,21 @@ def group_responses(
       groups_per_prompt: at most as many training groups of a prompt; no response is in two.
       validation_share, test_share, train_part: see `Split`; groups of unused prompts are left out.
       test_size: at most as many responses to a held out prompt, in one group.
+      drop_shared: scored rows of `shared_responses` are left out.
       seed: of the choice of responses.
       source: for messages.
 
     Raises:
       InputError: the table does not fit, or there is no group.
     """
+    is_pairs = {"chosen", "rejected"} <= set(table.column_names)
+    if drop_shared and not is_pairs:
+        table = _without_shared(table, source)
     split = Split(validation_share, test_share, (train_part[0], train_part[1]))
     part_of = {prompt: split.part(prompt) for prompt in set(table["prompt"].to_pylist())}
     used = [part_of[prompt] != UNUSED for prompt in table["prompt"].to_pylist()]
     table = table.filter(pa.array(used, pa.bool_()))
-    if {"chosen", "rejected"} <= set(table.column_names):
+    if is_pairs:
         groups = _groups_of_pairs(table, score, source)
     else:
         groups = _groups_of_rows(
@@ -111,6 +116,17 @@ def shared_responses(rows: Iterable[tuple[str, str]]) -> set[str]:
     for prompt, response in rows:
         prompts_of[response].add(prompt)
     return {response for response, prompts in prompts_of.items() if len(prompts) >= 3}
+
+
+def _without_shared(table: pa.Table, source: str) -> pa.Table:
+    responses = table["response"].to_pylist()
+    shared = shared_responses(zip(table["prompt"].to_pylist(), responses, strict=True))
+    kept = table.filter(pa.array([text not in shared for text in responses], pa.bool_()))
+    logger.info(
+        "%s: %d rows left out, whose responses three or more prompts have",
+        source, table.num_rows - kept.num_rows,
+    )  # fmt: skip
+    return kept
 
 
 def _groups_of_pairs(table: pa.Table, score: str, source: str) -> list[dict]:

@@ -8,7 +8,8 @@ beyond answering its own there is nothing to gain, least of all by repeating the
 
 Its parameters are float32: `projection` [D, r]; `weights` [D, 2], which tell how much a word of a
 prompt or of a response counts; and as numbers `mean` and `deviation` of the similarity of prompts
-to responses of others, and `penalty`.
+to responses of others, and `penalty`. What is loaded for scoring has the tokenizer's `word_pairs`
+beside them, int32 [P, 3].
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+
+from paretohqd_jax.models.word_pairs import join_pairs
 
 PROMPT, RESPONSE = 0, 1
 
@@ -76,18 +79,19 @@ def mismatch(
     mask: jax.Array,
     is_response: jax.Array,
 ) -> jax.Array:
-    """What each text's reward loses, float32 [B]: the penalty times sigmoid(3 - 2 z).
+    """What each text's reward loses, float32 [B]: the penalty times sigmoid(4 - 2 z).
 
     z is the similarity of prompt and response in standard deviations above the mean of prompts and
-    responses of others: 95 % of the penalty at the mean, half of it at 1.5, next to nothing from 4.
+    responses of others: 98 % of the penalty at the mean, half of it at 2, next to nothing from 5.
 
     Of tokens int32 [B, T]; mask and `is_response` bool [B, T], True on real tokens and from where
     the response begins.
     """
+    tokens, mask = join_pairs(match["word_pairs"], tokens, mask)
     prompt = words_of(match, embedding, tokens, mask & ~is_response, PROMPT)
     response = words_of(match, embedding, tokens, mask & is_response, RESPONSE)
     z = (similarity(prompt, response) - match["mean"]) / match["deviation"]
-    return match["penalty"] * jax.nn.sigmoid(3.0 - 2.0 * z)
+    return match["penalty"] * jax.nn.sigmoid(4.0 - 2.0 * z)
 
 
 def _of_length_one(x: jax.Array) -> jax.Array:

@@ -17,6 +17,7 @@ from paretohqd_jax.models.reward_head import compute_rewards, read_adapter
 from paretohqd_jax.models.sharding import on_all_devices, whole_on_all_devices
 from paretohqd_jax.models.tokenizer import load_tokenizer
 from paretohqd_jax.models.weights import load_config, load_pretrained
+from paretohqd_jax.models.word_pairs import word_pairs
 from paretohqd_jax.rewards.registry import Entry
 from paretohqd_jax.rewards.reward_model import (
     RewardModel,
@@ -59,10 +60,13 @@ def load_trained(entry: Entry, dtype: str = "float32") -> RewardModel:
     _, params = load_pretrained(
         entry.checkpoint, dtype, shardings=shardings, num_layers=model.config.num_layers
     )
+    separator = None
+    if "match" in adapter:
+        separator = separator_of(tokenizer, entry.texts, entry.cut)
+        adapter["match"]["word_pairs"] = word_pairs(tokenizer)
     params = {"base": params, "lora": jax.tree.map(on_all_devices, adapter)}
     max_tokens = min(entry.max_tokens, model.config.max_position_embeddings)
     encode = functools.partial(encode_pairs, tokenizer, entry.texts, entry.cut, max_tokens)
-    separator = separator_of(tokenizer, entry.texts, entry.cut) if "match" in adapter else None
     output = Output(model, entry.sign, separator)
     return RewardModel(encode, output, params, model.config.vocab_size)
 

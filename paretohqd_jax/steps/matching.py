@@ -15,6 +15,7 @@ from paretohqd_jax.data.rows import read_table
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.files import write_tensors
 from paretohqd_jax.models.weights import load_pretrained
+from paretohqd_jax.models.word_pairs import join_pairs, word_pairs
 from paretohqd_jax.pipeline import Output
 from paretohqd_jax.rewards.registry import Entry
 from paretohqd_jax.rewards.reward_model import encode_pairs, separator_of
@@ -52,13 +53,18 @@ def match_groups(
             f"config.match.batch_size={batch_size}: there are {len(rows)} training prompts; use "
             "as many or fewer"
         )
+    pairs = word_pairs(base.tokenizer)
+    sides = [
+        Texts(*join_pairs(pairs, *pad_texts(side)))
+        for side in (
+            [its_ids[:end] for its_ids, end in zip(ids, ends, strict=True)],
+            [its_ids[end:] for its_ids, end in zip(ids, ends, strict=True)],
+        )
+    ]
     _, params = load_pretrained(base.source, "float32", num_layers=1)
     match = learn_match(
-        params["embed_tokens"],
-        pad_texts([its_ids[:end] for its_ids, end in zip(ids, ends, strict=True)]),
-        pad_texts([its_ids[end:] for its_ids, end in zip(ids, ends, strict=True)]),
-        list(rows.values()), rank=rank, penalty=penalty, num_steps=num_steps, batch_size=batch_size,
-        learning_rate=learning_rate, seed=seed,
+        params["embed_tokens"], *sides, list(rows.values()), rank=rank, penalty=penalty,
+        num_steps=num_steps, batch_size=batch_size, learning_rate=learning_rate, seed=seed,
     )  # fmt: skip
     write_tensors(path, match, {})
 

@@ -10,7 +10,8 @@ from paretohqd_jax.errors import InputError
 
 OPTIONS = {
     "score": "", "log_odds": False, "group_size": 3, "groups_per_prompt": 2, "test_share": 0.3,
-    "validation_share": 0.0, "train_part": (0.0, 1.0), "test_size": 5, "seed": 0, "source": "data",
+    "validation_share": 0.0, "train_part": (0.0, 1.0), "test_size": 5, "seed": 0,
+    "drop_shared": False, "source": "data",
 }  # fmt: skip
 
 
@@ -86,6 +87,20 @@ def test_rows_without_a_score_are_left_out_and_others_named_by_their_source():
     far = table.set_column(2, "win", pa.array([None, 0.1, 0.2, 3.0, 0.4]))
     with pytest.raises(InputError, match="data: row 8: 'win' is 3.0, no probability"):
         group_responses(far, **options | {"log_odds": True})
+
+
+def test_responses_that_many_prompts_share_are_left_out_if_told_so():
+    constant = pa.table({"prompt": ["p0", "p1", "p2"], "response": ["same"] * 3, "win": [0.9] * 3})
+    table = pa.concat_tables([rows(), constant])
+    options = OPTIONS | {"score": "win", "test_size": 9, "groups_per_prompt": 3}
+
+    def responses(table, **changed):
+        return group_responses(table, **options | changed)["responses"].to_pylist()
+
+    assert any("same" in group for group in responses(table))
+    assert responses(table, drop_shared=True) == responses(rows())
+    pairs = pa.table({"prompt": list("abc"), "chosen": ["same"] * 3, "rejected": list("xyz")})
+    assert len(responses(pairs, score="", drop_shared=True)) == 3, "a refusal may be chosen often"
 
 
 def test_pairs_are_groups_of_two_in_the_order_of_their_labels():

@@ -17,6 +17,7 @@ EMBEDDING = jax.random.normal(jax.random.key(0), (20, 8))
 MATCH = init_match(jax.random.key(1), 8, 3) | {
     "weights": jax.random.normal(jax.random.key(2), (8, 2)) * 0.3,
     "mean": 0.5, "deviation": 0.1, "penalty": 10.0,
+    "word_pairs": jnp.array([[7, 8, 4]]),
 }  # fmt: skip
 
 
@@ -45,7 +46,7 @@ def test_similarity_is_of_the_words_most_alike_on_both_sides_whatever_the_paddin
     np.testing.assert_allclose(similarity(*sides), [due], rtol=1e-5)
     is_response = (jnp.arange(10) >= 3)[None]
     lost = mismatch(MATCH, EMBEDDING, tokens, mask[None], is_response)
-    np.testing.assert_allclose(lost, [10 / (1 + np.exp(2 * (due - 0.5) / 0.1 - 3))], rtol=1e-4)
+    np.testing.assert_allclose(lost, [10 / (1 + np.exp(2 * (due - 0.5) / 0.1 - 4))], rtol=1e-4)
 
 
 def test_repeating_the_prompt_gains_no_more_than_being_to_the_point():
@@ -53,6 +54,15 @@ def test_repeating_the_prompt_gains_no_more_than_being_to_the_point():
     is_response = (jnp.arange(6) >= 3)[None]
     lost = mismatch(MATCH, EMBEDDING, tokens, tokens > 0, is_response)
     assert 0 <= lost[0] < 1e-6, "the most alike that there is, and yet nothing is added"
+
+
+def test_a_word_of_two_tokens_is_the_same_as_of_one():
+    whole, split = jnp.array([[3, 1, 4, 5, 4, 0]]), jnp.array([[3, 1, 4, 5, 7, 8]])
+    is_response = (jnp.arange(6) >= 3)[None]
+    lost = [
+        mismatch(MATCH, EMBEDDING, tokens, tokens > 0, is_response) for tokens in (whole, split)
+    ]
+    np.testing.assert_allclose(*lost, rtol=1e-5)
 
 
 def test_a_response_of_no_words_is_a_mismatch():

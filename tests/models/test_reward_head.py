@@ -46,8 +46,8 @@ def test_a_head_reads_the_mean_state_and_the_last_one():
         states = hidden[row, :length]
         due = states.mean(axis=0) @ adapter["head"][0] + states[-1] @ adapter["head"][1]
         np.testing.assert_allclose(rewards[row], due, rtol=1e-4)
-    numbers = {"mean": 0.5, "deviation": 0.1, "penalty": 10.0}
-    adapter["match"] = init_match(jax.random.key(3), TOY_CONFIG.hidden_size, 4) | numbers
+    others = {"mean": 0.5, "deviation": 0.1, "penalty": 10.0, "word_pairs": np.array([[-1] * 3])}
+    adapter["match"] = init_match(jax.random.key(3), TOY_CONFIG.hidden_size, 4) | others
     is_response = np.arange(6) >= np.array([[2], [2]])
     less = compute_rewards(model, params, adapter, tokens, mask, is_response=is_response)
     lost = mismatch(adapter["match"], params["embed_tokens"], tokens, mask, is_response)

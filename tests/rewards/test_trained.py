@@ -34,6 +34,11 @@ PAIRS = {
             "3. **Cool the room.** About 18 °C is best for most people.",
             "Sleep is important for health and people should sleep.",
         ),
+        (  # the word in common has other tokens at the beginning of a sentence
+            "What is compost?",
+            "Compost is a nutrient-rich soil amendment.",
+            "Breakfast is the first meal of the day.",
+        ),
     ],
 }
 
