@@ -1,10 +1,9 @@
-"""The steps that train a reward model: groups of responses, training, measuring, the checkpoint."""
+"""The steps that train a reward model: groups of responses, training, measuring, leaving it."""
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
-import json
 import logging
 from functools import partial
 from pathlib import Path
@@ -15,7 +14,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from ml_collections import ConfigDict
-from safetensors.numpy import load_file
 
 from paretohqd_jax.data.groups import TEST, TRAIN, VALIDATION, group_responses
 from paretohqd_jax.data.negatives import parse_negatives, with_negatives
@@ -26,16 +24,21 @@ from paretohqd_jax.errors import InputError
 from paretohqd_jax.evaluation.robustness import NUM_PROMPTS
 from paretohqd_jax.files import absolute_source, write_json
 from paretohqd_jax.models.lora import LoraConfig
-from paretohqd_jax.models.reward_head import write_adapter
 from paretohqd_jax.pipeline import Output, Run, source_digest
-from paretohqd_jax.rewards.registry import CARD, Entry
+from paretohqd_jax.rewards.registry import Entry
 from paretohqd_jax.rewards.reward_model import encode_pairs
 from paretohqd_jax.steps.base_model import BaseModel
 from paretohqd_jax.steps.capacity import check_training_memory
 from paretohqd_jax.steps.matching import match_groups, pad_texts
 from paretohqd_jax.steps.measuring import measure_groups
+from paretohqd_jax.steps.reward_model_files import (
+    WEIGHTS,
+    card_of_data,
+    checkpoint_meta,
+    write_model,
+    write_reward_model,
+)
 from paretohqd_jax.steps.robustness import answers_for_copies, measure_robustness
-from paretohqd_jax.training.checkpoints import load_adapters
 from paretohqd_jax.training.comparisons import (
     Groups,
     bradley_terry_objective,
@@ -47,7 +50,6 @@ from paretohqd_jax.training.placement import fresh_adapters
 from paretohqd_jax.training.step import OptimizerConfig
 
 logger = logging.getLogger(__name__)
-WEIGHTS = "reward_model.safetensors"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -251,12 +253,6 @@ def tokenize_groups(base: BaseModel, entry: Entry, table: pa.Table) -> Groups:
     return Groups(padded.tokens.reshape(shape), padded.mask.reshape(shape), scores)
 
 
-def checkpoint_meta(base: BaseModel) -> dict[str, Any]:
-    """What an adapter must share with a run that reads it."""
-    lora = dataclasses.asdict(base.lora) | {"targets": [*base.lora.targets]}
-    return {"model": base.source, "num_layers": base.config.num_layers, "lora": lora}
-
-
 def measure_held_out(
     path: Path,
     scratch: Path,
@@ -290,50 +286,3 @@ def measure_held_out(
             figures["validation"] = measured(VALIDATION)
     if is_main_process():
         write_json(path, figures)
-
-
-def write_reward_model(
-    path: Path,
-    scratch: Path,
-    trained: Output,
-    measured: Output,
-    matched: Output | None = None,
-    *,
-    base: BaseModel,
-    entry: Entry,
-    **facts: dict[str, Any],
-) -> None:
-    """Writes the directory that the reward model is loaded from."""
-    metrics = json.loads(measured.path.read_text())
-    entry = dataclasses.replace(
-        entry, published=f"held-out pair accuracy {metrics['accuracy']:.3f}"
-    )
-    layers = f"the first {base.config.num_layers}" if base.num_layers else "all"
-    facts["layers"] = layers
-    parts = {name: metrics.pop(name) for name in ("robustness", "validation") if name in metrics}
-    facts |= parts | {"metrics": metrics}
-    write_model(path, trained, matched, base, entry, facts)
-
-
-def write_model(
-    directory: Path,
-    trained: Output,
-    matched: Output | None,
-    base: BaseModel,
-    entry: Entry,
-    facts: dict[str, Any],
-) -> None:
-    """The trained adapter as safetensors, and the card: entry, adapter's options and `facts`."""
-    stack = load_adapters(trained.path, checkpoint_meta(base))
-    adapter = jax.tree.map(lambda leaf: leaf[0], stack)
-    if matched is not None:
-        adapter["match"] = load_file(matched.path)
-    write_adapter(directory / WEIGHTS, adapter, base.lora, base.config.num_layers)
-    lora = {"lora": dataclasses.asdict(base.lora)}
-    write_json(directory / CARD, dataclasses.asdict(entry) | lora | facts)
-
-
-def card_of_data(config: ConfigDict) -> dict[str, Any]:
-    """What a reader of the card must know to read the same data: options, and the file's name."""
-    options = config.data.to_dict()
-    return options | {"source": Path(options["source"]).name, "about": config.card.data}
