@@ -166,7 +166,15 @@ def label_matrix(pairs: pa.Table, names: Sequence[str], source: str | Path) -> n
     row_ids = source_rows(pairs)
     columns = []
     for name in names:
-        known = pairs.select([name]).set_column(0, name, pairs[name].fill_null(0))
+        labels = pairs[name]
+        if pa.types.is_null(labels.type):  # not one of them is known
+            labels = labels.cast(pa.int8())
+        elif not any(is_kind(labels.type) for is_kind in NUMBERS):
+            raise InputError(
+                f"{source}: the labels {name!r} are {labels.type}, no numbers; write 1 where the "
+                "chosen response is better, -1 where the rejected one is, and 0 where neither is"
+            )
+        known = pairs.select([name]).set_column(0, name, labels.fill_null(0))
         values = rewards_matrix(known, [name], source, row_ids)[:, 0]
         strange = np.flatnonzero(~np.isin(values, (-1, 0, 1)))
         if strange.size:

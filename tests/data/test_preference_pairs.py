@@ -134,6 +134,17 @@ def test_labels_are_read_and_what_is_none_is_named():
         label_matrix(pairs, ["warm"], "pairs")
 
 
+@pytest.mark.parametrize(("label", "kind"), [(True, "bool"), ("1", "string"), ([1], "list")])
+def test_labels_that_are_no_numbers_are_named(label, kind):
+    pairs = pa.table({"kind": [None, label]})
+    with pytest.raises(InputError, match=f"pairs: the labels 'kind' are {kind}.*, no numbers"):
+        label_matrix(pairs, ["kind"], "pairs")
+
+
+def test_a_column_without_any_label_decides_nothing():
+    assert label_matrix(pa.table({"kind": [None, None]}), ["kind"], "pairs").tolist() == [[0], [0]]
+
+
 def test_pairs_ties_and_conflicts_are_counted_by_objective():
     labels = np.array([[1, -1, 0], [1, 1, 0], [0, 1, -1]])
     assert count_labels(labels, ["a", "b", "c"]) == {
