@@ -63,7 +63,8 @@ def held_out_measures(
         losses, num_terms, right = (
             np.stack(each)[:, :num_adapters] for each in zip(*parts, strict=True)
         )
-        losses = np.average(losses, axis=0, weights=np.maximum(num_terms, 1))
+        # A mean over the terms of all batches: one that has none, such as of ties, does not count.
+        losses = (losses * num_terms).sum(axis=0) / np.maximum(num_terms.sum(axis=0), 1)
         if objective.combine:
             losses = np.asarray(total(losses))
         measures = {"loss": losses.reshape(num_adapters, -1).sum(axis=1)}
