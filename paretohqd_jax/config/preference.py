@@ -93,5 +93,7 @@ def check(config: ConfigDict) -> None:
     checks.check_alignment(config, config.train.num_steps)
     labelled = config.pairs.labels == "data"
     require(config, "data.scores", not (labelled and config.data.scores), "'' with given labels")
+    by_margin = labelled and config.pairs.margin > 0
+    require(config, "pairs.margin", not by_margin, "0 with given labels")
     smooth = config.dpo.label_smoothing == 0 or config.dpo.loss == "sigmoid"
     require(config, "dpo.label_smoothing", smooth, f"0 with config.dpo.loss={config.dpo.loss!r}")

@@ -1,8 +1,14 @@
 """The options of RACO: preference pairs, and a step that conflicting gradients agree on."""
 
-from paretohqd_jax.config import preference
-from paretohqd_jax.config.options import RACO, Option, Valid
+from __future__ import annotations
 
+from ml_collections import ConfigDict
+
+from paretohqd_jax.config import preference
+from paretohqd_jax.config.options import RACO, Option, Valid, require
+
+# Faces of the simplex are tried one and all: 2^M - 1 systems of M equations.
+MAX_OBJECTIVES = 10
 OPTIONS = {
     **preference.WITH_PREFERENCES,
     "raco": {
@@ -15,4 +21,14 @@ OPTIONS = {
         ),
     },
 }
-check = preference.check_with_preferences
+
+
+def check(config: ConfigDict) -> None:
+    """Checks the options against each other.
+
+    Raises:
+      InputError: names the option, its value and what would be valid.
+    """
+    few = len(config.rewards.models) <= MAX_OBJECTIVES
+    require(config, "rewards.models", few, f"up to {MAX_OBJECTIVES} with config.method='raco'")
+    preference.check_with_preferences(config)

@@ -14,10 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from paretohqd_jax.config.raco import MAX_OBJECTIVES
 from paretohqd_jax.errors import InputError
 
-# Faces of the simplex are tried one and all: 2^M - 1 systems of M equations.
-MAX_OBJECTIVES = 10
 # Of the longest gradient's square, added to the diagonal: gradients may be parallel.
 DAMPING = 1e-6
 
