@@ -7,6 +7,7 @@ corners are served by the DPO models themselves.
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -51,7 +52,10 @@ def align(config: ConfigDict, run: Run) -> Path:
     # Where the first objective has no weight, its margins' own policy is the optimum.
     served = mixtures(one_adapter_each("dpo", np.eye(len(names))), task.preferences, "logits")
     own = iter(one_adapter_each("modpo", weights))
-    family = [next(own) if is_own else other for is_own, other in zip(trained, served, strict=True)]
+    family = [
+        dataclasses.replace(next(own), label=other.label) if is_own else other
+        for is_own, other in zip(trained, served, strict=True)
+    ]
     return leave(task, rows, {"modpo": family}, [models, between], pairs=pairs)
 
 

@@ -21,9 +21,11 @@ from paretohqd_jax.training.metrics import read_metrics
 ROOT = Path(__file__).parents[2]
 VOWELS = "configs.toy:vowels"
 OBJECTIVES = ["brief", VOWELS]
+ELEVEN = tuple(f"objective{number}=brief" for number in range(11))
 SHORT = (
     "--config.train.num_steps=4", "--config.evaluate.max_new_tokens=4",
     "--config.data.num_test_prompts=3", "--config.pairs.labels=data", "--config.pairs.per_prompt=3",
+    "--config.train.num_microbatches=4",  # parts of a pair, of which some have no label
 )  # fmt: skip
 
 
@@ -145,16 +147,28 @@ def test_modpo_trains_what_dpo_cannot_serve(tmp_path, primary):
         assert steps["modpo"]["first"] == [2, 1] and edge["adapters"] == ("modpo/w0.00_0.50_0.50",)
 
 
+def test_policies_of_modpo_have_labels_of_their_own(tmp_path):
+    """Preferences that two decimals do not tell apart, of which one is served by DPO's model."""
+    config, plan = get_config("modpo"), Plan(tmp_path)
+    config.preferences = "0,1;0.001,0.999;0.002,0.998"
+    modpo.align(config, plan)
+    [policies] = [step.options for step in plan.steps if step.name == "policies"]
+    labels = [policy["label"] for policy in policies["families"]["modpo"]]
+    assert labels == ["w0.00_1.00_0", "w0.00_1.00_1", "w0.00_1.00_2"]
+
+
 @pytest.mark.parametrize(
     ("method", "options", "message"),
     [
         ("dpo", ["data.columns=configs.toy:vowels=brief"], "pairs.jsonl: no column 'brief'"),
         ("dpo", ["rewards.models=('kind=brief','configs.toy:vowels')"], "no column 'kind'"),
         ("dpo", ["pairs.conflict=2"], "config.pairs.conflict=2.0 is not valid; use -1"),
+        ("dpo", ["pairs.margin=0.5"], "config.pairs.margin=0.5 is not valid; use 0 with given la"),
         ("dpo", ["data.scores=brief=brief"], "config.data.scores='brief=brief' is not valid"),
         ("dpo", ["dpo.loss=ipo", "dpo.label_smoothing=0.1"], "label_smoothing=0.1 is not valid"),
         ("dpo_lw", ["preferences=0.5,0.6"], "preferences"),
         ("raco", ["raco.conflict=1"], "config.raco.conflict=1.0 is not valid; use in [0, 1)"),
+        ("raco", [f"rewards.models={ELEVEN}"], "is not valid; use up to 10 with config.method='ra"),
         ("mod", ["mod.divergence=kl"], "config.mod.divergence='kl' is not valid; use reverse_kl, "),
         ("mod", ["generate.engine=external"], "engine='external' is not valid; use 'jax': no serv"),
         ("modpo", ["modpo.margins=rewards"], "config.modpo.margins='rewards' is not valid"),
