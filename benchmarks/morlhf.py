@@ -111,8 +111,9 @@ def update(options: argparse.Namespace, num_adapters: int) -> Callable[[], str]:
             policy={
                 "num_updates": num_updates, "num_prompts": options.prompts,
                 "num_answers": options.answers, "max_prompt_tokens": 256, "advantage": "grpo",
-                "normalize": True, "num_epochs": 1, "clip": CLIP, "kl": KL, "max_kl": 10.0,
+                "normalize": True, "num_epochs": 1, "clip": CLIP, "kl": KL,
             },
+            max_kl=10.0,
             decoded_together=num_adapters * options.prompts * options.answers,
             scored_together=64, num_steps=num_updates,
             batch_size=options.prompts * options.answers, num_microbatches=options.microbatches,

@@ -20,6 +20,7 @@ from paretohqd_jax.policies import (
     Policies,
     Policy,
     asked_for_scores,
+    mixtures,
     one_adapter_each,
     preference_labels,
     preferences_of,
@@ -194,12 +195,26 @@ def test_the_nearest_serves_or_a_mixture():
 
 @given(st.floats(0, 1))
 def test_mixtures_of_soups_are_soups(share):
-    """Their weights are the preference itself, between the trained ones too."""
+    """Their weights are the preference itself, whether or not mixtures are asked for."""
     names = ("dpo/helpful", "dpo/brief")
     family = [Policy(f"w{i}", (w, 1 - w), names, (w, 1 - w)) for i, w in enumerate((0.0, 0.4, 1.0))]
     wanted = np.array([share, 1 - share])
-    mixed = policy_for(family, wanted, interpolate=True)
-    np.testing.assert_allclose(mixed.weights, mixed.preference, atol=1e-6)
+    served = policy_for(family, wanted, interpolate=False)
+    np.testing.assert_allclose(served.weights, served.preference, atol=1e-6)
+    assert served.preference == pytest.approx(wanted, abs=0.005)
+
+
+@given(st.floats(0, 1), st.sampled_from([0.6, 0.8]))
+def test_mixtures_of_bone_soups_are_bone_soups(share, own):
+    learnt = np.array([[own, 1 - own], [1 - own, own]])
+    family = mixtures(
+        one_adapter_each("bones", learnt), np.asarray(preference_grid(3)),
+        shares=np.asarray(preference_grid(3)) @ np.linalg.inv(learnt),
+    )  # fmt: skip
+    wanted = np.array([share, 1 - share])
+    served = policy_for(family, wanted, interpolate=False)
+    np.testing.assert_allclose(served.weights @ learnt, served.preference, atol=1e-6)
+    assert served.preference == pytest.approx(wanted, abs=0.005)
 
 
 @given(st.floats(0, 1))

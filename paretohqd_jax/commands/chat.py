@@ -35,8 +35,8 @@ def run(options: argparse.Namespace) -> None:
     """Answers questions in the terminal with the model of one preference.
 
     Without --interpolate a preference that was not trained has the model of the nearest one, unless
-    the policies mix the logits of several adapters, or ask one model for scores in its prompt:
-    these serve any preference.
+    the policies mix several adapters, or ask one model for scores in its prompt: these serve any
+    preference.
     """
     from paretohqd_jax.steps.serving import read_run_config, served_model
     from paretohqd_jax.steps.task import sampling_options

@@ -21,8 +21,8 @@ def run(options: argparse.Namespace) -> None:
     """Writes the model of one preference whole, as a checkpoint that transformers loads.
 
     Its chat template writes prompts as they were trained. Without --interpolate a preference that
-    was not trained has the model of the nearest one. A policy that mixes the logits of several
-    adapters is no single model, and refused.
+    was not trained has the model of the nearest one, but of soups one of its own. A policy that
+    mixes the logits of several adapters is no single model, and refused.
     """
     from paretohqd_jax.models.merging import export_merged
     from paretohqd_jax.policies import FILE, read_policies

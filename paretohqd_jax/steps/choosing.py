@@ -45,8 +45,8 @@ def policy_for(
     """The policy that serves a preference: its own, or the nearest, or a mixture of its neighbours.
 
     Args:
-      family: of policies. Where they mix logits, which takes no training, any preference between
-        theirs is served by a policy of its own.
+      family: of policies. Where they mix adapters, soups or by logits, which takes no training, any
+        preference between theirs is served by a policy of its own.
       wanted: `[num_objectives]` on the simplex.
       interpolate: one that no policy has is served by the exact mixture of its neighbours' updates
         (`mixture_weights`), not by the nearest.
@@ -64,7 +64,7 @@ def policy_for(
     nearest = family[nearest_preference(preferences, wanted)]
     if targets is not None and np.abs(np.array(nearest.preference) - wanted).max() >= ROUNDING:
         return asked_for_scores(nearest.adapters[0], wanted[None], targets)[0]
-    interpolate = interpolate or any(policy.combine == "logits" for policy in family)
+    interpolate = interpolate or any(len(policy.adapters) > 1 for policy in family)
     if not interpolate or np.abs(np.array(nearest.preference) - wanted).max() < ROUNDING:
         return nearest
     shares = mixture_weights(preferences, wanted)

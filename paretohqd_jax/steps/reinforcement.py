@@ -61,15 +61,17 @@ def reinforce(task: Task, name: str, weights: np.ndarray, scored: Output) -> Out
     models = list(config.rewards.models)
     scorers = {"models": models, "backend": config.rewards.backend, "dtype": config.rewards.dtype}
     sampling = {name: config.generate[name] for name in ("max_new_tokens", "temperature")}
+    policy = config.morlhf.to_dict()
     work = partial(
         train_by_rewards, decoded_together=config.generate.batch_size,
         scored_together=config.rewards.batch_size,
+        max_kl=policy.pop("max_kl"),  # decides whether training goes on, not what comes of it
     )  # fmt: skip
     return training_step(
         task, name, work, scored, reference_rows(task, scored),
         adapter_names=preference_labels(weights), weights=weights.tolist(),
         objectives=task.objectives, scorers=scorers | checkpoints(models, task.base),
-        sampling=sampling, policy=config.morlhf.to_dict(), num_steps=num_steps(config),
+        sampling=sampling, policy=policy, num_steps=num_steps(config),
     )  # fmt: skip
 
 
@@ -88,6 +90,7 @@ def train_by_rewards(
     policy: Mapping[str, Any],
     decoded_together: int,
     scored_together: int,
+    max_kl: float,
     num_steps: int,
     batch_size: int,
     num_microbatches: int,
@@ -99,7 +102,7 @@ def train_by_rewards(
     log_directory: Path,
     seed: int,
 ) -> dict[str, int]:
-    """Trains them; `policy` are the options of `config.morlhf`. Returns what that cost."""
+    """Trains them; `policy` are the other options of `config.morlhf`. Returns what that cost."""
     num_adapters, seed = len(adapter_names), step_seed(seed, path.name)
     how = SamplingConfig(**sampling)
     prompts, encoded = _prompts(scored, base, how, policy["max_prompt_tokens"])
@@ -153,7 +156,7 @@ def train_by_rewards(
         collect,
         PolicyConfig(
             policy["num_updates"], policy["num_epochs"], policy["clip"], policy["kl"],
-            policy["max_kl"], how.temperature,
+            max_kl, how.temperature,
         ),
         OptimizerConfig(learning_rate, num_steps, warmup_steps, weight_decay, max_grad_norm),
         mesh=base.mesh, batch_size=batch_size, num_microbatches=num_microbatches, seed=seed,

@@ -152,7 +152,8 @@ def _range(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Lowest and highest scores to ask for, `[num_objectives]`, by `config.ric.range`.
 
-    Raises InputError for scores beyond those of the data, `[num_rows, num_objectives]`.
+    Raises InputError for scores beyond those of the data, `[num_rows, num_objectives]`; of the
+    range "normal", which is wider than most data, it but warns.
     """
     scores = np.round(scores, DECIMALS) + 0.0
     low, high = scores.min(axis=0), scores.max(axis=0)
@@ -160,12 +161,15 @@ def _range(
     if wanted is None:
         return low, high
     for name, lowest, highest in zip(objectives, low, high, strict=True):
-        if asked != "normal" and not lowest <= wanted[0] < wanted[1] <= highest:
-            raise InputError(
-                f"config.ric.range={asked!r}: the standardised rewards of {name!r} in {source} go "
-                f"from {lowest:.1f} to {highest:.1f}, and nothing is learnt of scores beyond; use "
-                "a range within, 'data', or 'normal' as RiC's code"
-            )
+        if lowest <= wanted[0] < wanted[1] <= highest:
+            continue
+        beyond = (
+            f"config.ric.range={asked!r}: the standardised rewards of {name!r} in {source} go from "
+            f"{lowest:.1f} to {highest:.1f}, and nothing is learnt of scores beyond; use "
+        )
+        if asked != "normal":
+            raise InputError(f"{beyond}a range within, 'data', or 'normal' as RiC's code")
+        logger.warning("%sone within or 'data', unless it is to be as in RiC's code", beyond)
     return tuple(np.full(len(objectives), end) for end in wanted)
 
 

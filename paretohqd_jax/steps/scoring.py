@@ -175,8 +175,9 @@ def score_reference(
         table, models, base.mesh, store, "scoring reference rows",
         backend=backend, dtype=dtype, batch_size=batch_size, base=base,
     )  # fmt: skip
+    names = objective_names(models)
     if is_main_process():
-        write_table(path, with_rewards(table, rewards, objective_names(models)))
+        write_table(path, with_statistics(with_rewards(table, rewards, names), names))
 
 
 def with_rewards(table: pa.Table, rewards: np.ndarray, objectives: Sequence[str]) -> pa.Table:

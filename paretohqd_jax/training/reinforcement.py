@@ -199,9 +199,10 @@ def _check_divergence(
     beyond = np.flatnonzero(~(kl <= max_kl))
     if beyond.size:
         names = ", ".join(adapter_names[number] for number in beyond)
-        kept = f"; the checkpoint of update {saved} is kept" if saved else ""
+        kept = f" from the checkpoint of update {saved}, which is kept" if saved else ""
         raise InputError(
             f"the KL divergence of adapter {names} from the base model is {kl[beyond[0]]:.3g} per "
             f"token in update {update}, above config.morlhf.max_kl={max_kl:g}; raise "
-            f"config.morlhf.kl or lower config.train.learning_rate{kept}"
+            "config.morlhf.kl or lower config.train.learning_rate to train anew, or raise "
+            f"config.morlhf.max_kl to go on{kept}"
         )

@@ -10,14 +10,17 @@ import pytest
 from orbax.checkpoint import PyTreeCheckpointer
 from toy_runs import CONFIG, run_toy
 
+from configs.toy import get_config
 from paretohqd_jax.data.rows import read_table
 from paretohqd_jax.distributed import Preempted
 from paretohqd_jax.main import console
 from paretohqd_jax.manifest import read_manifest
+from paretohqd_jax.methods import morlhf
 from paretohqd_jax.policies import read_policies
 from paretohqd_jax.rewards.scoring import SCORERS
 from paretohqd_jax.sampling import groups
 from paretohqd_jax.steps import reinforcement as steps
+from paretohqd_jax.steps.plan import Plan
 from paretohqd_jax.training import reinforcement as training
 from paretohqd_jax.training.metrics import read_metrics
 
@@ -205,8 +208,19 @@ def test_a_reward_that_never_differs_and_a_divergence_that_explodes_are_told(
     assert told.count("same gives all 4 answers of each group the same reward") == 1
     assert "the KL divergence of adapter w0.80_0.20, w0.20_0.80 from the base model is" in told
     assert "above config.morlhf.max_kl=0.0001; raise config.morlhf.kl or lower" in told
+    assert "or raise config.morlhf.max_kl to go on" in told
     logged = read_metrics(tmp_path / "logs/morlhf")
     assert logged["equal_groups/same/w0.80_0.20"] == {0: 1.0}
+
+
+def test_a_run_that_a_divergence_stopped_goes_on_with_a_larger_limit(tmp_path):
+    def trained(**options):
+        config, plan = get_config("morlhf"), Plan(tmp_path)
+        config.morlhf.update(options)
+        morlhf.align(config, plan)
+        return next(step.options for step in plan.steps if step.name == "morlhf")
+
+    assert trained(max_kl=1.0) == trained(max_kl=9.0) != trained(max_kl=9.0, kl=0.3)
 
 
 @pytest.mark.parametrize(

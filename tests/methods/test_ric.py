@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -106,6 +107,18 @@ def test_what_does_not_fit_is_named(tmp_path, capsys, options, message):
     with pytest.raises(SystemExit):
         run_toy(tmp_path, *(f"--config.{option}" for option in options), method="ric")
     assert re.search(message, capsys.readouterr().err)
+
+
+def test_a_range_beyond_the_data_is_told(workdir, tmp_path, capsys):
+    for name in ("scores.parquet", "manifest.json"):
+        shutil.copy(workdir / name, tmp_path)
+    run_toy(
+        tmp_path, *SHORT, "--config.ric.range=normal", "--stage=scores_in_prompts", method="ric"
+    )
+    told = capsys.readouterr().err
+    for name in OBJECTIVES:
+        assert f"config.ric.range='normal': the standardised rewards of {name!r} in " in told
+    assert "nothing is learnt of scores beyond; use one within or 'data', unless" in told
 
 
 def test_prompts_that_have_scores_already_are_refused(tmp_path, capsys):

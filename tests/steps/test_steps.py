@@ -12,12 +12,13 @@ import pyarrow.compute as pc
 import pytest
 
 from paretohqd_jax.data.rows import read_table, write_table
+from paretohqd_jax.data.scores_in_rows import statistics_of
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.models.lora import LoraConfig
 from paretohqd_jax.pareto import Selection
 from paretohqd_jax.pipeline import Output
 from paretohqd_jax.steps.base_model import BaseModel, step_seed
-from paretohqd_jax.steps.scoring import score_data
+from paretohqd_jax.steps.scoring import score_data, score_reference
 from paretohqd_jax.steps.selection import pool_advice, write_selection
 from paretohqd_jax.steps.task import prompt_options
 from paretohqd_jax.steps.training import examples_of, held_out_rows
@@ -55,6 +56,23 @@ def test_rows_are_scored_split_and_kept_in_order(tmp_path, base):
     assert statistics["short"] == {"mean": train.mean(), "std": pytest.approx(train.std())}
     splits = dict(zip(table["prompt"].to_pylist(), table["split"].to_pylist(), strict=True))
     assert sorted(splits.values()) == ["test", "train"]
+
+
+def test_reference_rows_have_the_statistics_of_their_own_rewards(tmp_path, base):
+    """And not those of the scores that the data brought along, in units of its own."""
+    rows = rows_of(("a", "one"), ("b", "two three"), ("c", "four"), ("d", "five six seven"))
+    rows = [row | {"short": 100.0 * number} for number, row in enumerate(rows)]
+    data = {"source": str(tmp_path / "rows.parquet"), "scores": "short=short"}
+    score_rows(tmp_path, base, rows, data=data, models=["short=brief"])
+    path, scored = tmp_path / "reference.parquet", Output(tmp_path / "scores.parquet", "", {})
+    score_reference(
+        path, tmp_path, scored, base=base, models=["short=brief"], backend="jax",
+        dtype="float32", batch_size=16, store=tmp_path / "store",
+    )  # fmt: skip
+    table = read_table(path)
+    own = table["short"].to_numpy().astype(np.float64)
+    np.testing.assert_allclose(statistics_of(table, ["short"], path), [[own.mean(), own.std()]])
+    assert (own < 0).all()
 
 
 def test_rows_of_unfit_length_are_left_out(tmp_path, base):
