@@ -52,7 +52,8 @@ def test_what_cannot_be_done_is_told_with_its_numbers(level, changes, message):
         rehearse(level, **changes)
 
 
-def test_objectives_that_agree_leave_no_constraint_to_bind(caplog):
-    rehearse(1.0, brief=KIND**2)
+@pytest.mark.parametrize("sharpness", [0.0, 100.0])
+def test_objectives_that_agree_leave_no_constraint_to_bind(caplog, sharpness):
+    rehearse(1.0, brief=KIND**2, sharpness=sharpness)
     assert "the constraints on brief never bind" in caplog.text
     assert "correlate 0.97 with kind" in caplog.text
