@@ -9,7 +9,7 @@ docs/results.md has what came out.
 """
 
 from paretohqd_jax.errors import InputError
-from paretohqd_jax.studies.plan import Row, Runs, Study, Table
+from paretohqd_jax.studies.plan import Row, Runs, Study, Table, split_argument
 
 FRONTS = ("bulging", "hollow", "flat")
 RULES = {
@@ -41,18 +41,12 @@ WRITE_BASE = {"base": "write_base", "scores": "write_base_of_scores"}
 
 
 def get_study(argument=""):
-    parts = [part for part in argument.split(",") if part]
-    names = [part for part in parts if "=" not in part] or list(TABLES)
+    names, options = split_argument(argument, {"seeds": 5})
+    names = names or list(TABLES)
     for name in names:
         if name not in TABLES:
             raise InputError(f"table {name!r} is not one of {', '.join(TABLES)}")
-    num_seeds = 5
-    for part in parts:
-        option, equals, value = part.partition("=")
-        if equals and (option != "seeds" or not value.isdecimal()):
-            raise InputError(f"{part!r}: write seeds=NUMBER")
-        num_seeds = int(value) if equals else num_seeds
-    seeds = tuple(range(num_seeds))
+    seeds = tuple(range(options["seeds"]))
     runs, tables = [], []
     for name in names:
         ours, table = _table(name, seeds)

@@ -8,16 +8,14 @@ quarter of the steps. constraints_reference.png has the trajectories of both: wi
 objectives, multipliers, bounds and thresholds, chi, effective sample size and KL.
 """
 
-from paretohqd_jax.studies.plan import Row, Runs, Study, Table
+from paretohqd_jax.studies.plan import Row, Runs, Study, Table, split_argument
 
 BASE = "paretohqd_jax.studies.controlled:write_base(2,1200,0)"
 
 
 def get_study(argument=""):
-    parts = [part for part in argument.split(",") if part]
-    options = {"seeds": 1, "steps": 400}
-    options |= {name: int(value) for name, value in (p.split("=") for p in parts if "=" in p)}
-    front = next((part for part in parts if "=" not in part), "bulging")
+    names, options = split_argument(argument, {"seeds": 1, "steps": 400})
+    front = ",".join(names) or "bulging"
     steps = options["steps"]
     runs = [
         Runs(

@@ -8,7 +8,7 @@ a reference every quarter of the run. After a colon stand the front, "seeds" and
 `studies/mopo_sweep:hollow,seeds=3,steps=180`. constraints_TABLE.png has the constraints' curves.
 """
 
-from paretohqd_jax.studies.plan import Row, Runs, Study, Table
+from paretohqd_jax.studies.plan import Row, Runs, Study, Table, split_argument
 
 TAUS = (0.1, 0.5, 1.0)
 BETAS = (0.95, 0.99, 0.999, 0.9999)
@@ -16,10 +16,8 @@ BASE = "paretohqd_jax.studies.controlled:write_base(2,1200,0)"
 
 
 def get_study(argument=""):
-    parts = [part for part in argument.split(",") if part]
-    options = {"seeds": 1, "steps": 180}
-    options |= {name: int(value) for name, value in (p.split("=") for p in parts if "=" in p)}
-    front = next((part for part in parts if "=" not in part), "bulging")
+    names, options = split_argument(argument, {"seeds": 1, "steps": 180})
+    front = ",".join(names) or "bulging"
     steps = options["steps"]
     runs, tables = [], []
     for tau in TAUS:

@@ -15,7 +15,7 @@ Each run's report says how far implicit rewards agree with the labels of held-ou
 """
 
 from paretohqd_jax.errors import InputError
-from paretohqd_jax.studies.plan import Row, Runs, Study, Table
+from paretohqd_jax.studies.plan import Row, Runs, Study, Table, split_argument
 
 SIZES = {
     "alpaca": {
@@ -41,16 +41,16 @@ NAMES = ("conflict", "parts", "objectives")
 
 
 def get_study(argument="alpaca"):
-    size, *rest = argument.split(",")
-    names = [name for name in rest if "=" not in name] or NAMES
-    options = dict(part.split("=") for part in rest if "=" in part)
+    names, options = split_argument(argument, {"seeds": 3, "data": "alpaca_eval_scored.jsonl.gz"})
+    size, *names = names or ["alpaca"]
+    names = names or NAMES
     for name, known in ((size, SIZES), *((name, NAMES) for name in names)):
         if name not in known:
             raise InputError(f"{name!r} is not one of {', '.join(known)}")
-    seeds = tuple(range(int(options.get("seeds", 3))))
+    seeds = tuple(range(options["seeds"]))
     common = ("rewards.models=('brief','configs.toy:variety')",)  # gibberish may be good at both
     if size == "alpaca":
-        common = (f"data.source={options.get('data', 'alpaca_eval_scored.jsonl.gz')}",)
+        common = (f"data.source={options['data']}",)
     found = [MAKE[name](size, common, seeds) for name in names]
     return Study([run for runs, _ in found for run in runs], [table for _, table in found])
 

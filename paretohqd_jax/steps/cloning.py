@@ -26,7 +26,7 @@ from paretohqd_jax.steps.training import examples_of, train_stack, training_step
 from paretohqd_jax.training.cloning import ComparedRows, cloning_objective, uniform
 
 logger = logging.getLogger(__name__)
-CAPPED_STEPS = 20  # in a row with lambda at its largest: the constraint is infeasible
+NUM_JUDGED = 20  # steps in a row that a constraint is judged by: lambda may swing
 TOLERANCE = 0.01  # in win rates, that a constraint may be short at the end
 
 
@@ -160,7 +160,8 @@ def check_duals(
                 "what the data have, or give more rows"
             )
     held = (duals.primary == 0).any(axis=0)
-    idle = held & ~(path.multipliers > 0).any(axis=(0, 1))
+    met = (path.bounds >= path.thresholds) | (path.primary > 0)
+    idle = held & met.all(axis=(0, 1))
     for number in np.flatnonzero(idle):
         _warn_idle(objectives[number], objectives, win_rates)
     logger.info(
@@ -183,16 +184,17 @@ def _check_constraint(told: str, path: Duals, rules: Rules) -> None:
         "lower config.mopo.levels or config.mopo.epsilon, or raise config.mopo.tau, which leaves "
         "more room"
     )
-    capped = path.multipliers >= rules.max_multiplier
-    in_a_row = np.convolve(capped, np.ones(CAPPED_STEPS), "valid") if len(capped) else capped
-    if (in_a_row >= CAPPED_STEPS).any():
-        step = int((in_a_row >= CAPPED_STEPS).argmax()) + CAPPED_STEPS - 1
+    capped = (path.multipliers >= rules.max_multiplier) & (path.bounds < path.thresholds)
+    in_a_row = np.convolve(capped, np.ones(NUM_JUDGED), "valid") if len(capped) else capped
+    if (in_a_row >= NUM_JUDGED).any():
+        step = int((in_a_row >= NUM_JUDGED).argmax()) + NUM_JUDGED - 1
         raise InputError(
             f"{told} is infeasible: lambda has been at config.mopo.max_multiplier="
-            f"{rules.max_multiplier:g} for {CAPPED_STEPS} steps at step {step}, with a bound of "
+            f"{rules.max_multiplier:g} for {NUM_JUDGED} steps at step {step}, with a bound of "
             f"{path.bounds[step]:.4f} below the threshold {path.thresholds[step]:.4f}; {remedy}"
         )
-    since = len(capped) - 1 - (len(capped) - 1) % rules.refresh_every
+    last = len(capped) - 1
+    since = max(last - last % rules.refresh_every, last + 1 - NUM_JUDGED)
     slack = (path.bounds - path.thresholds)[since:]
     if slack.max() < -TOLERANCE:
         best = since + int(slack.argmax())
@@ -213,7 +215,7 @@ def _warn_idle(name: str, objectives: Sequence[str], win_rates: np.ndarray) -> N
         if other != name
     )
     logger.warning(
-        "the constraints on %s never bind: lambda stays 0, and its models are those without it. "
+        "the constraints on %s never bind: its bounds are above their thresholds at every step. "
         "Its win rates correlate %s; raise config.mopo.levels, or take objectives that disagree",
         name, told,
     )  # fmt: skip

@@ -72,7 +72,8 @@ def write_win_rates(
         every = probabilities(rewards[rows][:, None] - rewards[rows][None], scale)
         wins[rows] = (every.sum(axis=1) - 0.5) / (len(rows) - 1)  # without itself
     kept = np.sort(np.concatenate(compared))
-    _write(path, table.select(["prompt", "response"]).take(kept), wins[kept], objectives)
+    rows = table.select(["prompt", "response"]).take(kept)
+    _write(path, rows, wins[kept], objectives, scored.path)
 
 
 def probabilities(differences: np.ndarray, scale: np.ndarray) -> np.ndarray:
@@ -99,7 +100,7 @@ def write_labelled_win_rates(
     np.add.at(total, response, wins)
     order = np.argsort(first)
     means = total / np.bincount(response)[:, None]
-    _write(path, rows.take(first[order]), means[order], objectives)
+    _write(path, rows.take(first[order]), means[order], objectives, pairs.path)
 
 
 def _numbers(texts: pa.ChunkedArray) -> np.ndarray:
@@ -107,7 +108,14 @@ def _numbers(texts: pa.ChunkedArray) -> np.ndarray:
     return texts.combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int64)
 
 
-def _write(path: Path, rows: pa.Table, wins: np.ndarray, objectives: Sequence[str]) -> None:
+def _write(
+    path: Path, rows: pa.Table, wins: np.ndarray, objectives: Sequence[str], source: Path
+) -> None:
+    for column in np.flatnonzero(np.ptp(wins, axis=0) == 0):
+        raise InputError(
+            f"{source}: objective {objectives[column]!r} prefers no response to another of its "
+            "prompt; leave it out, mend its scorer or give other responses"
+        )
     for name, column in zip(objectives, wins.T, strict=True):
         rows = rows.append_column(name, pa.array(column.astype(np.float32)))
         logger.info(

@@ -142,6 +142,27 @@ def load_study(source: str) -> Study:
     return study
 
 
+def split_argument(
+    argument: str, options: Mapping[str, str | int]
+) -> tuple[list[str], dict[str, Any]]:
+    """What stands after a study's colon: names, and the options with what it changes of them.
+
+    Raises InputError for what is no option, or no number where its option is one.
+    """
+    names, changed = [], dict(options)
+    for part in filter(None, argument.split(",")):
+        name, equals, value = part.partition("=")
+        if not equals:
+            names.append(part)
+        elif name not in options or (isinstance(options[name], int) and not value.isdecimal()):
+            kinds = {int: "NUMBER", str: "TEXT"}
+            known = [f"{each}={kinds[type(default)]}" for each, default in options.items()]
+            raise InputError(f"{part!r}: write {' or '.join(known)}")
+        else:
+            changed[name] = type(options[name])(value)
+    return names, changed
+
+
 def _check_different(names: Iterable[Any], what: str) -> None:
     for name, count in Counter(names).items():
         if count > 1:

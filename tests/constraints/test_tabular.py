@@ -8,8 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.optimize import minimize
 
+from paretohqd_jax.config.structure_study import STRUCTURES
 from paretohqd_jax.constraints.tabular import Problem, problem, solve, train
+from paretohqd_jax.studies.structures import preference_probabilities
 
 PROBLEM = Problem(
     jnp.array([0.2, 0.5, 0.8, 0.9]),
@@ -48,3 +51,35 @@ def test_win_rates_are_over_opponents_of_the_reference():
     made = problem(preferences, jnp.array([0.25, 0.75]), 0.3, 0.01)
     np.testing.assert_allclose(made.primary, [0.875, 0.375])
     np.testing.assert_allclose(made.secondary, [[0.275], [0.575]])
+
+
+def test_no_policy_that_holds_as_much_is_better_than_the_optimum():
+    """By another way, sequential quadratic programming: held near what the data have of each."""
+    reference = np.array([0.3, 0.25, 0.18, 0.12, 0.09, 0.06])
+    found = jax.jit(partial(solve, max_multiplier=10.0))
+    bound = []
+    for structure in STRUCTURES:
+        preferences = preference_probabilities(structure, 3, 6)
+        task = problem(preferences, jnp.asarray(reference, jnp.float32), 0.3, 0.001)
+        primary, secondary = np.float64(task.primary), np.float64(task.secondary)
+        values = reference @ secondary
+        policy, multipliers = found(task, jnp.asarray(0.9 * values, jnp.float32))
+        assert multipliers.max() < 10
+        bound.append(multipliers.max() > 0.1)
+        least = np.float64(policy) @ secondary
+
+        def loss(tried, primary=primary):
+            tried = np.maximum(tried, 1e-12)
+            return 0.3 * tried @ np.log(tried / reference) - tried @ primary
+
+        constraints = [
+            {"type": "eq", "fun": lambda tried: tried.sum() - 1},
+            {"type": "ineq", "fun": lambda tried, q=secondary, b=least: tried @ q - b},
+        ]
+        best = minimize(
+            loss, reference, method="SLSQP", constraints=constraints, bounds=[(0, 1)] * 6,
+            options={"ftol": 1e-12, "maxiter": 300},
+        )  # fmt: skip
+        assert best.success
+        np.testing.assert_allclose(policy, best.x, atol=1e-3, err_msg=structure)
+    assert sum(bound) >= 3  # structures

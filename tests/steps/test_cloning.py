@@ -7,8 +7,9 @@ import logging
 import numpy as np
 import pytest
 
+from paretohqd_jax.constraints.duals import Duals
 from paretohqd_jax.errors import InputError
-from paretohqd_jax.steps.cloning import check_duals, first_duals, rules_of
+from paretohqd_jax.steps.cloning import _check_constraint, check_duals, first_duals, rules_of
 
 KIND = np.linspace(0, 1, 41, dtype=np.float32)
 OBJECTIVES = ["kind", "brief"]
@@ -52,7 +53,21 @@ def test_what_cannot_be_done_is_told_with_its_numbers(level, changes, message):
         rehearse(level, **changes)
 
 
-def test_objectives_that_agree_leave_no_constraint_to_bind(caplog):
-    rehearse(1.0, brief=KIND**2)
+@pytest.mark.parametrize("sharpness", [0.0, 100.0])
+def test_objectives_that_agree_leave_no_constraint_to_bind(caplog, sharpness):
+    rehearse(1.0, brief=KIND**2, sharpness=sharpness)
     assert "the constraints on brief never bind" in caplog.text
     assert "correlate 0.97 with kind" in caplog.text
+
+
+def test_a_barrier_at_the_largest_multiplier_may_hold_what_it_should():
+    rehearse(0.15, thresholds="given", sharpness=50.0, max_multiplier=0.5)
+
+
+def test_a_constraint_that_was_met_and_is_lost_again_is_told():
+    """As one may be that another constraint outbids."""
+    steps = np.ones(100, np.float32)
+    bounds = np.where(np.arange(100) < 70, 0.5, 0.3)
+    path = Duals(*[steps] * 9)._replace(bounds=bounds, thresholds=0.45 * steps)
+    with pytest.raises(InputError, match="'brief' is not met: its bound is 0.3000 at best"):
+        _check_constraint("the constraint on 'brief'", path, rules_of(MOPO))

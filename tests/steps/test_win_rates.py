@@ -75,3 +75,9 @@ def test_a_response_has_the_mean_of_the_labels_of_its_pairs(tmp_path):
         {"prompt": "q", "response": "a", "kind": 0.0, "brief": 0.5},
         {"prompt": "q", "response": "b", "kind": 1.0, "brief": 0.5},
     ]
+
+
+def test_an_objective_that_tells_prompts_apart_but_no_responses_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(ROWS, "kind", [1.0, 5.0, 1.0, 1.0, 5.0, 9.0, 9.0])
+    with pytest.raises(InputError, match="scores.parquet: objective 'kind' prefers no response"):
+        made(tmp_path, 1.0)

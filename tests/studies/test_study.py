@@ -434,3 +434,10 @@ def test_the_points_that_are_kept_of_mopo_are_those_of_its_studies(tmp_path, nam
     kept = read_points(RESULTS / "mopo" / f"{name}.json.gz")
     assert {run.name for run in kept} == {run.name for run in planned}
     assert all(run.constraints is not None for run in kept)
+    for argument, message in (
+        ("step=20", "'step=20': write seeds=NUMBER or steps=NUMBER"),
+        ("steps=few", "'steps=few': write"),
+        ("hollow,flat", "'flat': write NAME=NUMBER"),
+    ):
+        with pytest.raises(InputError, match=message):
+            plan(load_study(f"studies/mopo_{name}:{argument}"), tmp_path)
