@@ -215,8 +215,11 @@ def _run(points: dict[str, Any]) -> StoredRun:
 def _trajectories(told: dict[str, Any] | None) -> Trajectories | None:
     if told is None:
         return None
+    adapters, steps = list(told["adapters"]), _numbers(told["steps"], "steps", len(told["steps"]))
     metrics = {name: np.array(values, np.float64) for name, values in told["metrics"].items()}
-    return Trajectories(list(told["adapters"]), np.array(told["steps"]), metrics)
+    if {values.shape for values in metrics.values()} != {(len(adapters), len(steps))}:
+        raise ValueError("constraints: not a number for each adapter and step")
+    return Trajectories(adapters, steps, metrics)
 
 
 def _model(values: dict[str, Any], num_objectives: int) -> StoredModel:

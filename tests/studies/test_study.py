@@ -29,6 +29,8 @@ from paretohqd_jax.studies.plan import Row, Runs, Study, Table, load_study, plan
 from paretohqd_jax.studies.run_tables import write_tables
 from paretohqd_jax.studies.stored import points_of, read_points
 
+NO_METRICS = '"constraints": {"adapters": ["a"], "steps": [1, 2], "metrics": {}}'
+UNEVEN_METRICS = NO_METRICS.replace("{}", '{"kl": [[0.1]]}')
 RESULTS = Path(__file__).parents[2] / "docs" / "results"
 # Stands for a run: leaves what a finished one left, or fails where it is told to.
 PROGRAM = """
@@ -374,6 +376,8 @@ def test_points_are_read_as_they_were(stored, finished):
         lambda text: text.replace('"preference": [', '"preference": ["x", '),
         lambda text: text.replace('"seconds"', '"minutes"'),
         lambda text: text.replace('"evaluate"', '"measure"'),
+        lambda text: text.replace('"constraints": null', NO_METRICS),
+        lambda text: text.replace('"constraints": null', UNEVEN_METRICS),
         lambda text: "[1]",
         lambda text: "[]",
     ],
