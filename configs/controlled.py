@@ -61,7 +61,7 @@ METHODS = {
         **WRITING,
     },
     **dict.fromkeys(ON_PAIRS, {"train.num_steps": sum(STEPS), **SMOOTHED}),
-    "mopo": {"train.num_steps": sum(STEPS), "mopo.epsilon": 0.001},
+    "mopo": {"train.num_steps": sum(STEPS), "mopo.epsilon": 0.001},  # can be held on its rows
     **dict.fromkeys(
         REINFORCED,
         {

@@ -23,7 +23,12 @@ def objective_hues(num_objectives: int) -> np.ndarray:
     hues = np.array([to_rgb(colour) for colour in OBJECTIVE_COLOURS])
     rounds, numbers = np.divmod(np.arange(num_objectives), len(hues))
     white = PALER * (rounds / (1 + rounds))[:, None]
-    return hues[numbers] + white * (1 - hues[numbers])
+    return paler(hues[numbers], white)
+
+
+def paler(colours: np.ndarray, white: np.ndarray) -> np.ndarray:
+    """RGB colours of which a share is white."""
+    return colours + white * (1 - colours)
 
 
 def preference_colours(preferences: np.ndarray) -> np.ndarray:

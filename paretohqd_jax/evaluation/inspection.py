@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from paretohqd_jax.evaluation.plots import CLOUD, INK, draw
+from paretohqd_jax.evaluation.plots import CLOUD, INK, write_picture
 from paretohqd_jax.evaluation.steering import spearman
-from paretohqd_jax.files import atomic_path
 from paretohqd_jax.pareto import non_dominated_rank
 
 if TYPE_CHECKING:
@@ -201,8 +200,7 @@ def plot_rewards(
     for first, second in itertools.combinations(range(len(objectives)), 2):
         names, points = (objectives[first], objectives[second]), rewards[:, [first, second]]
         panels.append(partial(_draw_points, names, points, correlations[first, second]))
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(draw(panels, min(len(panels), 3)))
+    write_picture(path, panels)
 
 
 def _draw_histogram(name: str, values: np.ndarray, axes: Axes) -> None:

@@ -62,9 +62,15 @@ SUFFIXES = tuple(f".{kind}" for kind in METADATA)
 
 def plot_panels(path: str | os.PathLike[str], panels: Sequence[Panel], num_objectives: int) -> None:
     """Writes a picture as its suffix says: side by side for two objectives, else three in a row."""
-    num_columns = len(panels) if num_objectives == 2 else min(len(panels), 3)
+    write_picture(path, panels, len(panels) if num_objectives == 2 else 3)
+
+
+def write_picture(
+    path: str | os.PathLike[str], panels: Sequence[Panel], num_columns: int = 3
+) -> None:
+    """Writes a picture as its suffix says, of up to so many panels side by side."""
     with atomic_path(path) as temporary:
-        temporary.write_bytes(draw(panels, num_columns, temporary.suffix[1:]))
+        temporary.write_bytes(draw(panels, min(len(panels), num_columns), temporary.suffix[1:]))
 
 
 def draw(panels: Sequence[Panel], num_columns: int = 1, kind: str = "png") -> bytes:

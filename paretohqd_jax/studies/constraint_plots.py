@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from paretohqd_jax.evaluation.colours import objective_hues
+from paretohqd_jax.evaluation.colours import objective_hues, paler
 from paretohqd_jax.evaluation.constraint_curves import constraint_panels
-from paretohqd_jax.evaluation.plots import draw
-from paretohqd_jax.files import atomic_path
+from paretohqd_jax.evaluation.plots import write_picture
 from paretohqd_jax.studies.plan import Table
 from paretohqd_jax.studies.stored import StoredRun, Trajectories
 
@@ -40,15 +39,14 @@ def plot_constraints(path: Path, rows: Mapping[str, Trajectories]) -> None:
     layers, named = [], {}
     for (row, told), hue in zip(rows.items(), objective_hues(len(rows)), strict=True):
         white = np.linspace(0, MOST_WHITE, len(told.adapters))[:, None]
-        colours = hue + white * (1 - hue)
+        colours = paler(hue, white)
         layers.append(constraint_panels(told.metrics, colours, told.steps))
         named |= {
             f"{row}: {adapter}": colour
             for adapter, colour in zip(told.adapters, colours, strict=True)
         }
     panels = [partial(_draw_all, layered) for layered in zip(*layers, strict=True)]
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(draw([*panels, partial(_draw_names, named)], NUM_COLUMNS))
+    write_picture(path, [*panels, partial(_draw_names, named)], NUM_COLUMNS)
 
 
 def _draw_all(layers: Sequence[Panel], axes: Axes) -> None:

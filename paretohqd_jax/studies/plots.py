@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from paretohqd_jax.evaluation.colours import OBJECTIVE_COLOURS
-from paretohqd_jax.evaluation.plots import draw, short_name
-from paretohqd_jax.files import atomic_path
+from paretohqd_jax.evaluation.plots import short_name, write_picture
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,15 +28,7 @@ def plot_fronts(
         for table in tables
         for pair in itertools.combinations(range(len(table.objectives)), 2)
     ]
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(draw(panels, min(len(panels), 3)))
-
-
-def plot_tables(path: Path, tables: Sequence[Any], draw_table: Callable[[Any, Axes], None]) -> None:
-    """Writes a PNG: a panel for each table."""
-    panels = [partial(draw_table, table) for table in tables]
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(draw(panels, min(len(panels), 3)))
+    write_picture(path, panels)
 
 
 def draw_measures(
@@ -55,9 +46,8 @@ def draw_measures(
       title: of the table.
     """
     for number, (name, by_row) in enumerate(measures.items()):
-        heights, rows = zip(
-            *((y, row) for y, row in enumerate(by_row.values()) if row), strict=True
-        )
+        measured = [(height, row) for height, row in enumerate(by_row.values()) if row]
+        heights, rows = zip(*measured, strict=True)
         values = np.array([row["value"] for row in rows])
         low, high = np.array([row["interval"] for row in rows]).T
         axes.errorbar(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from paretohqd_jax.data.rows import write_table
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.evaluation.bootstrap import CONFIDENCE
 from paretohqd_jax.evaluation.comparison_tables import markdown_table
-from paretohqd_jax.evaluation.plots import draw_truth, points_with_bars
+from paretohqd_jax.evaluation.plots import draw_truth, points_with_bars, write_picture
 from paretohqd_jax.files import atomic_path, write_json
 from paretohqd_jax.studies.constraint_plots import plot_constraints, trajectories_of_rows
 from paretohqd_jax.studies.measured_tables import COSTS, MeasuredTable, measure_table
@@ -25,7 +26,6 @@ from paretohqd_jax.studies.plots import (
     draw_measures,
     finish_fronts,
     plot_fronts,
-    plot_tables,
 )
 from paretohqd_jax.studies.stored import StoredRun
 
@@ -40,8 +40,8 @@ SHOWN = {
     "collapsed": "collapsed", "truncated": "truncated",
 }  # fmt: skip
 # What measures.png shows: the shares of a known front, or else the volumes themselves.
-MEANS = ("hypervolume_ratio", "hypervolume (z-score)")
-SINGLE_ANSWERS = ("prompt_hypervolume_ratio", "prompt_hypervolume")
+SHARES = {"of mean rewards": "hypervolume_ratio", "per prompt": "prompt_hypervolume_ratio"}
+VOLUMES = {"of mean rewards": "hypervolume (z-score)", "per prompt": "prompt_hypervolume"}
 MAX_PAIRED_OBJECTIVES = 3
 NOTE = f"""\
 Each measure is the mean over runs of several seeds; in brackets are {100 * CONFIDENCE:.0f} %
@@ -77,7 +77,7 @@ def write_tables(study: Study, runs: Sequence[StoredRun], workdir: Path) -> list
     write_table(workdir / "table.csv", pa.Table.from_pylist(csv))
     with atomic_path(workdir / "table.md") as temporary:
         temporary.write_text(markdown(tables))
-    plot_tables(workdir / "measures.png", tables, _draw_measures)
+    write_picture(workdir / "measures.png", [partial(_draw_measures, table) for table in tables])
     written = ["table.md", "table.csv", "table.json", "measures.png"]
     drawn = [
         table
@@ -180,10 +180,11 @@ def _draw_table(table: MeasuredTable, pair: tuple[int, int], axes: Axes) -> None
 
 
 def _draw_measures(table: MeasuredTable, axes: Axes) -> None:
-    of_truth = table.truth is not None
+    shown, unit = VOLUMES, "in standard deviations"
+    if table.truth is not None:
+        shown, unit = SHARES, "share of the true front's"
     measures = {
-        title: {name: row["measures"].get(keys[not of_truth]) for name, row in table.rows.items()}
-        for title, keys in (("of mean rewards", MEANS), ("per prompt", SINGLE_ANSWERS))
+        title: {name: row["measures"].get(key) for name, row in table.rows.items()}
+        for title, key in shown.items()
     }
-    unit = "share of the true front's" if of_truth else "in standard deviations"
     draw_measures(axes, measures, f"hypervolume, {unit} \u2192 better", table.name)
