@@ -4,7 +4,8 @@ A contender is a function `make(options) -> step`; `step()` does one round of wo
 is done and returns something that all contenders of a benchmark should agree on. A process each
 keeps their threads, their allocators and their peak memory apart. All of them take turns: at each,
 but the first, two rounds of which the second is timed. With `alone` each has the machine (one
-accelerator holds one of them) to itself.
+accelerator holds one of them) to itself. Every turn is told on stderr as it ends, so that one who
+cuts a long benchmark off keeps what it has found.
 """
 
 from __future__ import annotations
@@ -54,11 +55,11 @@ def measure(
         with ExitStack() as stack:
             makes = {name: contenders[name] for name in group}
             started = {n: stack.enter_context(_started(m, options)) for n, m in makes.items()}
-            turns = {name: [_turn(started[name])] for name in group}
+            turns = {name: [_turn(name, started[name])] for name in group}
             for _ in range(rounds):
                 for name in group:
                     if not isinstance(turns[name][0], str):
-                        turns[name].append(_turn(started[name]))
+                        turns[name].append(_turn(name, started[name]))
             results |= {name: _measurement(turns[name]) for name in group}
     return results
 
@@ -100,12 +101,14 @@ def _started(make: Make, options: Namespace):
         process.join()
 
 
-def _turn(connection) -> tuple[float, int, Any] | str:
+def _turn(name: str, connection) -> tuple[float, int, Any] | str:
     try:
         connection.send("go")
-        return connection.recv()
+        turn = connection.recv()
     except (EOFError, OSError):
-        return "the process died (out of memory?)"
+        turn = "the process died (out of memory?)"
+    print(f"{name}: {turn if isinstance(turn, str) else f'{turn[0]:.2f} s'}", file=sys.stderr)
+    return turn
 
 
 def _serve(connection, make: Make, options: Namespace) -> None:

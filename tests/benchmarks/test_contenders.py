@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from argparse import Namespace
 
 import contenders
@@ -25,7 +26,7 @@ def killed(options):
     return lambda: os._exit(1)
 
 
-def test_each_contender_leaves_a_measurement_or_a_reason():
+def test_each_contender_leaves_a_measurement_or_a_reason(capsys):
     makes = {f.__name__: f for f in (counting, without_library, mistaken, killed)}
     found = contenders.measure(makes, Namespace(threads=1, start=7), rounds=2)
     counted = found.pop("counting")
@@ -34,6 +35,9 @@ def test_each_contender_leaves_a_measurement_or_a_reason():
     assert counted.first > 0
     assert counted.median > 0
     assert counted.memory > 1e6
+    told = capsys.readouterr().err
+    assert len(re.findall(r"^counting: [\d.]+ s$", told, re.MULTILINE)) == 3
+    assert "\nkilled: the process died (out of memory?)\n" in told
     assert found == {
         "without_library": "torch is not installed",
         "mistaken": "IndexError: list index out of range",
