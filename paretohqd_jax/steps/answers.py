@@ -46,8 +46,8 @@ def warn_of_equal_rewards(
 ) -> None:
     """Warns once of each objective whose rewards `[..., G, M]` are the same in every group."""
     equal = (np.ptp(rewards, axis=-2) == 0).reshape(-1, len(objectives)).all(axis=0)
-    for name in {name for name, all_equal in zip(objectives, equal, strict=True) if all_equal}:
-        if name not in warned:
+    for name, all_equal in zip(objectives, equal, strict=True):
+        if all_equal and name not in warned:
             warned.add(name)
             logger.warning(
                 "%s: %s gives all %d answers of each group the same reward, so that nothing is "

@@ -35,6 +35,10 @@ from paretohqd_jax.training.step import (
 
 PyTree = Any
 
+# The least weight of the divergence by which it is read off the loss. There it counts for so much
+# beside advantages of about 1 that are rounded to 1e-7 of themselves.
+LEAST_KL = 1e-3
+
 
 class PolicyConfig(NamedTuple):
     """How policies learn from their answers."""
@@ -104,7 +108,7 @@ def reinforce(
     objective = policy_objective(policy.clip, policy.kl, policy.temperature)
     train_step = make_train_step(model, optimizer, placed.step, num_microbatches, objective)
     # Where answers are learnt from once, the ratio to the policy that gave them is 1.
-    once = steps_per_update == 1 and policy.kl > 0
+    once = steps_per_update == 1 and policy.kl >= LEAST_KL
     judge = make_judge(model, policy.temperature, num_microbatches, placed.step, not once)
     # Sampling takes whole adapters, as few as there are, on every device.
     whole = jax.jit(
