@@ -22,7 +22,8 @@ import pytest
 from paretohqd_jax.methods import METHODS
 
 ROOT = Path(__file__).parents[1]
-COMPARED = ("*.parquet", "*.npy", "policies.json", "selection/*", "ric/*", "evaluation/*")
+COMPARED = ("*.parquet", "*.npy", "policies.json", "selection/*", "ric/*", "evaluation/*",
+            "*/answers/*")  # fmt: skip
 
 
 def files_to_compare(workdir: Path) -> list[Path]:
@@ -46,14 +47,17 @@ def finish(process: subprocess.Popen) -> None:
     assert process.returncode == 0, errors
 
 
-def steps_to_kill(workdir: Path, choose: random.Random) -> tuple[Iterator[str], dict[str, float]]:
+def steps_to_kill(
+    workdir: Path, choose: random.Random, within: Sequence[str] = ()
+) -> tuple[Iterator[str], dict[str, float]]:
     """Steps of a finished run in random order, the longer likelier first, over and over; seconds.
 
-    Every step comes once before any comes twice, so that few kills hit different steps.
+    Every step comes once before any comes twice, so that few kills hit different steps. They are
+    those `within`, or all.
     """
     method = json.loads((workdir / "config.json").read_text())["method"]
     manifest = json.loads((workdir / "manifest.json").read_text())["steps"]
-    steps = importlib.import_module(METHODS[method]).STEPS
+    steps = within or importlib.import_module(METHODS[method]).STEPS
     seconds = {step: manifest[step]["seconds"] for step in steps if step in manifest}
     order = sorted(seconds, key=lambda step: choose.expovariate(max(seconds[step], 1e-3)))
     return itertools.cycle(order), seconds
@@ -76,6 +80,7 @@ def kill_at_random_moments(
     options: Sequence[str],
     environment: dict[str, str],
     seed: int = 0,
+    within: Sequence[str] = (),
 ) -> list[str]:
     """Kills runs of the options that the run `whole` had, compares; returns where the kills hit.
 
@@ -83,7 +88,7 @@ def kill_at_random_moments(
     followed by a new one, until `num_kills` have hit.
     """
     choose = random.Random(seed)
-    steps, seconds = steps_to_kill(whole, choose)
+    steps, seconds = steps_to_kill(whole, choose, within)
     hits: list[str] = []
     round_number = 0
     while len(hits) < num_kills:
@@ -102,7 +107,11 @@ def kill_at_random_moments(
 
 
 def kill_toy_runs(
-    directory: Path, num_kills: int, seed: int = 0, method: str = "paretohqd"
+    directory: Path,
+    num_kills: int,
+    seed: int = 0,
+    method: str = "paretohqd",
+    within: Sequence[str] = (),
 ) -> list[str]:
     """Does so with a method's toy; compiled programs are shared, as they would be in real use."""
     environment = os.environ | {
@@ -113,7 +122,9 @@ def kill_toy_runs(
     toy = (f"--config=configs/toy.py:{method}",)
     for name in ("warm", "whole"):
         finish(start_run(directory / name, toy, environment))
-    return kill_at_random_moments(directory, num_kills, directory / "whole", toy, environment, seed)
+    return kill_at_random_moments(
+        directory, num_kills, directory / "whole", toy, environment, seed, within
+    )
 
 
 @pytest.mark.slow
@@ -124,12 +135,23 @@ def test_a_run_killed_often_ends_with_the_same_bytes(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["raco", "modpo", "mod", "ric", "mopo"])
+@pytest.mark.parametrize("method", ["raco", "modpo", "mod", "mopo"])
 def test_so_do_runs_of_other_methods(tmp_path, method):
-    """Gradients that are combined; a stack upon another; decoding by several models; iterations;
-    duals that are carried along."""
+    """Gradients that are combined; a stack upon another; decoding by several models; duals that are
+    carried along."""
     hits = kill_toy_runs(tmp_path, 4, method=method)
     assert len({hit.split()[0] for hit in hits}) >= 3, hits
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("method", "within"),
+    [("ric", ("offline", "generate1", "rescore1", "mix1", "online1")), ("morlhf", ("morlhf",))],
+)
+def test_so_do_runs_that_sample_score_and_learn(tmp_path, method, within):
+    """In steps of their own, or over and over in one; that of `rewarded_soup` is MORLHF's."""
+    hits = kill_toy_runs(tmp_path, 5, method=method, within=within)
+    assert {hit.split()[0] for hit in hits} == {*within}, hits
 
 
 if __name__ == "__main__":
