@@ -7,7 +7,8 @@ configs/hh_llama2_7b.py, whose head says what you supply; of the summaries,
 configs/summary_llama2_7b.py. Not run yet at this size: no time is known.
 
 What the code does and this does not: base weights in 8 bits, a batch of its own on each of 4
-processes (2 rows each, 8 together here).
+processes (2 rows each, 8 together here), no end of sequence as the first token of an answer, and
+answers cut where they begin a turn of the user's.
 
 Sources: [RiC] the code of Rewards-in-Context (arXiv 2402.10207), at commit aee53a6; [own] ours.
 """
@@ -56,6 +57,7 @@ def get_config(task_and_hardware: str = "assistant,h100"):
         )
     config = default_config("ric")
     config.update_from_flattened_dict(TASKS[task])
+    config.seed = 8888  # [RiC]
     config.data.min_tokens = 8  # [RiC]
     config.data.max_tokens = 512  # [RiC]
     config.model.source = "meta-llama/Llama-2-7b-hf"  # [RiC]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -26,6 +27,11 @@ SAMPLING = shared.sampling(1.0, "of all models")
 # What is trained is what is sampled: filters of tokens would make it another distribution.
 GENERATE = {
     **ENGINE,
+    "engine": dataclasses.replace(
+        ENGINE["engine"],
+        help='Who decodes in the evaluation: "external" is a serving engine such as vLLM; the run '
+        "stops and tells you the command that starts it. What is learnt from is decoded here.",
+    ),
     "max_new_tokens": SAMPLING["max_new_tokens"],
     "temperature": Option(
         1.0,
@@ -56,7 +62,9 @@ REINFORCEMENT = {
         "Rewards are in standard deviations of the training rows before they are weighted; "
         "otherwise as the reward models give them.",
     ),
-    "num_epochs": Option(1, at_least(1), RIC, "How often an update goes over its answers."),
+    "num_epochs": Option(
+        1, at_least(1), OURS, "How often an update goes over its answers; 4 times in RiC's code."
+    ),
     "clip": Option(0.2, ABOVE_ZERO, MODPO, "How far a token's probability ratio may go from 1."),
     "kl": Option(0.05, at_least(0), OURS, "How much a model is held to the base model, per token."),
     "max_kl": Option(

@@ -1,14 +1,17 @@
 """The options of rewarded soups: of models that MORLHF trains, of one reward each."""
 
+import math
+
 from ml_collections import ConfigDict
 
 from paretohqd_jax.config import morlhf
 from paretohqd_jax.config.dpo_soup import AVERAGE
 from paretohqd_jax.config.options import OURS, Option, Valid, require
 
+MOST_SHARE = 10  # of a model in a soup; what it has learnt by chance counts as often
 OWN_WEIGHT = Option(
     1.0,
-    Valid("above 1 / M, of M reward models, and at most 1", lambda value: 0 < value <= 1),
+    Valid("well above 1 / M, of M reward models, and at most 1", lambda value: 0 < value <= 1),
     OURS,
     "Of a model's own reward among those that it learns from; the others share the rest. Below 1 "
     "soups are bone soups (arXiv 2502.10762, where it is 0.6, 0.7 or 0.8).",
@@ -23,6 +26,16 @@ def check(config: ConfigDict) -> None:
       InputError: names the option, its value and what would be valid.
     """
     morlhf.check(config)
-    num_objectives, own = len(config.rewards.models), config.rewarded_soup.own_weight
-    above = own == 1 or own > 1 / num_objectives
-    require(config, "rewarded_soup.own_weight", above, f"above 1 / {num_objectives}")
+    least = least_own_weight(len(config.rewards.models))
+    why = f"of models more alike a soup takes more than {MOST_SHARE} times one, noise and all"
+    fits = config.rewarded_soup.own_weight >= least
+    require(config, "rewarded_soup.own_weight", fits, f"at least {least:.3f}: {why}")
+
+
+def least_own_weight(num_objectives: int) -> float:
+    """The least w, up to a thousandth, of which no model's share in a soup is above MOST_SHARE.
+
+    The largest is that of a model where its own objective has all weight, (M - 2 + w) / (M w - 1).
+    """
+    least = (num_objectives - 2 + MOST_SHARE) / (MOST_SHARE * num_objectives - 1)
+    return math.ceil(1000 * least) / 1000

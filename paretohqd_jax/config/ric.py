@@ -84,10 +84,10 @@ OPTIONS = {
             False, SWITCH, OURS, "Responses are trained without their end, as in RiC's paper."
         ),
         "legacy_round": Option(
-            False, SWITCH, OURS, "Rewards are rounded to 0.1 before they are standardised."
+            False, SWITCH, OURS, "Rewards of the data are rounded to 0.1 before standardisation."
         ),
         "legacy_clean": Option(
-            False, SWITCH, OURS, 'Answers with "....." or three ":)" are not trained on.'
+            False, SWITCH, OURS, 'Answers or prompts with "....." or three ":)" are left out.'
         ),
     },
     "draw": {**sft.OPTIONS["draw"], "rule": changed(sft.OPTIONS["draw"]["rule"], "all", RIC)},

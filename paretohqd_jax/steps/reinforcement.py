@@ -58,6 +58,11 @@ def reinforce(task: Task, name: str, weights: np.ndarray, scored: Output) -> Out
         the reward models'.
     """
     config = task.config
+    if config.generate.engine == "external":
+        logger.warning(
+            "%s: the answers that are learnt from are decoded here, as every update has other "
+            "models; config.generate.engine='external' answers in the evaluation alone", name,
+        )  # fmt: skip
     models = list(config.rewards.models)
     scorers = {"models": models, "backend": config.rewards.backend, "dtype": config.rewards.dtype}
     sampling = {name: config.generate[name] for name in ("max_new_tokens", "temperature")}

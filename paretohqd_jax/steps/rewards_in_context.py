@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from paretohqd_jax.config.ric import parse_range
-from paretohqd_jax.data.conversations import in_words
+from paretohqd_jax.data.conversations import in_words, transcript
 from paretohqd_jax.data.reward_columns import check_ranges, rewards_matrix
 from paretohqd_jax.data.rows import drop_duplicates, read_table, write_table
 from paretohqd_jax.data.scores_in_prompt import DECIMALS, TAG, scores_in, words_with
@@ -96,8 +96,8 @@ def mix(
     return task.run.step(
         name, path, partial(write_mixture, name=name), rows, drawn, *answers,
         objectives=task.objectives, quantile=ric.quantile, num_original=ric.num_original,
-        gates=gates_of(task), rounded=ric.legacy_round, without_end=ric.legacy_no_eos,
-        clean=ric.legacy_clean, seed=task.config.seed,
+        gates=gates_of(task), without_end=ric.legacy_no_eos, clean=ric.legacy_clean,
+        seed=task.config.seed,
     )  # fmt: skip
 
 
@@ -224,7 +224,6 @@ def write_mixture(
     quantile: float,
     num_original: int,
     gates: Sequence[str],
-    rounded: bool,
     without_end: bool,
     clean: bool,
     seed: int,
@@ -243,15 +242,14 @@ def write_mixture(
         table = read_table(each.path)
         table = table.take(candidates_of(table, each.path, gates).row_ids)
         if clean:
-            table = table.filter(
-                pa.array(map(_is_clean, table["response"].to_pylist()), pa.bool_())
-            )
+            texts = zip(table["prompt"].to_pylist(), table["response"].to_pylist(), strict=True)
+            table = table.filter(pa.array((_is_clean(*text) for text in texts), pa.bool_()))
         if table.num_rows == 0:
             raise InputError(
                 f"{each.path}: no answer is left to train on, all have collapsed or fail the "
                 "gates; raise config.train.offline_steps, or lower config.generate.temperature"
             )
-        scores = standardised(table, objectives, each.path, statistics, rounded)
+        scores = standardised(table, objectives, each.path, statistics)
         _tell(each.path.stem, objectives, table, scores)
         table = with_scores_in_prompts(table, scores, objectives, without_end).select(columns)
         kept.append(table.filter(pa.array(good_on_some(scores, quantile))))
@@ -270,9 +268,10 @@ def _facts(rows: Output) -> dict[str, Any]:
     return json.loads(pq.read_schema(rows.path).metadata[b"ric"])
 
 
-def _is_clean(response: str) -> bool:
-    """Whether RiC's code keeps a response."""
-    return "....." not in response and response.count(":)") < 3
+def _is_clean(prompt: str, response: str) -> bool:
+    """Whether RiC's code keeps an answer, which it looks at together with the prompt."""
+    text = f"{transcript(prompt)} {response}"
+    return "....." not in text and text.count(":)") < 3
 
 
 def _tell(name: str, objectives: Sequence[str], table: pa.Table, scores: np.ndarray) -> None:

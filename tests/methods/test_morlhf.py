@@ -195,6 +195,10 @@ def test_eight_devices_answer_and_learn_as_one_does(tmp_path):
             assert eight[f"{name}/{adapter}"][0] == pytest.approx(expected, rel=1e-3, abs=1e-5)
 
 
+# The loss is the weighted divergence less the mean advantage, of which rounding is more than that.
+ONE_STEP_HARDLY_HELD = ("--config.train.batch_size=24", "--config.morlhf.kl=1e-9")
+
+
 def test_a_reward_that_never_differs_and_a_divergence_that_explodes_are_told(
     tmp_path, capsys, monkeypatch
 ):
@@ -202,7 +206,7 @@ def test_a_reward_that_never_differs_and_a_divergence_that_explodes_are_told(
     with pytest.raises(SystemExit):
         run_toy(
             tmp_path, *SHORT, f"--config.rewards.models=('same','{VOWELS}')",
-            "--config.morlhf.max_kl=1e-4", method="morlhf",
+            "--config.morlhf.max_kl=1e-4", *ONE_STEP_HARDLY_HELD, method="morlhf",
         )  # fmt: skip
     told = capsys.readouterr().err
     assert told.count("same gives all 4 answers of each group the same reward") == 1
@@ -211,6 +215,7 @@ def test_a_reward_that_never_differs_and_a_divergence_that_explodes_are_told(
     assert "or raise config.morlhf.max_kl to go on" in told
     logged = read_metrics(tmp_path / "logs/morlhf")
     assert logged["equal_groups/same/w0.80_0.20"] == {0: 1.0}
+    assert logged["kl/w0.80_0.20"] == {0: 0.0}
 
 
 def test_a_run_that_a_divergence_stopped_goes_on_with_a_larger_limit(tmp_path):
@@ -221,6 +226,16 @@ def test_a_run_that_a_divergence_stopped_goes_on_with_a_larger_limit(tmp_path):
         return next(step.options for step in plan.steps if step.name == "morlhf")
 
     assert trained(max_kl=1.0) == trained(max_kl=9.0) != trained(max_kl=9.0, kl=0.3)
+
+
+def test_that_an_engine_answers_in_the_evaluation_alone_is_told(tmp_path, caplog):
+    config = get_config("morlhf")
+    for engine in ("jax", "external"):
+        caplog.clear()
+        config.generate.engine = engine
+        morlhf.align(config, Plan(tmp_path))
+        told = "morlhf: the answers that are learnt from are decoded here" in caplog.text
+        assert told == (engine == "external")
 
 
 @pytest.mark.parametrize(

@@ -142,8 +142,8 @@ def mixture(tmp_path, rows, answers, **options):
     }
     for name, table in tables.items():
         write_table(tmp_path / f"{name}.parquet", table)
-    how = {"quantile": 0.5, "num_original": 9, "gates": [], "rounded": False,
-           "without_end": False, "clean": False, "seed": 0, "name": "mix1"}  # fmt: skip
+    how = {"quantile": 0.5, "num_original": 9, "gates": [], "without_end": False,
+           "clean": False, "seed": 0, "name": "mix1"}  # fmt: skip
     outputs = [Output(tmp_path / f"{name}.parquet", "", {}) for name in tables]
     path = tmp_path / "mixture.parquet"
     write_mixture(path, tmp_path, *outputs, objectives=objectives, **how | options)
@@ -164,7 +164,8 @@ def test_answers_are_standardised_by_the_statistics_of_training_rows(tmp_path):
     mixed = mixture(tmp_path, rows, answers)
     assert [row["response"] for row in mixed] == ["x"] * 4 + ["la", "well....."]
     assert mixed[-1]["prompt"] == "p <rm1_score> 0.7 <rm2_score> 0.8"  # (2.7 - 1) / 2 = 0.85
-    cleaned = mixture(tmp_path, rows, answers, clean=True, without_end=True)
+    answers[1]["prompt"] = "p :) :) :)"
+    cleaned = mixture(tmp_path, rows, answers, clean=True, without_end=True, quantile=0.0)
     assert [row["response"] for row in cleaned] == ["x"] * 4 + ["la"]
     assert cleaned[-1]["truncated"]
     assert len(mixture(tmp_path, rows, answers, num_original=1)) == 3

@@ -9,6 +9,7 @@ from toy_runs import run_toy
 
 from configs.toy import get_config
 from paretohqd_jax.config import check_config
+from paretohqd_jax.config.rewarded_soup import MOST_SHARE, least_own_weight
 from paretohqd_jax.data.rows import read_table
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.methods import soups
@@ -115,12 +116,24 @@ def test_shares_make_up_the_preference_of_what_models_have_learnt(own):
         assert (shares == preferences).all()
 
 
-@pytest.mark.parametrize("own", [0.5, 1.1])
-def test_a_share_that_makes_no_backbone_is_named(own):
+@pytest.mark.parametrize(
+    ("own", "valid"),
+    [(0.5, "at least 0.527: of models"), (0.526, "at least 0.527"), (1.1, "well above 1 / M")],
+)
+def test_a_share_that_makes_no_backbone_is_named(own, valid):
     config = get_config("rewarded_soup")
     config.rewarded_soup.own_weight = own
-    with pytest.raises(InputError, match=f"rewarded_soup.own_weight={own} is not valid; use above"):
+    with pytest.raises(InputError, match=f"own_weight={own} is not valid; use {valid}"):
         check_config(config)
+
+
+@pytest.mark.parametrize("num_objectives", [2, 3, 7])
+def test_no_soup_has_more_of_a_model_than_its_least_weight_allows(num_objectives):
+    own = least_own_weight(num_objectives)
+    corners = np.eye(num_objectives)
+    learnt = (1 - own) / (num_objectives - 1) * (1 - corners) + own * corners
+    shares = soups.shares_of(corners, learnt)
+    assert 9 < shares.max() <= MOST_SHARE
 
 
 @pytest.fixture(scope="module")

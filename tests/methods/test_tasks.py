@@ -274,6 +274,7 @@ def test_rewards_in_context_is_valid_as_it_stands_and_fits_its_hardware(
     check_config(config)
     check_source(config.data.source)
     assert all(find_entry(model) for model in config.rewards.models)
+    assert config.seed == 8888
     for option, value in RIC.items():
         group, _, option = option.partition(".")
         assert config[group][option] == value, option
