@@ -4,8 +4,8 @@ A contender is a function `make(options) -> step`; `step()` does one round of wo
 is done and returns something that all contenders of a benchmark should agree on. A process each
 keeps their threads, their allocators and their peak memory apart. All of them take turns: at each,
 but the first, two rounds of which the second is timed. With `alone` each has the machine (one
-accelerator holds one of them) to itself. Every turn is told on stderr as it ends, so that one who
-cuts a long benchmark off keeps what it has found.
+accelerator holds one of them) to itself, and times every round. Every turn is told on stderr as it
+ends, so that one who cuts a long benchmark off keeps what it has found.
 """
 
 from __future__ import annotations
@@ -55,11 +55,11 @@ def measure(
         with ExitStack() as stack:
             makes = {name: contenders[name] for name in group}
             started = {n: stack.enter_context(_started(m, options)) for n, m in makes.items()}
-            turns = {name: [_turn(name, started[name])] for name in group}
+            turns = {name: [_turn(name, started[name], False)] for name in group}
             for _ in range(rounds):
                 for name in group:
                     if not isinstance(turns[name][0], str):
-                        turns[name].append(_turn(name, started[name]))
+                        turns[name].append(_turn(name, started[name], not alone))
             results |= {name: _measurement(turns[name]) for name in group}
     return results
 
@@ -101,9 +101,9 @@ def _started(make: Make, options: Namespace):
         process.join()
 
 
-def _turn(name: str, connection) -> tuple[float, int, Any] | str:
+def _turn(name: str, connection, after_others: bool) -> tuple[float, int, Any] | str:
     try:
-        connection.send("go")
+        connection.send(after_others)
         turn = connection.recv()
     except (EOFError, OSError):
         turn = "the process died (out of memory?)"
@@ -118,15 +118,15 @@ def _serve(connection, make: Make, options: Namespace) -> None:
     step = None
     while True:
         try:
-            connection.recv()
+            after_others = connection.recv()
         except EOFError:
             return
         try:
             if step is None:
                 step = make(options)
                 forget_peak_memory()
-            else:
-                step()  # so that a timed round follows one of its own, not the others' turns
+            elif after_others:
+                step()  # so that a timed round follows one of its own
             start = clock()
             result = step()
             connection.send((clock() - start, peak_memory(), result))

@@ -10,7 +10,7 @@ import contenders
 
 
 def counting(options):
-    rounds = iter(range(100))
+    rounds = iter(range(options.most))
     return lambda: options.start + next(rounds)
 
 
@@ -28,7 +28,7 @@ def killed(options):
 
 def test_each_contender_leaves_a_measurement_or_a_reason(capsys):
     makes = {f.__name__: f for f in (counting, without_library, mistaken, killed)}
-    found = contenders.measure(makes, Namespace(threads=1, start=7), rounds=2)
+    found = contenders.measure(makes, Namespace(threads=1, start=7, most=5), rounds=2)
     counted = found.pop("counting")
     assert counted.result == 7
     assert len(counted.seconds) == 2
@@ -43,6 +43,12 @@ def test_each_contender_leaves_a_measurement_or_a_reason(capsys):
         "mistaken": "IndexError: list index out of range",
         "killed": "the process died (out of memory?)",
     }
+
+
+def test_one_alone_times_every_round():
+    options = Namespace(threads=1, start=7, most=3)
+    found = contenders.measure({"counting": counting}, options, rounds=2, alone=True)
+    assert len(found["counting"].seconds) == 2
 
 
 def test_the_table_is_markdown():
