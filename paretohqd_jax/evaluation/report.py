@@ -14,7 +14,7 @@ from paretohqd_jax.evaluation.answers import Answer, Sample, slider
 from paretohqd_jax.evaluation.collapse import CAUSES
 from paretohqd_jax.evaluation.colours import model_colours
 from paretohqd_jax.evaluation.constraint_curves import constraint_panels
-from paretohqd_jax.evaluation.curves import loss_panels
+from paretohqd_jax.evaluation.curves import loss_panels, reward_panels
 from paretohqd_jax.evaluation.exploitation import LIMIT, SCORERS, exploitation_warnings
 from paretohqd_jax.evaluation.numbers import number, percent
 from paretohqd_jax.evaluation.plots import title
@@ -37,6 +37,7 @@ class Effort:
       held_out: by stack, of each adapter its name and on held-out rows its `loss` and, where it
         learnt from pairs, its `accuracy`, both at the start and at the end.
       constraints: by stack of those that learn under constraints, as of `constraint_panels`.
+      rewards: by stack of those that learn from their own answers, as of `reward_panels`.
     """
 
     losses: Mapping[str, np.ndarray]
@@ -48,6 +49,7 @@ class Effort:
         default_factory=dict
     )
     constraints: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
+    rewards: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -211,7 +213,8 @@ def _effort(effort: Effort) -> dict[str, Any]:
     total = sum(effort.seconds.values())
     steps = {**effort.seconds, "all steps": total}
     return {
-        "images": [image(panel) for panel in loss_panels(effort.losses, effort.colours)],
+        "losses": [image(panel) for panel in loss_panels(effort.losses, effort.colours)],
+        "rewards": [image(panel) for panel in reward_panels(effort.rewards, effort.colours)],
         "constraints": [
             image(panel)
             for stack, trajectories in effort.constraints.items()

@@ -168,14 +168,17 @@ def _effort(run: Policies, seconds: Mapping[str, float], log_directory: Path) ->
         if len(policy.adapters) == 1
     }
     colours = {
-        stack: model_colours([preference_of.get(f"{stack}/{name}") for name in run.stacks[stack]])
-        for stack in losses
+        stack: model_colours([preference_of.get(f"{stack}/{name}") for name in names])
+        for stack, names in run.stacks.items()
     }
     held_out = {stack: held_out_of(told) for stack, told in metrics.items()}
     constraints = {stack: trajectories_of(metrics[stack], run.stacks[stack]) for stack in losses}
     constraints = {stack: curves for stack, curves in constraints.items() if curves}
+    rewards = {stack: rewards_of(told) for stack, told in metrics.items()}
     device = jax.devices()[0].device_kind
-    return Effort(losses, colours, seconds, jax.device_count(), device, held_out, constraints)
+    return Effort(
+        losses, colours, seconds, jax.device_count(), device, held_out, constraints, rewards
+    )
 
 
 def losses_of(metrics: Metrics) -> np.ndarray:
@@ -184,10 +187,26 @@ def losses_of(metrics: Metrics) -> np.ndarray:
     `metrics` are the stack's. Adapters are in the order they were trained in, which is that of the
     stack.
     """
+    return _curves(metrics, "loss/")
+
+
+def rewards_of(metrics: Metrics) -> dict[str, np.ndarray]:
+    """Mean rewards of a stack's own answers, `[num_adapters, num_updates]` by objective.
+
+    None of a stack that learns from others' answers, or where they were not kept. Adapters are in
+    the order of `losses_of`.
+    """
+    prefixes = (name[: name.rindex("/") + 1] for name in metrics if name.startswith("reward/"))
+    curves = {prefix[len("reward/") : -1]: _curves(metrics, prefix) for prefix in prefixes}
+    return {objective: values for objective, values in curves.items() if values.size}
+
+
+def _curves(metrics: Metrics, prefix: str) -> np.ndarray:
+    """The metrics of this prefix over time, `[num_adapters, num_times]`; empty if some are lost."""
     curves = [
-        [loss for _, loss in sorted(values.items())]
+        [value for _, value in sorted(values.items())]
         for name, values in metrics.items()
-        if name.startswith("loss/")
+        if name.startswith(prefix)
     ]
     return np.array(curves) if len(set(map(len, curves))) == 1 else np.empty((0, 0))
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import html.parser
 import io
 import json
@@ -180,6 +181,20 @@ def test_how_adapters_do_on_held_out_rows(page):
     assert page.text[start + 1 : start + 11] == [
         "stage 1", "w0", "0.500", "0.250", "–", "stage 1", "w1", "0.700", "0.400", "75.0\u202f%",
     ]  # fmt: skip
+
+
+def test_rewards_of_own_answers_stand_for_losses_and_nobody_has_an_accuracy(run, tmp_path):
+    held_out = {"stage1": {"w0": {"loss": (0.5, 0.25)}}}
+    rewards = {"stage1": {"helpful": LOSSES, "harmless": LOSSES}}
+    effort = dataclasses.replace(EFFORT, losses={}, held_out=held_out, rewards=rewards)
+    path = tmp_path / "report.html"
+    write_report(path, run.evaluation, run.rewards, [], {}, effort=effort)
+    page = Page(path)
+    told = [image["alt"] for image in page.all("img")]
+    assert told[-2:] == ["Mean reward of every model's answers over the updates, one line per "
+                         "adapter."] * 2  # fmt: skip
+    assert not any("loss of every" in text for text in told)
+    assert not any("ccuracy" in text for text in page.text)
 
 
 def test_hypervolume_has_its_frame_beside_it(page, run):

@@ -21,6 +21,7 @@ from paretohqd_jax.rewards.scoring import SCORERS
 from paretohqd_jax.sampling import groups
 from paretohqd_jax.steps import reinforcement as steps
 from paretohqd_jax.steps.plan import Plan
+from paretohqd_jax.steps.report import rewards_of
 from paretohqd_jax.training import reinforcement as training
 from paretohqd_jax.training.metrics import read_metrics
 
@@ -87,8 +88,9 @@ def test_all_answers_are_kept_with_their_rewards(workdir):
         assert row[VOWELS] == pytest.approx(vowels, abs=1e-6)
     logged = read_metrics(workdir / "logs/morlhf")
     by_adapter = table[VOWELS].to_numpy().reshape(3, -1).mean(axis=1)
-    found = [logged[f"reward/{VOWELS}/{name}"][5] for name in NAMES]
-    np.testing.assert_allclose(found, by_adapter, rtol=1e-5)
+    found = rewards_of(logged)
+    assert [*found] == ["brief", VOWELS] and found["brief"].shape == (3, NUM_UPDATES)
+    np.testing.assert_allclose(found[VOWELS][:, 5], by_adapter, rtol=1e-5)
     cost = read_manifest(workdir)["morlhf"]["cost"]
     assert cost["optimizer_steps"] == 3 * 2 * NUM_UPDATES
     assert NUM_ANSWERS * NUM_UPDATES < cost["tokens_generated"] <= 24 * NUM_ANSWERS * NUM_UPDATES
@@ -106,6 +108,7 @@ def test_its_policies_are_measured_and_reported(workdir):
     assert len(points["fronts"]["morlhf"]["models"]) == 3
     report = (workdir / "report/report.html").read_text("utf-8")
     assert "MORLHF, policy gradients by groups of answers · report of a run" in report
+    assert report.count("Mean reward of every model's answers over the updates") == 2
 
 
 class Killed(BaseException):
