@@ -24,7 +24,7 @@ import time
 import traceback
 from argparse import ArgumentTypeError, Namespace
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -159,7 +159,8 @@ def forget_peak_memory() -> None:
         torch.cuda.reset_peak_memory_stats()
     if sys.platform == "linux":
         ctypes.CDLL(None).malloc_trim(0)
-        Path("/proc/self/clear_refs").write_text("5")
+        with suppress(OSError):  # not every sandbox has it
+            Path("/proc/self/clear_refs").write_text("5")
 
 
 def peak_memory() -> int:
@@ -167,8 +168,7 @@ def peak_memory() -> int:
     jax, torch = sys.modules.get("jax"), sys.modules.get("torch")
     if torch and torch.cuda.is_initialized():
         return torch.cuda.max_memory_allocated()
-    statistics_of_device = jax.local_devices()[0].memory_stats() if jax and not torch else None
-    if statistics_of_device:
+    if jax and (statistics_of_device := jax.local_devices()[0].memory_stats()):
         return statistics_of_device["peak_bytes_in_use"]
     if sys.platform == "linux":  # the high-water mark that can be reset
         status = Path("/proc/self/status").read_text()

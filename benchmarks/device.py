@@ -117,7 +117,7 @@ def run(job: programme.Job, options: argparse.Namespace, seconds: float) -> str:
     command = [sys.executable, __file__, f"--job={job.name}", f"--shape={options.shape}"]
     package = f"{measurements.ROOT}:{os.environ.get('PYTHONPATH', '')}"
     environment = {**os.environ, **ENVIRONMENT, "PYTHONPATH": package, **job.environment}
-    with open(options.out / "log.txt", "a+") as log:
+    with open(options.out / "log.txt", "a+", errors="replace") as log:
         log.write(f"\n== {job.part} {job.name}\n")
         log.flush()
         begin = log.tell()
@@ -141,7 +141,8 @@ def run(job: programme.Job, options: argparse.Namespace, seconds: float) -> str:
 def left_to_do(options: argparse.Namespace) -> Iterator[programme.Job]:
     lines = [line for line in read_lines(options.out) if line["shape"] == options.shape]
     done = {line["job"] for line in lines} - {line["job"] for line in lines if unfinished(line)}
-    for job in programme.jobs(options.shape):
+    tried = {line["job"] for line in lines if "failed" in line}  # again, when all else is done
+    for job in sorted(programme.jobs(options.shape), key=lambda job: job.name in tried):
         wanted = job.part in options.parts or ("g" in options.parts and job.profiled)
         if wanted and job.name not in done:
             yield job
@@ -178,4 +179,5 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that its job ends with it
     raise SystemExit(main())

@@ -222,6 +222,8 @@ def too_slow(peer: Callable, case: Case) -> bool:
         return peer is not paretoset_mask
     if case.data == "chain":
         return peer in (pymoo_ranks, moocore_peel_pool, optuna_ranks, paretoset_ranks)
+    if peer is moocore_peel_pool:  # of two objectives layers are thin, and all ranks cost less
+        return case.num_objectives == 2 and case.num_rows > 200_000
     if case.data == "front":
         return peer in (paretoset_mask, optuna_mask, botorch_mask, optuna_volume)
     return peer is optuna_volume and case.num_objectives > 2

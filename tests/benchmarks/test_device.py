@@ -76,6 +76,14 @@ def test_a_second_call_goes_on_and_what_there_is_no_time_for_is_told(tmp_path, c
     assert "transformers, 6 rows: skipped: there" in (tmp_path / "report.md").read_text()
 
 
+def test_what_failed_is_tried_again_after_all_else(tmp_path):
+    first, *others = programme.jobs("toy")
+    line = {"shape": "toy", "part": first.part, "job": first.name, "failed": "status 1"}
+    device.write_line(tmp_path, line)
+    left = device.left_to_do(device.parse([*TOY, f"--out={tmp_path}"]))
+    assert [job.name for job in left] == [*(job.name for job in others), first.name]
+
+
 def test_a_job_leaves_figures_or_its_last_words(tmp_path):
     options = device.parse([*TOY, f"--out={tmp_path}"])
     selection = next(job for job in programme.jobs("toy") if job.name == "selection")
