@@ -14,6 +14,8 @@ and of alpaca the data=alpaca_eval_scored.jsonl.gz. Tables:
 Each run's report says how far implicit rewards agree with the labels of held-out pairs.
 """
 
+from dataclasses import replace
+
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.studies.plan import Row, Runs, Study, Table, split_argument
 
@@ -61,7 +63,9 @@ def _conflict(size, common, seeds):
     for share in CONFLICT:
         method = "sipo" if float(share) else "mod"  # where nothing is in conflict, all that is left
         name = f"conflict.{share}"
-        runs.append(Runs(name, f"{config}:{method}", (*common, f"pairs.conflict={share}"), seeds))
+        overrides = (*common, f"pairs.conflict={share}")
+        first = runs[0].name if runs else ""  # has scored the same rows
+        runs.append(Runs(name, f"{config}:{method}", overrides, seeds, begin_with=first))
         rows.append(Row(f"{share}, mod", name, "mod"))
         if method == "sipo":
             rows.append(Row(f"{share}, sipo", name))
@@ -71,9 +75,13 @@ def _conflict(size, common, seeds):
 def _parts(size, common, seeds):
     config = f"{SIZES[size]['config']}:sipo"
     names = {part: f"parts.{part.replace(' ', '_')}" for part in PARTS}
+    whole = Runs(names["sipo"], config, common, seeds)
     runs = [
-        Runs(names[part], config, (*common, *overrides), seeds) for part, overrides in PARTS.items()
+        replace(whole, name=names[part], overrides=(*common, *overrides), begin_with=whole.name)
+        for part, overrides in PARTS.items()
+        if overrides
     ]
+    runs = [whole, *runs]
     rows = [Row("base model", runs[0].name, "base"), Row("mod", runs[0].name, "mod")]
     rows += [Row(part, names[part]) for part in PARTS]
     return runs, Table("parts", rows, "mod")
