@@ -7,8 +7,8 @@ or toy (seconds a run, gibberish), the tables to make, by default all, and what 
 and of alpaca the data=alpaca_eval_scored.jsonl.gz. Tables:
 
     conflict     pairs of which no, 30, 50, 60 or 90 % are in conflict, by SIPO and by MOD alone
-    parts        without refinement, without filter, reward models in place of implicit rewards as
-                 the filter, losers, soups and length as in the authors' code
+    parts        without filter, reward models in place of implicit rewards as the filter, with
+                 refinement, losers, soups and length as in the authors' code
     objectives   another pair of objectives
 
 Each run's report says how far implicit rewards agree with the labels of held-out pairs.
@@ -32,9 +32,9 @@ SIZES = {
 CONFLICT = ("0", "0.3", "0.5", "0.6", "0.9")
 PARTS = {
     "sipo": (),
-    "no refinement": ("sipo.refinement=none",),
     "no filter": ("sipo.filter=none",),
     "filter by reward models": ("sipo.filter=rewards",),
+    "refinement": ("sipo.refinement=review",),
     "models alone filter": ("sipo.soup_weights=",),
     "no likelihood": ("sipo.nll_weight=0",),
     "as the code": ("sipo.losers=both", "sipo.average=factors", "sipo.nll_length=padded"),
@@ -64,7 +64,7 @@ def _conflict(size, common, seeds):
         method = "sipo" if float(share) else "mod"  # where nothing is in conflict, all that is left
         name = f"conflict.{share}"
         overrides = (*common, f"pairs.conflict={share}")
-        first = runs[0].name if runs else ""  # has scored the same rows
+        first = f"conflict.{CONFLICT[0]}"  # has scored the same rows
         runs.append(Runs(name, f"{config}:{method}", overrides, seeds, begin_with=first))
         rows.append(Row(f"{share}, mod", name, "mod"))
         if method == "sipo":
@@ -75,7 +75,7 @@ def _conflict(size, common, seeds):
 def _parts(size, common, seeds):
     config = f"{SIZES[size]['config']}:sipo"
     names = {part: f"parts.{part.replace(' ', '_')}" for part in PARTS}
-    whole = Runs(names["sipo"], config, common, seeds)
+    whole = Runs(names["sipo"], config, common, seeds, begin_with=names["sipo"])
     runs = [
         replace(whole, name=names[part], overrides=(*common, *overrides), begin_with=whole.name)
         for part, overrides in PARTS.items()

@@ -31,8 +31,8 @@ class Runs:
       overrides: as on the command line, without the first part: "select.k=40". In braces stands
         what the study has prepared: "model.source={base}".
       seeds: of the runs.
-      begin_with: the name of earlier runs; what one of the same seed has done, and is the same, is
-        not done again.
+      begin_with: the name of earlier runs; what the one of the same seed has done, and is the same,
+        is not done again. Of these runs themselves: what the first seed has done.
     """
 
     name: str
@@ -138,7 +138,7 @@ def load_study(source: str) -> Study:
         if not runs.seeds:
             raise InputError(f"runs {runs.name!r}: no seeds; give one or more")
         _check_different(runs.seeds, f"seeds of the runs {runs.name!r} are")
-        if runs.begin_with not in ("", *names[:number]):
+        if runs.begin_with not in ("", *names[: number + 1]):
             raise InputError(f"runs {runs.name!r}: no runs {runs.begin_with!r} before them")
     for table in study.tables:
         rows = [row.name for row in table.rows]
@@ -189,11 +189,11 @@ def plan(study: Study, workdir: Path) -> list[PlannedRun]:
     """
     planned = {}
     for runs in study.runs:
-        first = _planned(study, runs, workdir)
+        unseeded = _planned(study, runs, workdir)
         for seed in runs.seeds:
-            arguments = [*first.arguments, f"--config.seed={seed}"]
-            config = first.config | {"seed": seed}
-            begin_with = runs.begin_with and _label(runs.begin_with, seed)
+            arguments = [*unseeded.arguments, f"--config.seed={seed}"]
+            config = unseeded.config | {"seed": seed}
+            begin_with = _begin_with(runs, seed)
             planned[runs.name, seed] = PlannedRun(runs.name, seed, arguments, config, begin_with)
     for table in study.tables:
         _check_objectives(table, {name: run for (name, _), run in planned.items()})
@@ -204,6 +204,14 @@ def plan(study: Study, workdir: Path) -> list[PlannedRun]:
         for runs in study.runs
         if number < len(runs.seeds)
     ]
+
+
+def _begin_with(runs: Runs, seed: int) -> str:
+    """The label of the run that one of these begins with, or ""."""
+    if runs.begin_with != runs.name:
+        return runs.begin_with and _label(runs.begin_with, seed)
+    first = runs.seeds[0]
+    return "" if seed == first else _label(runs.name, first)
 
 
 def _planned(study: Study, runs: Runs, workdir: Path) -> PlannedRun:

@@ -161,6 +161,17 @@ def test_runs_begin_with_what_earlier_ones_have_done(here):
     assert sorted(begun(here)) == ["better-0 + plain-0", "better-1", "plain-0", "plain-1"]
 
 
+def test_all_seeds_begin_with_what_the_first_has_done(here):
+    (here / "study.py").write_text(STUDY.replace("range(int(seeds)))", "range(int(seeds)), name)"))
+    assert running.run_all(plan(load_study("study.py"), here / "out"), here / "out", 4) == {}
+    assert sorted(begun(here)) == [
+        "better-0",
+        "better-1 + better-0",
+        "plain-0",
+        "plain-1 + plain-0",
+    ]
+
+
 def test_runs_end_with_a_study_that_is_stopped(here, monkeypatch):
     sleeps = "import os, pathlib, time; pathlib.Path('pid').write_text(str(os.getpid()))"
     program = (sys.executable, "-c", f"{sleeps}; time.sleep(60)")
