@@ -440,7 +440,7 @@ def test_only_what_is_measured_alike_is_compared(stored, tmp_path):
 def test_the_first_study_is_valid_as_it_stands(tmp_path):
     whole = load_study("studies/controlled")
     planned = plan(whole, tmp_path)
-    assert len({run.label for run in planned}) == len(planned) == 5 * (6 * 6 + 4 * 3 + 5 * 12)
+    assert len({run.label for run in planned}) == len(planned) == 5 * (6 * 6 + 4 * 3 + 5 * 13)
     assert f"--config.model.source={tmp_path}/prepared/base_2" in planned[0].arguments
     assert planned[0].config["model"]["source"] == "{base_2}"
     kept = [run for path in RESULTS.glob("*.json.gz") for run in read_points(path)]
