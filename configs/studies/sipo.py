@@ -96,7 +96,8 @@ def _parts(size, common, seeds):
 
 def _objectives(size, common, seeds):
     overrides = (*common, size["objectives"])
-    run = Runs("objectives", size["config"].format(method="sipo"), overrides, seeds)
+    config, name = size["config"].format(method="sipo"), "objectives"
+    run = Runs(name, config, overrides, seeds, begin_with=name)
     rows = [Row("base model", run.name, "base"), Row("mod", run.name, "mod"), Row("sipo", run.name)]
     return [run], Table("objectives", rows, "mod")
 
