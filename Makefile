@@ -59,6 +59,11 @@ results: setup
 			--points docs/results/mopo/$$study.json.gz && \
 		cp build/mopo_$$study/table.md docs/results/mopo/$$study.md || exit 1; \
 	done
+	for size in alpaca controlled; do \
+		$(BIN)/python -m paretohqd_jax.main study studies/sipo:$$size --workdir build/sipo_$$size \
+			--points docs/results/sipo/$$size.json.gz && \
+		cp build/sipo_$$size/table.md docs/results/sipo/$$size.md || exit 1; \
+	done
 	cp build/mopo_sweep/fronts.png docs/images/mopo_sweep.png
 	cp build/mopo_lagged/constraints_reference.png docs/images/mopo_lagged.png
 

@@ -35,6 +35,8 @@ RUN_FLAGS = {
     "--config": "A file, or a name that `paretohqd configs` lists, as FILE or FILE:METHOD; options "
     "are changed by --config.select.k=50, and `paretohqd options METHOD` lists them.",
     "--workdir": "The run directory. A run goes on there: steps that are done are skipped.",
+    "--begin_with": "Another run's directory: of its finished steps, those that are the same are "
+    "copied.",
     "--stage": "Run this step alone; those before it must be done.",
     "--check": "Check the run, print its steps, sizes, memory and time, and end.",
     "--debug": "Show the traceback of an error, of commands too.",
@@ -48,8 +50,9 @@ def main(argv: Sequence[str]) -> int:
     only_check = "--check" in argv
     argv = [word for word in argv if word != "--check"]
     _log_to_stderr()  # by now it is known whether this is the process that tells
-    config, workdir, stage = parse_flags(argv)
+    config, workdir, stage, begin_with = parse_flags(argv)
 
+    from paretohqd_jax.finished_steps import check_finished
     from paretohqd_jax.manifest import first_day
     from paretohqd_jax.methods import METHODS
     from paretohqd_jax.pipeline import Run, StageDone
@@ -62,6 +65,8 @@ def main(argv: Sequence[str]) -> int:
         raise InputError(
             f"--stage={stage!r} does not exist; {meant}use one of {', '.join(method.STEPS)}"
         )
+    if begin_with:
+        check_finished(begin_with)
     if only_check:
         from paretohqd_jax.steps.plan import plan_text
 
@@ -72,7 +77,8 @@ def main(argv: Sequence[str]) -> int:
         began = distributed.on_main_process(lambda: first_day(Path(workdir)))
         config.data.date = config.data.date or began
     day = distributed.on_main_process(lambda: day_begun(Path(workdir)))
-    run = Run(Path(workdir), config.to_dict(), stage, made_by(command_of_run(argv[1:]), day))
+    told = made_by(command_of_run(argv[1:]), day)
+    run = Run(Path(workdir), config.to_dict(), stage, told, begin_with)
     try:
         report = method.align(config, run)
     except StageDone:
@@ -118,15 +124,16 @@ def join_job(argv: Sequence[str]) -> list[str]:
     return rest
 
 
-def parse_flags(argv: Sequence[str]) -> tuple[ConfigDict, str, str]:
-    """The configuration with its overrides, the run directory, and the one stage to run or "".
+def parse_flags(argv: Sequence[str]) -> tuple[ConfigDict, str, str, Path | None]:
+    """The configuration with its overrides, the run directory, the one stage to run or "", and
+    the run directory to begin with.
 
     Raises:
       InputError: a flag is unknown or missing, its value does not fit, or the file cannot be read.
     """
     values = flags.FlagValues()
     values.set_gnu_getopt()  # what is not read here stays for the overrides, wherever it stands
-    for name in ("config", "config.method", "workdir", "stage"):
+    for name in ("config", "config.method", "workdir", "stage", "begin_with"):
         flags.DEFINE_string(name, None, RUN_FLAGS.get(f"--{name}", ""), flag_values=values)
     try:
         rest = values(list(argv), known_only=True)
@@ -148,7 +155,10 @@ def parse_flags(argv: Sequence[str]) -> tuple[ConfigDict, str, str]:
             f"unknown argument {rest[1]!r}; options look like --config.select.k=50, commands on "
             f"files are {', '.join(COMMANDS)}"
         )
-    return config, os.path.expanduser(values["workdir"].value), values["stage"].value or ""
+    workdir, begin_with = (
+        os.path.expanduser(values[name].value or "") for name in ("workdir", "begin_with")
+    )
+    return config, workdir, values["stage"].value or "", Path(begin_with) if begin_with else None
 
 
 def _check_method(config: ConfigDict, wanted: str | None, source: str) -> None:

@@ -4,7 +4,8 @@ A method is a function that calls `run.step(...)` once per step and passes the o
 steps on to later ones. A step's fingerprint covers its name, its options and the fingerprints of
 the outputs it reads, so a changed option reruns exactly the steps that depend on it. A step works
 in a folder of its own below `partial/`; what it leaves is moved into place when it is whole, so a
-step that is cut off or fails damages nothing.
+step that is cut off or fails damages nothing. A run may begin with another's finished steps, as far
+as the fingerprints are the same.
 
 Of several processes, the first decides what is done and writes; all see the same run directory.
 """
@@ -36,6 +37,7 @@ from paretohqd_jax.distributed import (
 )
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.files import local_path, remove, write_json
+from paretohqd_jax.finished_steps import copy_step
 from paretohqd_jax.manifest import read_manifest, versions, what_changed, write_manifest
 
 logger = logging.getLogger(__name__)
@@ -71,6 +73,7 @@ class Run:
         config: dict[str, Any],
         only_stage: str = "",
         made_by: dict[str, str] | None = None,
+        begin_with: Path | None = None,
     ) -> None:
         """Opens `workdir`, made if need be.
 
@@ -79,12 +82,14 @@ class Run:
           config: the resolved configuration, JSON-able; kept as `config.json`.
           only_stage: run this step alone; steps before it must be up to date.
           made_by: what the report says of version, day and command; kept as `made_by.json`.
+          begin_with: a run directory, of which finished steps are copied where they are the same.
 
         Raises:
           InputError: another job works in `workdir`, its manifest is damaged, or not all processes
             see the same directory.
         """
         self.workdir = workdir
+        self.begin_with = begin_with
         self.only_stage = only_stage
         self.made_by = made_by or {}
         self._manifest: dict[str, Any] = {}  # stays empty in all processes but the first
@@ -166,6 +171,8 @@ class Run:
         why = on_main_process(lambda: self._reason(name, output))
         if why is None:
             logger.info("%s: up to date, skipped", name)
+        elif self.begin_with and on_main_process(lambda: self._copy(name, output)):
+            logger.info("%s: copied from %s", name, self.begin_with)
         else:
             if self.only_stage not in ("", name):
                 raise InputError(
@@ -181,7 +188,10 @@ class Run:
                 barrier()
             else:
                 cost = on_main_process(lambda: function(made, scratch, *inputs, **options))
-            on_main_process(lambda: self._finish(name, made, output, depends_on, start, cost))
+            seconds = time.monotonic() - start
+            record = _record(output, depends_on, seconds, cost)
+            on_main_process(lambda: self._finish(name, made, output, record))
+            logger.info("%s: done in %.1f s", name, seconds)
         self._passed.append(name)
         if self.only_stage == name:
             raise StageDone(name)
@@ -211,34 +221,35 @@ class Run:
         partial = self.workdir / "partial" / name
         return partial / output.path.name, partial / "scratch"
 
-    def _finish(
-        self,
-        name: str,
-        made: Path,
-        output: Output,
-        inputs: list[str],
-        start: float,
-        cost: dict[str, int] | None,
-    ) -> None:
+    def _copy(self, name: str, output: Output) -> bool:
+        """Takes a step over from the run to begin with; returns whether that has done the same."""
+        made, _ = self._partial(name, output)
+        relative = output.path.relative_to(self.workdir)
+        record = copy_step(self.begin_with, self.workdir, name, output.fingerprint, relative, made)
+        if record is not None:
+            self._finish(name, made, output, record)
+        return record is not None
+
+    def _finish(self, name: str, made: Path, output: Output, record: dict[str, Any]) -> None:
         """Moves the result of a step into place and records it."""
         output.path.parent.mkdir(parents=True, exist_ok=True)
         if made.is_dir():  # a file is replaced in one go
             remove(output.path)
         os.replace(made, output.path)
-        seconds = time.monotonic() - start
-        self._manifest[name] = {
-            "fingerprint": output.fingerprint,
-            "inputs": inputs,
-            "options": output.options,
-            "seconds": round(seconds, 3),
-            "cost": cost or {},
-            "num_devices": jax.device_count(),
-            "device": jax.devices()[0].device_kind,
-            "versions": versions(),
-        }
+        self._manifest[name] = record
         write_manifest(self.workdir, self._manifest)
         remove(made.parent)
-        logger.info("%s: done in %.1f s", name, seconds)
+
+
+def _record(
+    output: Output, inputs: list[str], seconds: float, cost: dict[str, int] | None
+) -> dict[str, Any]:
+    """What the manifest says of a step that is done."""
+    return {
+        "fingerprint": output.fingerprint, "inputs": inputs, "options": output.options,
+        "seconds": round(seconds, 3), "cost": cost or {}, "num_devices": jax.device_count(),
+        "device": jax.devices()[0].device_kind, "versions": versions(),
+    }  # fmt: skip
 
 
 def _check_shared(workdir: Path, mark: str) -> None:

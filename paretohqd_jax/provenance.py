@@ -13,7 +13,9 @@ from pathlib import Path
 
 FILE = "made_by.json"  # of a run directory
 PACKAGE = "paretohqd_jax"
-ELSEWHERE = ("--workdir", "--stage", "--config.rewards.cache")  # say where and which part, not what
+ELSEWHERE = (  # say where and which part, not what
+    "--workdir", "--stage", "--begin_with", "--config.rewards.cache"
+)  # fmt: skip
 
 
 def made_by(command: str, day: str) -> dict[str, str]:

@@ -8,6 +8,7 @@ import pytest
 
 from paretohqd_jax import pipeline
 from paretohqd_jax.errors import InputError
+from paretohqd_jax.finished_steps import check_finished
 from paretohqd_jax.manifest import first_day, is_current, read_manifest
 from paretohqd_jax.pipeline import Run, StageDone, source_digest
 
@@ -15,13 +16,14 @@ from paretohqd_jax.pipeline import Run, StageDone, source_digest
 class Method:
     """Three steps, a -> b and c alone, that note when they run."""
 
-    def __init__(self, workdir: Path) -> None:
+    def __init__(self, workdir: Path, begin_with: Path | None = None) -> None:
         self.workdir = workdir
+        self.begin_with = begin_with
         self.ran: list[str] = []
         self.fail_in = ""
 
     def __call__(self, a: int = 1, b: int = 1, c: int = 1, only_stage: str = "") -> None:
-        run = Run(self.workdir, {"a": a, "b": b, "c": c}, only_stage)
+        run = Run(self.workdir, {"a": a, "b": b, "c": c}, only_stage, begin_with=self.begin_with)
         first = run.step("a", "a.txt", self._work, value=a)
         run.step("b", "b/out.txt", self._work, first, value={"deep": b})
         run.step("c", "c", self._fill_directory, value=c)
@@ -68,6 +70,34 @@ def test_a_lost_output_is_made_again(method):
     method()
     (method.workdir / "a.txt").unlink()
     assert method.again() == ["a.txt"]
+
+
+def test_the_finished_steps_of_another_run_are_copied_where_they_are_the_same(method, caplog):
+    method(b=2)
+    (method.workdir / "logs/c").mkdir(parents=True)
+    (method.workdir / "logs/c/events").write_text("losses")
+    other = Method(method.workdir.parent / "other", method.workdir)
+    with caplog.at_level("INFO", pipeline.__name__):
+        assert other.again() == ["out.txt"]
+    assert f"c: copied from {method.workdir}" in caplog.messages
+    assert (other.workdir / "logs/c/events").read_text() == "losses"
+    first, second = (read_manifest(path) for path in (method.workdir, other.workdir))
+    assert first["a"] == second["a"] and first["b"] != second["b"]
+    assert other.again() == [] and not [*(other.workdir / "partial").iterdir()]
+    (method.workdir / "c/1").write_text("changed")  # the copy is a copy
+    assert (other.workdir / "c/1").read_text() == ""
+    assert other.again(c=2) == ["c"]
+
+
+def test_a_run_to_begin_with_is_at_rest_and_there(method):
+    held = Run(method.workdir, {})
+    with pytest.raises(InputError, match="no run has finished a step there"):
+        check_finished(method.workdir)
+    other = Method(method.workdir.parent / "other", method.workdir)
+    with pytest.raises(InputError, match="another process is running there; wait for it"):
+        other()
+    held.close()
+    assert other.again() == ["a.txt", "out.txt", "c"]
 
 
 def test_a_step_cut_off_keeps_its_shards_unless_its_options_changed(method):

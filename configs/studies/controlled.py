@@ -26,6 +26,7 @@ FIELD = (
     "ric", "morlhf", "rewarded_soup",
 )  # fmt: skip
 FIELD = RAY | {method: (method,) for method in FIELD}
+FIELD["sipo_no_filter"] = ("sipo", "sipo.filter=none")
 # Front, what differs from the task's defaults, and the methods of the table.
 TABLES = {
     **{front: (front, "", BASELINES | RULES) for front in FRONTS},

@@ -2,14 +2,15 @@
 
     paretohqd study studies/sipo:alpaca,parts --workdir runs/sipo_parts
 
-After the colon stand the size, alpaca (SmolLM2 on real pairs, see configs/studies/sipo_alpaca.py)
-or toy (seconds a run, gibberish), the tables to make, by default all, and what differs: seeds=3,
-and of alpaca the data=alpaca_eval_scored.jsonl.gz. Tables:
+After the colon stand the size, the tables to make, by default all, and what differs: seeds=3, and
+of alpaca the data=alpaca_eval_scored.jsonl.gz. Sizes are alpaca (SmolLM2 on real pairs, see
+configs/studies/sipo_alpaca.py), controlled (the task of configs/controlled.py, whose rewards are
+exact, with its bulging front; half a minute a run) and toy (seconds a run, gibberish). Tables:
 
     conflict     pairs of which no, 30, 50, 60 or 90 % are in conflict, by SIPO and by MOD alone
-    parts        without refinement, without filter, reward models in place of implicit rewards as
-                 the filter, losers, soups and length as in the authors' code
-    objectives   another pair of objectives
+    parts        without filter, reward models in place of implicit rewards as the filter, with
+                 refinement, losers, soups and length as in the authors' code
+    objectives   another pair of objectives; not of the controlled task
 
 Each run's report says how far implicit rewards agree with the labels of held-out pairs.
 """
@@ -17,51 +18,63 @@ Each run's report says how far implicit rewards agree with the labels of held-ou
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.studies.plan import Row, Runs, Study, Table, split_argument
 
-SIZES = {
-    "alpaca": {
-        "config": "studies/sipo_alpaca",
-        "objectives": "rewards.models=('helpful=smollm2-helpful','positivity')",
-    },
-    "toy": {
-        "config": "toy",
-        "objectives": "rewards.models=('configs.toy:variety','configs.toy:vowels')",
-    },
-}
 CONFLICT = ("0", "0.3", "0.5", "0.6", "0.9")
 PARTS = {
     "sipo": (),
-    "no refinement": ("sipo.refinement=none",),
     "no filter": ("sipo.filter=none",),
     "filter by reward models": ("sipo.filter=rewards",),
+    "refinement": ("sipo.refinement=review",),
     "models alone filter": ("sipo.soup_weights=",),
     "no likelihood": ("sipo.nll_weight=0",),
     "as the code": ("sipo.losers=both", "sipo.average=factors", "sipo.nll_length=padded"),
 }
-NAMES = ("conflict", "parts", "objectives")
+WITHOUT_REFINEMENT = tuple(part for part in PARTS if part != "refinement")  # models of no words
+SIZES = {
+    "alpaca": {
+        "config": "studies/sipo_alpaca:{method}",
+        "objectives": "rewards.models=('helpful=smollm2-helpful','positivity')",
+        "parts": tuple(PARTS),
+    },
+    "controlled": {
+        "config": "controlled:{method},bulging",
+        "common": ("model.source={base}",),
+        "parts": WITHOUT_REFINEMENT,
+    },
+    "toy": {
+        "config": "toy:{method}",
+        "common": ("rewards.models=('brief','configs.toy:variety')",),  # one may be good at both
+        "objectives": "rewards.models=('configs.toy:variety','configs.toy:vowels')",
+        "parts": WITHOUT_REFINEMENT,
+    },
+}
+BASE = "paretohqd_jax.studies.controlled:write_base(2,1200,0)"
 
 
 def get_study(argument="alpaca"):
     names, options = split_argument(argument, {"seeds": 3, "data": "alpaca_eval_scored.jsonl.gz"})
     size, *names = names or ["alpaca"]
-    names = names or NAMES
-    for name, known in ((size, SIZES), *((name, NAMES) for name in names)):
-        if name not in known:
-            raise InputError(f"{name!r} is not one of {', '.join(known)}")
+    if size not in SIZES:
+        raise InputError(f"{size!r} is not one of {', '.join(SIZES)}")
+    tables = [name for name in MAKE if name != "objectives" or "objectives" in SIZES[size]]
+    for name in names:
+        if name not in tables:
+            raise InputError(f"{name!r} is not one of {', '.join(tables)}")
     seeds = tuple(range(options["seeds"]))
-    common = ("rewards.models=('brief','configs.toy:variety')",)  # gibberish may be good at both
-    if size == "alpaca":
-        common = (f"data.source={options['data']}",)
-    found = [MAKE[name](size, common, seeds) for name in names]
-    return Study([run for runs, _ in found for run in runs], [table for _, table in found])
+    common = SIZES[size].get("common", (f"data.source={options['data']}",))
+    found = [MAKE[name](SIZES[size], common, seeds) for name in names or tables]
+    prepare = {"base": BASE} if size == "controlled" else {}
+    return Study([run for runs, _ in found for run in runs], [table for _, table in found], prepare)
 
 
 def _conflict(size, common, seeds):
-    config = SIZES[size]["config"]
     runs, rows = [], []
     for share in CONFLICT:
         method = "sipo" if float(share) else "mod"  # where nothing is in conflict, all that is left
         name = f"conflict.{share}"
-        runs.append(Runs(name, f"{config}:{method}", (*common, f"pairs.conflict={share}"), seeds))
+        overrides = (*common, f"pairs.conflict={share}")
+        first = f"conflict.{CONFLICT[0]}"  # has scored the same rows
+        config = size["config"].format(method=method)
+        runs.append(Runs(name, config, overrides, seeds, begin_with=first))
         rows.append(Row(f"{share}, mod", name, "mod"))
         if method == "sipo":
             rows.append(Row(f"{share}, sipo", name))
@@ -69,19 +82,22 @@ def _conflict(size, common, seeds):
 
 
 def _parts(size, common, seeds):
-    config = f"{SIZES[size]['config']}:sipo"
-    names = {part: f"parts.{part.replace(' ', '_')}" for part in PARTS}
+    config = size["config"].format(method="sipo")
+    names = {part: f"parts.{part.replace(' ', '_')}" for part in size["parts"]}
+    first = names["sipo"]  # has trained the same DPO models
     runs = [
-        Runs(names[part], config, (*common, *overrides), seeds) for part, overrides in PARTS.items()
+        Runs(name, config, (*common, *PARTS[part]), seeds, begin_with=first)
+        for part, name in names.items()
     ]
-    rows = [Row("base model", runs[0].name, "base"), Row("mod", runs[0].name, "mod")]
-    rows += [Row(part, names[part]) for part in PARTS]
+    rows = [Row("base model", first, "base"), Row("mod", first, "mod")]
+    rows += [Row(part, name) for part, name in names.items()]
     return runs, Table("parts", rows, "mod")
 
 
 def _objectives(size, common, seeds):
-    overrides = (*common, SIZES[size]["objectives"])
-    run = Runs("objectives", f"{SIZES[size]['config']}:sipo", overrides, seeds)
+    overrides = (*common, size["objectives"])
+    config, name = size["config"].format(method="sipo"), "objectives"
+    run = Runs(name, config, overrides, seeds, begin_with=name)
     rows = [Row("base model", run.name, "base"), Row("mod", run.name, "mod"), Row("sipo", run.name)]
     return [run], Table("objectives", rows, "mod")
 

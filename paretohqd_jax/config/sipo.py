@@ -21,6 +21,7 @@ from paretohqd_jax.config.options import (
     one_of,
     require,
 )
+from paretohqd_jax.errors import InputError
 from paretohqd_jax.pareto import preference_grid
 
 INNER = "inner"
@@ -142,10 +143,19 @@ def check(config: ConfigDict) -> None:
     checks.check_train(config, config.sipo.num_steps)
     num_objectives = len(config.rewards.models)
     require(config, "sipo.weights", config.sipo.weights != "", "'inner', or at least one mixture")
-    for name in ("weights", "soup_weights"):
-        mixture_weights(config.sipo[name], num_objectives)
-    one = len(reviewer_weights(config.sipo.reviewer, num_objectives)) == 1
-    require(config, "sipo.reviewer", one, "the weights of one mixture")
+    conflict = config.pairs.conflict != 0
+    require(
+        config, "pairs.conflict", conflict, "more than 0, or -1: SIPO improves pairs in conflict"
+    )
+    for name, weights_of in (
+        ("weights", mixture_weights), ("soup_weights", mixture_weights),
+        ("reviewer", reviewer_weights),
+    ):  # fmt: skip
+        try:
+            weights = weights_of(config.sipo[name], num_objectives)
+        except InputError as error:
+            raise InputError(f"config.sipo.{name}={config.sipo[name]!r}: {error}") from error
+    require(config, "sipo.reviewer", len(weights) == 1, "the weights of one mixture")
     ours = config.generate.engine == "jax"
     require(config, "generate.engine", ours, "'jax': no serving engine mixes logits")
     still = config.lora.dropout == 0

@@ -265,10 +265,11 @@ def _tell(facts: Mapping[str, Any]) -> None:
     remedy = "draw more answers (config.generate.temperature=1, more config.sipo.weights)"
     if bound:
         told += f", which they fail {bound}"
-        remedy += (
-            ", ask for fewer rewards (config.sipo.soup_weights='') or a lower config.sipo.margin, "
-            "or go without (config.sipo.filter='none')"
-        )
+        if facts["filter"] == "implicit":
+            remedy += ", ask for fewer rewards (config.sipo.soup_weights='')"
+        if facts["margin"]:
+            remedy += ", lower config.sipo.margin"
+        remedy += ", or go without a filter (config.sipo.filter='none')"
     raise InputError(
         f"none of {facts['candidates']} answers to {facts['pairs']} pairs in conflict is better "
         f"than both of a pair's responses: {told or 'there are none'}; {remedy}"

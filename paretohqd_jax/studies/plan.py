@@ -31,12 +31,15 @@ class Runs:
       overrides: as on the command line, without the first part: "select.k=40". In braces stands
         what the study has prepared: "model.source={base}".
       seeds: of the runs.
+      begin_with: the name of earlier runs; what the one of the same seed has done, and is the same,
+        is not done again. Of these runs themselves: what the first seed has done.
     """
 
     name: str
     config: str
     overrides: Sequence[str] = ()
     seeds: Sequence[int] = (0,)
+    begin_with: str = ""
 
 
 @dataclass(frozen=True)
@@ -95,17 +98,23 @@ class PlannedRun:
       arguments: of the command line.
       config: all of its options, with what the study has prepared in braces, so that the study's
         directory may move.
+      begin_with: the label of the run whose steps it begins with, or "".
     """
 
     name: str
     seed: int
     arguments: Sequence[str]
     config: dict[str, Any]
+    begin_with: str = ""
 
     @property
     def label(self) -> str:
         """Its name in the study, and of its directory and files."""
-        return f"{self.name}-{self.seed}"
+        return _label(self.name, self.seed)
+
+
+def _label(name: str, seed: int) -> str:
+    return f"{name}-{seed}"
 
 
 def load_study(source: str) -> Study:
@@ -123,12 +132,14 @@ def load_study(source: str) -> Study:
     names = [runs.name for runs in study.runs]
     _check_different(names, "runs are")
     _check_different([table.name for table in study.tables], "tables are")
-    for runs in study.runs:
+    for number, runs in enumerate(study.runs):
         if not NAME.fullmatch(runs.name):
             raise InputError(f"runs {runs.name!r}: a name has letters, digits and . _ + - alone")
         if not runs.seeds:
             raise InputError(f"runs {runs.name!r}: no seeds; give one or more")
         _check_different(runs.seeds, f"seeds of the runs {runs.name!r} are")
+        if runs.begin_with not in ("", *names[: number + 1]):
+            raise InputError(f"runs {runs.name!r}: no runs {runs.begin_with!r} before them")
     for table in study.tables:
         rows = [row.name for row in table.rows]
         _check_different(rows, f"rows of the table {table.name!r} are")
@@ -178,11 +189,12 @@ def plan(study: Study, workdir: Path) -> list[PlannedRun]:
     """
     planned = {}
     for runs in study.runs:
-        first = _planned(study, runs, workdir)
+        unseeded = _planned(study, runs, workdir)
         for seed in runs.seeds:
-            arguments = [*first.arguments, f"--config.seed={seed}"]
-            config = first.config | {"seed": seed}
-            planned[runs.name, seed] = PlannedRun(runs.name, seed, arguments, config)
+            arguments = [*unseeded.arguments, f"--config.seed={seed}"]
+            config = unseeded.config | {"seed": seed}
+            begin_with = _begin_with(runs, seed)
+            planned[runs.name, seed] = PlannedRun(runs.name, seed, arguments, config, begin_with)
     for table in study.tables:
         _check_objectives(table, {name: run for (name, _), run in planned.items()})
     rounds = max((len(runs.seeds) for runs in study.runs), default=0)
@@ -192,6 +204,14 @@ def plan(study: Study, workdir: Path) -> list[PlannedRun]:
         for runs in study.runs
         if number < len(runs.seeds)
     ]
+
+
+def _begin_with(runs: Runs, seed: int) -> str:
+    """The label of the run that one of these begins with, or ""."""
+    if runs.begin_with != runs.name:
+        return runs.begin_with and _label(runs.begin_with, seed)
+    first = runs.seeds[0]
+    return "" if seed == first else _label(runs.name, first)
 
 
 def _planned(study: Study, runs: Runs, workdir: Path) -> PlannedRun:

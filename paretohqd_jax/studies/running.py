@@ -45,7 +45,11 @@ class Active:
 
 def points_path(workdir: Path, run: PlannedRun) -> Path:
     """The points of a run, once it is done."""
-    return workdir / "points" / f"{run.label}.json"
+    return _points_path(workdir, run.label)
+
+
+def _points_path(workdir: Path, label: str) -> Path:
+    return workdir / "points" / f"{label}.json"
 
 
 def is_done(workdir: Path, run: PlannedRun) -> bool:
@@ -109,8 +113,11 @@ def run_all(runs: Sequence[PlannedRun], workdir: Path, num_jobs: int) -> dict[st
     try:
         while left or active:
             waiting = []
+            unsettled = {run.label for run in (*left, *(one.run for one in active))}
             for run in left:
-                if len(active) == num_jobs or (lock := _try_lock(_lock_path(workdir, run))) is None:
+                if len(active) == num_jobs or run.begin_with in unsettled:
+                    waiting.append(run)
+                elif (lock := _try_lock(_lock_path(workdir, run))) is None:
                     waiting.append(run)
                 elif is_done(workdir, run):  # by another process in the meantime
                     lock.close()
@@ -149,6 +156,8 @@ def _start(run: PlannedRun, workdir: Path, lock: IO[str]) -> Active:
     directory = workdir / "runs" / run.label
     directory.mkdir(parents=True, exist_ok=True)
     command = [*PROGRAM, *run.arguments, f"--workdir={directory}", *ALONE]
+    if run.begin_with and _points_path(workdir, run.begin_with).is_file():  # it did not fail
+        command.append(f"--begin_with={workdir / 'runs' / run.begin_with}")
     if run.config.get("rewards", {}).get("cache") == "":  # nobody has chosen a folder
         command.append(f"--config.rewards.cache={(workdir / 'score_store').absolute()}")
     with open(directory / "log.txt", "w") as log:

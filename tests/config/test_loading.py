@@ -65,8 +65,9 @@ def test_overrides_change_values_and_leave_other_words():
     ],
 )  # fmt: skip
 def test_the_words_of_a_command_may_stand_in_any_order(words):
-    config, workdir, stage = parse_flags(["paretohqd", *words])
+    config, workdir, stage, begin_with = parse_flags(["paretohqd", *words])
     assert (config.select.k, config.select.normalize, workdir, stage) == (5, False, "run", "")
+    assert begin_with is None
 
 
 def test_configs_are_listed_by_name_with_their_first_line(capsys):

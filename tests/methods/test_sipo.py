@@ -154,13 +154,16 @@ def test_a_run_killed_in_every_step_ends_with_the_same_bytes(options, tmp_path):
     ("option", "message"),
     [
         ("sipo.weights=", "config.sipo.weights='' is not valid; use 'inner', or at least one mi"),
-        ("sipo.weights=0.5,0.6", "preferences"),
+        ("sipo.weights=0.5,0.6", "config.sipo.weights='0.5,0.6': preferences: row 0 is [0.5, 0.6]"),
         ("sipo.nll_weight=-1", "config.sipo.nll_weight=-1.0 is not valid; use 0 or more"),
         ("sipo.reviewer=2", "config.sipo.reviewer='2' is not valid; use the weights of one mixt"),
         ("lora.dropout=0.1", "config.lora.dropout=0.1 is not valid; use 0: it would fall on the "),
         ("generate.engine=external", "engine='external' is not valid; use 'jax'"),
         ("sipo.refinement=review", "even without the user's prompt more than the model's context"),
-        ("pairs.conflict=0", "in none of the training pairs do brief and configs.toy:vowels disa"),
+        (
+            "pairs.conflict=0",
+            "config.pairs.conflict=0.0 is not valid; use more than 0, or -1: pairs",
+        ),
     ],
 )
 def test_what_does_not_fit_is_named_before_any_model_is_trained(tmp_path, capsys, option, message):

@@ -170,6 +170,8 @@ def test_a_margin_and_reward_models_in_place_of_implicit_rewards(tmp_path, confl
     table = improved(tmp_path, conflicts, judged, {}, filter="rewards")
     [taken] = [row for row in table.to_pylist() if row["verdict"] == "taken"]
     assert taken["response"] == "a better answer" and taken["reward kind"] == 3.0
+    with pytest.raises(InputError, match=r"weights\), lower config.sipo.margin, or go wi"):
+        improved(tmp_path, conflicts, judged, {}, filter="rewards", margin=9.0)
 
 
 def test_an_answer_that_repeats_its_prompt_is_not_taken():

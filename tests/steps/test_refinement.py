@@ -7,9 +7,13 @@ import pytest
 
 from paretohqd_jax.config import default_config
 from paretohqd_jax.data.refinement_prompts import FIELDS, cut, filled, read_refinement_prompt
+from paretohqd_jax.data.rows import write_table
 from paretohqd_jax.errors import InputError
+from paretohqd_jax.pipeline import Output
+from paretohqd_jax.steps import refinement
 from paretohqd_jax.steps.base_model import BaseModel
 from paretohqd_jax.steps.refinement import (
+    ask_again,
     check_budget,
     refinement_budget,
     refinement_prompts,
@@ -85,3 +89,20 @@ def test_answers_are_cut_and_empty_ones_left_out():
         {"prompt": "r", "policy": "w", "response": "Cut", "truncated": True,
          "periodic_tail": True},
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("prompt", ["p", "p" * 600])  # the second leaves the context no room
+def test_where_no_review_says_anything_the_remedy_is_named(tmp_path, monkeypatch, prompt):
+    answers = {"response": [" Question: p"], "truncated": [False], "periodic_tail": [False]}
+    monkeypatch.setattr(
+        refinement, "answers_of", lambda *_: pa.table(answers | {"num_tokens": [3]})
+    )
+    drafts = pa.table({"prompt": [prompt], "response": ["x"], "policy": ["w"]})
+    write_table(tmp_path / "drafts.parquet", drafts)
+    with pytest.raises(InputError, match="every review of 1 answers is empty or finds no room.*no"):
+        ask_again(
+            tmp_path / "out", tmp_path, Output(tmp_path / "drafts.parquet", "", {}), base=BASE,
+            workdir=tmp_path, name="review", template="{prompt}|{response}", writers=["w"],
+            policies=[{"label": "w"}], stacks={}, num_prompts=1,
+            sampling={"max_new_tokens": 4}, batch_size=1, seed=0,
+        )  # fmt: skip

@@ -8,11 +8,12 @@ from paretohqd_jax.errors import InputError
 from paretohqd_jax.studies.plan import load_study, plan
 
 
-@pytest.mark.parametrize("size", ["toy", "alpaca,data=rows.jsonl"])
+@pytest.mark.parametrize("size", ["toy", "controlled", "alpaca,data=rows.jsonl"])
 def test_every_run_has_what_its_name_says(size, tmp_path):
     study = load_study(f"studies/sipo:{size},seeds=2")
     runs = {(run.name, run.seed): run.config for run in plan(study, tmp_path)}
-    assert {seed for _, seed in runs} == {0, 1} and len(runs) == 2 * (5 + 7 + 1)
+    num_parts, others = (7 if size.startswith("alpaca") else 6), size != "controlled"
+    assert {seed for _, seed in runs} == {0, 1} and len(runs) == 2 * (5 + num_parts + others)
     for share in (0.3, 0.5, 0.6, 0.9):
         config = runs[f"conflict.{share}", 0]
         assert (config["method"], config["pairs"]["conflict"]) == ("sipo", share)
@@ -20,10 +21,11 @@ def test_every_run_has_what_its_name_says(size, tmp_path):
     assert runs["parts.no_filter", 0]["sipo"]["filter"] == "none"
     assert runs["parts.filter_by_reward_models", 1]["sipo"]["filter"] == "rewards"
     assert runs["parts.as_the_code", 1]["sipo"]["losers"] == "both"
-    models = [runs[name, 0]["rewards"]["models"] for name in ("objectives", "parts.sipo")]
-    assert models[0] != models[1]
-    assert [len(table.rows) for table in study.tables] == [10, 9, 3]
-    if size != "toy":
+    if others:
+        models = [runs[name, 0]["rewards"]["models"] for name in ("objectives", "parts.sipo")]
+        assert models[0] != models[1]
+    assert [len(table.rows) for table in study.tables] == [10, 2 + num_parts, *[3] * others]
+    if size.startswith("alpaca"):
         assert {config["data"]["source"] for config in runs.values()} == {"rows.jsonl"}
 
 

@@ -36,10 +36,11 @@ RESULTS = Path(__file__).parents[2] / "docs" / "results"
 PROGRAM = """
 import os, pathlib, shutil, sys
 options = dict(word.split("=", 1) for word in sys.argv[1:])
+begins = [pathlib.Path(options["--begin_with"]).name] if "--begin_with" in options else []
 seed, workdir = options["--config.seed"], pathlib.Path(options["--workdir"])
 here = pathlib.Path({here!r})
 with open(here / "begun", "a") as file:
-    file.write(workdir.name + "\\n")
+    file.write(" + ".join([workdir.name, *begins]) + "\\n")
 with open(here / "shared", "a") as file:
     programs, scores = os.environ["JAX_COMPILATION_CACHE_DIR"], options["--config.rewards.cache"]
     file.write(f"{{programs}} {{scores}}\\n")
@@ -97,7 +98,7 @@ def here(finished, tmp_path, monkeypatch):
 
 def begun(here):
     """The runs that were started, in order."""
-    lines = (here / "begun").read_text().split()
+    lines = (here / "begun").read_text().splitlines()
     (here / "begun").unlink()
     return lines
 
@@ -148,6 +149,27 @@ def test_runs_share_programs_and_scores_and_the_rest_is_estimated(here, caplog):
     assert shared.split() == [str(here / "out" / name) for name in ("compiled", "score_store")]
     told = [line for line in caplog.messages if "runs left" in line]
     assert len(told) == 4 and "done in" in told[0] and "3 runs left, about 0 min" in told[0]
+
+
+def test_runs_begin_with_what_earlier_ones_have_done(here):
+    (here / "study.py").write_text(
+        STUDY.replace("range(int(seeds)))", "range(int(seeds)), 'plain' * (name == 'better'))")
+    )
+    (here / "fails").write_text("plain-1")
+    failed = running.run_all(plan(load_study("study.py"), here / "out"), here / "out", 4)
+    assert [*failed] == ["plain-1"]
+    assert sorted(begun(here)) == ["better-0 + plain-0", "better-1", "plain-0", "plain-1"]
+
+
+def test_all_seeds_begin_with_what_the_first_has_done(here):
+    (here / "study.py").write_text(STUDY.replace("range(int(seeds)))", "range(int(seeds)), name)"))
+    assert running.run_all(plan(load_study("study.py"), here / "out"), here / "out", 4) == {}
+    assert sorted(begun(here)) == [
+        "better-0",
+        "better-1 + better-0",
+        "plain-0",
+        "plain-1 + plain-0",
+    ]
 
 
 def test_runs_end_with_a_study_that_is_stopped(here, monkeypatch):
@@ -304,6 +326,7 @@ def test_preparing_leaves_whole_results_alone(here, monkeypatch):
         ("'plain': --config=nowhere: no config of this name", '"nowhere", (*overrides'),
         ("'plain': no such option or key: size", '"toy", ("select.size=3", *overrides'),
         ("cannot import nowhere", '"nowhere:write"'),
+        ("runs 'plain': no runs 'none' before them", "range(int(seeds)), 'none')"),
         ("a name has letters", 'of("a/b"), of("plain"), of("better")'),
     ],
 )
@@ -315,6 +338,7 @@ def test_mistakes_are_named(here, change, message):
         '[of("plain"), of("plain")]': ('[of("plain"), of("better")]', written),
         '[of("plain")]': ('[of("plain"), of("better")]', written),
         'rows, "none")]': ('rows, "plain")]', written),
+        "range(int(seeds)), 'none')": ("range(int(seeds)))", written),
         "range(0)": ("range(int(seeds))", written),
         '"nowhere", (*overrides': ('"toy", (*overrides', written),
         '"toy", ("select.size=3", *overrides': ('"toy", (*overrides', written),
@@ -416,7 +440,7 @@ def test_only_what_is_measured_alike_is_compared(stored, tmp_path):
 def test_the_first_study_is_valid_as_it_stands(tmp_path):
     whole = load_study("studies/controlled")
     planned = plan(whole, tmp_path)
-    assert len({run.label for run in planned}) == len(planned) == 5 * (6 * 6 + 4 * 3 + 5 * 12)
+    assert len({run.label for run in planned}) == len(planned) == 5 * (6 * 6 + 4 * 3 + 5 * 13)
     assert f"--config.model.source={tmp_path}/prepared/base_2" in planned[0].arguments
     assert planned[0].config["model"]["source"] == "{base_2}"
     kept = [run for path in RESULTS.glob("*.json.gz") for run in read_points(path)]
