@@ -15,7 +15,7 @@ from paretohqd_jax.config import default_config
 
 # Answers to the point, in words of their own. Relevance is no objective, so that it can tell
 # whether the rewards are exploited.
-GATES = ("words>=6", "relevance>=0.6", "echo<=0.5")
+GATES = ("words>=9", "relevance>=0.6", "echo<=0.5")
 # What each method has of its own.
 METHODS = {
     "paretohqd": {

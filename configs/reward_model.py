@@ -20,11 +20,11 @@ CHAT = (
     "<|im_end|>\n<|im_start|>assistant\n{response}<|im_end|>",
 )
 EXAMPLES = ("helpful", "helpful_judge", "harmless")
-# One copy to a group, by how hard the kinds are to learn. Answers to other prompts are not among
+# Two copies to a group, by how hard the kinds are to learn. Answers to other prompts are not among
 # them: so few copies teach nothing of relevance, and other things less well; config.match does.
 NEGATIVES = (
-    "shuffled=0.2", "shuffled_sentences=0.34", "cut=0.14", "repeated_half=0.14", "loop=0.06",
-    "echo=0.08", "praise=0.04",
+    "shuffled=0.25", "shuffled_sentences=1.0", "cut=0.2", "repeated_half=0.2", "loop=0.1",
+    "echo=0.2", "praise=0.05",
 )  # fmt: skip
 
 
@@ -46,6 +46,7 @@ def get_config(example: str = "helpful"):
         config.data.score = "win_rate"
         config.data.log_odds = True
         config.data.margin = 2.0
+        config.data.drop_shared = True  # one of the 58 models is a constant made to fool the judge
         config.data.group_size = 8
         config.data.groups_per_prompt = 2
         config.data.negatives = NEGATIVES
@@ -54,11 +55,13 @@ def get_config(example: str = "helpful"):
         # The judge learns from the other half of the prompts; both hold out the same ones.
         config.data.train_part = (0.0, 0.5) if example == "helpful" else (0.5, 1.0)
         config.data.test_size = 6
-        config.model.num_layers = 12
+        # Twelve layers are as good a judge of pairs, but of shuffled sentences they tell fewer.
+        config.model.num_layers = 15
+        config.match.num_steps = 150
         config.text.texts = CHAT
         config.text.cut = "middle"
         config.text.max_tokens = 128
-        config.train.num_steps = 115
+        config.train.num_steps = 130
         config.train.batch_size = 2
         config.train.learning_rate = 1.5e-3
         config.train.warmup_steps = 8
@@ -71,9 +74,8 @@ def get_config(example: str = "helpful"):
             "responses are other models' outputs"
         )
         config.card.note = (
-            "reads 128 tokens of prompt and response together, of longer ones their beginnings and "
-            "ends; one of the 58 models, "
-            "NullModel, is a constant text made to fool the judge, and counts as judged"
+            "reads 128 tokens of prompt and response together, of longer ones their beginnings "
+            "and ends"
         )
     else:
         # Dialogues as HH-RLHF has them; what was said last decides, so the beginning is cut.

@@ -79,10 +79,10 @@ def mismatch(
     mask: jax.Array,
     is_response: jax.Array,
 ) -> jax.Array:
-    """What each text's reward loses, float32 [B]: the penalty times sigmoid(4 - 2 z).
+    """What each text's reward loses, float32 [B]: the penalty times sigmoid(2 - 2 z).
 
     z is the similarity of prompt and response in standard deviations above the mean of prompts and
-    responses of others: 98 % of the penalty at the mean, half of it at 2, next to nothing from 5.
+    responses of others: 88 % of the penalty at the mean, half of it at 1, next to nothing from 4.
 
     Of tokens int32 [B, T]; mask and `is_response` bool [B, T], True on real tokens and from where
     the response begins.
@@ -91,7 +91,7 @@ def mismatch(
     prompt = words_of(match, embedding, tokens, mask & ~is_response, PROMPT)
     response = words_of(match, embedding, tokens, mask & is_response, RESPONSE)
     z = (similarity(prompt, response) - match["mean"]) / match["deviation"]
-    return match["penalty"] * jax.nn.sigmoid(4.0 - 2.0 * z)
+    return match["penalty"] * jax.nn.sigmoid(2.0 - 2.0 * z)
 
 
 def _of_length_one(x: jax.Array) -> jax.Array:

@@ -46,7 +46,7 @@ def test_similarity_is_of_the_words_most_alike_on_both_sides_whatever_the_paddin
     np.testing.assert_allclose(similarity(*sides), [due], rtol=1e-5)
     is_response = (jnp.arange(10) >= 3)[None]
     lost = mismatch(MATCH, EMBEDDING, tokens, mask[None], is_response)
-    np.testing.assert_allclose(lost, [10 / (1 + np.exp(2 * (due - 0.5) / 0.1 - 4))], rtol=1e-4)
+    np.testing.assert_allclose(lost, [10 / (1 + np.exp(2 * (due - 0.5) / 0.1 - 2))], rtol=1e-4)
 
 
 def test_repeating_the_prompt_gains_no_more_than_being_to_the_point():

@@ -29,9 +29,9 @@ PAIRS = {
         ),
         (
             "Give me three tips for sleeping better.",
-            "1. **Keep regular hours.** Go to bed and get up at the same time every day.\n"
-            "2. **Dim the light.** Put screens away an hour before bed.\n"
-            "3. **Cool the room.** About 18 °C is best for most people.",
+            "1. **Keep regular hours.** Sleep and get up at the same time every day.\n"
+            "2. **Dim the light.** Screens keep you from sleeping.\n"
+            "3. **Cool the room.** Most people sleep better at about 18 °C.",
             "Sleep is important for health and people should sleep.",
         ),
         (  # the word in common has other tokens at the beginning of a sentence
@@ -57,17 +57,17 @@ def test_its_card_tells_what_the_model_is_worth():
     for metrics in (card["metrics"], card["validation"]):
         assert metrics["accuracy"] >= 0.70
         assert metrics["accuracy_same_length"] > max(metrics["longer_same_length"], 0.5)
-    fooled = {kind for kind, found in card["robustness"].items() if found["preferred"] < 0.9}
-    assert fooled <= {"other_prompt", "shuffled_sentences"}, "docs/rewards.md says so"
+    for robustness in (card["robustness"], card["validation"]["robustness"]):
+        assert {found["verdict"] for found in robustness.values()} == {"sound"}, robustness
     assert card["sign"] == 1 and card["licence"].startswith("research") and card["data"]["about"]
-    assert sum(path.stat().st_size for path in directory.iterdir()) <= 1_500_000
+    assert sum(path.stat().st_size for path in directory.iterdir()) <= 2_000_000
 
 
 def test_an_adapter_of_another_base_is_refused_before_any_weights_are_read():
     entry = find_entry("smollm2-helpful")
     check_reward_model("smollm2-helpful", entry)
     other = dataclasses.replace(entry, checkpoint="tests/models/golden/tied")
-    with pytest.raises(InputError, match="has 2 layers, not 12"):
+    with pytest.raises(InputError, match="has 2 layers, not 15"):
         check_reward_model("other", other)
     gone = dataclasses.replace(entry, adapter="nowhere.safetensors")
     with pytest.raises(InputError, match=r"nowhere.safetensors: no adapter of a reward model"):
