@@ -19,9 +19,7 @@ def test_what_is_left_out_is_dominated_by_what_is_left(data, num_objectives):
         rewards[0] = np.nan
     ids = survivors(rewards)
     assert len(ids) < SMALL and (np.diff(ids) > 0).all()
-    left_out = rewards[np.setdiff1d(np.arange(len(rewards)), ids)]
+    left_out, left = np.delete(rewards, ids, axis=0)[:, None], rewards[ids]
     assert not np.isnan(left_out).any()
-    pairs = left_out[:, None], rewards[ids][None]
-    assert (
-        ((pairs[0] <= pairs[1]).all(axis=2) & (pairs[0] < pairs[1]).any(axis=2)).any(axis=1).all()
-    )
+    dominated = (left_out <= left).all(axis=2) & (left_out < left).any(axis=2)
+    assert dominated.any(axis=1).all()
