@@ -35,7 +35,7 @@ POOL_CHAMPIONS = 16
 FEW_LAYERS = 4  # so few cost less one front after the other than by ranks
 NUM_JUDGES = 256  # rows whose number dominated makes a champion
 FEW = 2048  # so few rows are compared pair by pair for a front
-VERY_FEW = 256  # for so few, all pairs in numpy cost less than calling a program
+VERY_FEW = 384  # for so few, all pairs in numpy cost less than calling a program
 
 
 def non_dominated_rank(rewards: Array, *, validate: bool = True) -> Array:
@@ -190,8 +190,10 @@ def _host_front(rewards: np.ndarray) -> np.ndarray:
 
 
 def _front_of_very_few(rewards: np.ndarray) -> np.ndarray:
-    as_good = functools.reduce(np.logical_and, (np.greater_equal.outer(c, c) for c in rewards.T))
-    return ~(as_good & ~as_good.T).any(axis=0)
+    columns = np.ascontiguousarray(rewards.T)
+    as_good = functools.reduce(np.logical_and, (np.greater_equal.outer(c, c) for c in columns))
+    as_bad = functools.reduce(np.logical_and, (np.less_equal.outer(c, c) for c in columns))
+    return ~(as_good > as_bad).any(axis=0)
 
 
 @jax.core.eval_context()

@@ -20,6 +20,8 @@ from paretohqd_jax.pareto.inputs import Array, pad_rows
 SAMPLE = 4096  # rows that stand for all when champions are sought
 CANDIDATES = 256  # rows compared with each other, the champions being the best of them
 SMALL = 1024  # so few rows are compared at once rather than sieved further
+IN_CACHE = 1 << 17  # so few rows of two or three objectives are sieved in numpy
+WORTH_A_PASS = 8  # candidates that a champion has to remove there
 GOLDEN_RATIO = 2654435769  # (sqrt(5) - 1) / 2 in units of 2**-32
 
 
@@ -93,11 +95,44 @@ def survivors(rewards: np.ndarray) -> np.ndarray:
     rows; where nearly everything is non-dominated, one pass is all that is lost.
     """
     ids, size = np.arange(len(rewards), dtype=np.int32), None
-    while len(ids) > SMALL:
+    few_objectives = rewards.shape[1] <= 3
+    while len(ids) > (IN_CACHE if few_objectives else SMALL):
         keep = _sieve(pad_rows(rewards, size, dtype=np.float32), np.int32(len(ids)))
         kept = np.flatnonzero(np.asarray(keep)[: len(ids)])
         if 10 * len(kept) > 9 * len(ids):
-            break
+            return ids
         ids, rewards = ids[kept], rewards[kept]
         size = survivor_size(len(ids))
+    return ids[_survivors_in_numpy(rewards)] if few_objectives and len(ids) > SMALL else ids
+
+
+def _survivors_in_numpy(rewards: np.ndarray) -> np.ndarray:
+    """The same without a program, whose call alone costs as much as two or three objectives do.
+
+    A pass takes champions, eight at most, while each removes some of the candidates that the ones
+    before it left.
+    """
+    ids, columns = np.arange(len(rewards), dtype=np.int32), np.ascontiguousarray(rewards.T)
+    while len(ids) > CANDIDATES:
+        candidates = columns[:, sample_ids(len(ids), CANDIDATES)]
+        beats = _dominates(candidates[..., None], candidates[:, None]).astype(np.float32)
+        open_rows, gone = np.ones(CANDIDATES, np.float32), np.zeros(len(ids), bool)
+        for _ in range(8):
+            removed = beats @ open_rows
+            best = removed.argmax()
+            if removed[best] < WORTH_A_PASS:
+                break
+            open_rows *= 1 - beats[best]
+            gone |= _dominates(candidates[:, best], columns)
+        kept = np.flatnonzero(~gone)
+        if 10 * len(kept) > 9 * len(ids):
+            break
+        ids, columns = ids[kept], columns[:, kept]
     return ids
+
+
+def _dominates(columns: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Whether rows, the last axes, are larger in the first objective and nowhere smaller; exact
+    values alone, of which rounding has made none equal."""
+    nowhere_smaller = map(np.greater_equal, columns[1:], others[1:])
+    return functools.reduce(np.logical_and, nowhere_smaller, columns[0] > others[0])
