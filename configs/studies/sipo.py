@@ -7,8 +7,8 @@ of alpaca the data=alpaca_eval_scored.jsonl.gz. Sizes are alpaca (SmolLM2 on rea
 configs/studies/sipo_alpaca.py), controlled (the task of configs/controlled.py, whose rewards are
 exact, with its bulging front; half a minute a run) and toy (seconds a run, gibberish). Tables:
 
-    conflict     pairs of which no, 30, 50, 60 or 90 % are in conflict, by SIPO and by MOD alone, and
-                 one table for each share
+    conflict     pairs of which no, 30, 50, 60 or 90 % are in conflict, by SIPO and by MOD alone,
+                 and a table for each share
     parts        without filter, reward models in place of implicit rewards as the filter, with
                  refinement, losers, soups and length as in the authors' code
     objectives   another pair of objectives; not of the controlled task
