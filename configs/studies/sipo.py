@@ -29,7 +29,7 @@ PARTS = {
     "no likelihood": ("sipo.nll_weight=0",),
     "as the code": ("sipo.losers=both", "sipo.average=factors", "sipo.nll_length=padded"),
 }
-WITHOUT_REFINEMENT = tuple(part for part in PARTS if part != "refinement")  # models of no words
+WITHOUT_REFINEMENT = tuple(part for part in PARTS if part != "refinement")  # of a toy
 SIZES = {
     "alpaca": {
         "config": "studies/sipo_alpaca:{method}",
