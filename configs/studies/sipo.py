@@ -7,7 +7,8 @@ of alpaca the data=alpaca_eval_scored.jsonl.gz. Sizes are alpaca (SmolLM2 on rea
 configs/studies/sipo_alpaca.py), controlled (the task of configs/controlled.py, whose rewards are
 exact, with its bulging front; half a minute a run) and toy (seconds a run, gibberish). Tables:
 
-    conflict     pairs of which no, 30, 50, 60 or 90 % are in conflict, by SIPO and by MOD alone
+    conflict     pairs of which no, 30, 50, 60 or 90 % are in conflict, by SIPO and by MOD alone,
+                 and a table for each share
     parts        without filter, reward models in place of implicit rewards as the filter, with
                  refinement, losers, soups and length as in the authors' code
     objectives   another pair of objectives; not of the controlled task
@@ -28,7 +29,7 @@ PARTS = {
     "no likelihood": ("sipo.nll_weight=0",),
     "as the code": ("sipo.losers=both", "sipo.average=factors", "sipo.nll_length=padded"),
 }
-WITHOUT_REFINEMENT = tuple(part for part in PARTS if part != "refinement")  # models of no words
+WITHOUT_REFINEMENT = tuple(part for part in PARTS if part != "refinement")  # of a toy
 SIZES = {
     "alpaca": {
         "config": "studies/sipo_alpaca:{method}",
@@ -63,11 +64,12 @@ def get_study(argument="alpaca"):
     common = SIZES[size].get("common", (f"data.source={options['data']}",))
     found = [MAKE[name](SIZES[size], common, seeds) for name in names or tables]
     prepare = {"base": BASE} if size == "controlled" else {}
-    return Study([run for runs, _ in found for run in runs], [table for _, table in found], prepare)
+    runs, tables = (sum(parts, []) for parts in zip(*found, strict=True))
+    return Study(runs, tables, prepare)
 
 
 def _conflict(size, common, seeds):
-    runs, rows = [], []
+    runs, rows, tables = [], [], []
     for share in CONFLICT:
         method = "sipo" if float(share) else "mod"  # where nothing is in conflict, all that is left
         name = f"conflict.{share}"
@@ -78,7 +80,10 @@ def _conflict(size, common, seeds):
         rows.append(Row(f"{share}, mod", name, "mod"))
         if method == "sipo":
             rows.append(Row(f"{share}, sipo", name))
-    return runs, Table("conflict", [Row("base model", runs[0].name, "base"), *rows], "0.6, mod")
+            pair = [Row("mod", name, "mod"), Row("sipo", name)]
+            tables.append(Table(f"conflict, {share}", pair))
+    rows = [Row("base model", runs[0].name, "base"), *rows]
+    return runs, [Table("conflict", rows, "0.6, mod"), *tables]
 
 
 def _parts(size, common, seeds):
@@ -91,7 +96,7 @@ def _parts(size, common, seeds):
     ]
     rows = [Row("base model", first, "base"), Row("mod", first, "mod")]
     rows += [Row(part, name) for part, name in names.items()]
-    return runs, Table("parts", rows, "mod")
+    return runs, [Table("parts", rows, "mod")]
 
 
 def _objectives(size, common, seeds):
@@ -99,7 +104,7 @@ def _objectives(size, common, seeds):
     config, name = size["config"].format(method="sipo"), "objectives"
     run = Runs(name, config, overrides, seeds, begin_with=name)
     rows = [Row("base model", run.name, "base"), Row("mod", run.name, "mod"), Row("sipo", run.name)]
-    return [run], Table("objectives", rows, "mod")
+    return [run], [Table("objectives", rows, "mod")]
 
 
 MAKE = {"conflict": _conflict, "parts": _parts, "objectives": _objectives}

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.studies.plan import load_study, plan
+from paretohqd_jax.studies.stored import read_points
+
+RESULTS = Path(__file__).parents[2] / "docs" / "results" / "sipo"
 
 
 @pytest.mark.parametrize("size", ["toy", "controlled", "alpaca,data=rows.jsonl"])
@@ -24,7 +29,8 @@ def test_every_run_has_what_its_name_says(size, tmp_path):
     if others:
         models = [runs[name, 0]["rewards"]["models"] for name in ("objectives", "parts.sipo")]
         assert models[0] != models[1]
-    assert [len(table.rows) for table in study.tables] == [10, 2 + num_parts, *[3] * others]
+    sizes = [10, *[2] * 4, 2 + num_parts, *[3] * others]
+    assert [len(table.rows) for table in study.tables] == sizes
     if size.startswith("alpaca"):
         assert {config["data"]["source"] for config in runs.values()} == {"rows.jsonl"}
 
@@ -32,3 +38,10 @@ def test_every_run_has_what_its_name_says(size, tmp_path):
 def test_an_unknown_table_is_named():
     with pytest.raises(InputError, match="'partts' is not one of conflict, parts, objectives"):
         load_study("studies/sipo:toy,partts")
+
+
+@pytest.mark.parametrize("size", ["alpaca", "controlled"])
+def test_the_points_that_are_kept_are_those_of_its_runs(size, tmp_path):
+    planned = {run.name for run in plan(load_study(f"studies/sipo:{size}"), tmp_path)}
+    kept = read_points(RESULTS / f"{size}.json.gz")
+    assert {run.name for run in kept} <= planned and {run.seed for run in kept} == {0, 1, 2}
