@@ -5,8 +5,11 @@ A fingerprint says what made a step's result, in whatever directory, so a copy o
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
+import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +20,16 @@ from paretohqd_jax.manifest import MANIFEST, read_manifest
 LOGS = "logs"  # of training steps, in the run directory, by their names
 
 
-def check_finished(workdir: Path) -> None:
-    """Raises InputError where no run has finished a step."""
-    if not (workdir / MANIFEST).is_file():
+def check_finished(source: Path, workdir: Path) -> None:
+    """Raises InputError where no other run than that in `workdir` has finished a step."""
+    if not (source / MANIFEST).is_file():
         raise InputError(
-            f"--begin_with={workdir}: no run has finished a step there; give the --workdir of one"
+            f"--begin_with={source}: no run has finished a step there; give the --workdir of one"
+        )
+    if workdir.exists() and source.samefile(workdir):
+        raise InputError(
+            f"--begin_with={source}: is the --workdir itself, where finished steps are skipped as "
+            "it is; leave it out"
         )
 
 
@@ -44,13 +52,7 @@ def copy_step(
     Raises:
       InputError: another process is running there.
     """
-    with open(source / ".lock", "a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise InputError(
-                f"--begin_with={source}: another process is running there; wait for it"
-            ) from error
+    with _at_rest(source):
         record = read_manifest(source).get(name)
         if record is None or record["fingerprint"] != fingerprint or not (source / path).exists():
             return None
@@ -60,10 +62,32 @@ def copy_step(
         return record
 
 
+@contextlib.contextmanager
+def _at_rest(source: Path) -> Iterator[None]:
+    """Keeps runs out of a run directory, which may be one that only others can write to."""
+    try:
+        lock = open(source / ".lock")  # noqa: SIM115 (until the block ends)
+    except FileNotFoundError:  # a copy without hidden files, where nobody is running
+        yield
+        return
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(
+                f"--begin_with={source}: another process is running there; wait for it"
+            ) from error
+        yield
+
+
 def _copy(source: Path, to: Path) -> None:
-    remove(to)
+    """Replaces `to` when the copy is whole: a step may have checkpoints there to go on from."""
     to.parent.mkdir(parents=True, exist_ok=True)
+    copying = to.with_name(f".tmp-{to.name}")
+    remove(copying)  # of a killed process
     if source.is_dir():
-        shutil.copytree(source, to)
+        shutil.copytree(source, copying)
     else:
-        shutil.copyfile(source, to)
+        shutil.copyfile(source, copying)
+    remove(to)
+    os.replace(copying, to)

@@ -66,7 +66,7 @@ def main(argv: Sequence[str]) -> int:
             f"--stage={stage!r} does not exist; {meant}use one of {', '.join(method.STEPS)}"
         )
     if begin_with:
-        check_finished(begin_with)
+        check_finished(begin_with, Path(workdir))
     if only_check:
         from paretohqd_jax.steps.plan import plan_text
 

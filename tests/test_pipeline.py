@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import datetime
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from paretohqd_jax import pipeline
 from paretohqd_jax.errors import InputError
-from paretohqd_jax.finished_steps import check_finished
+from paretohqd_jax.finished_steps import check_finished, copy_step
 from paretohqd_jax.manifest import first_day, is_current, read_manifest
 from paretohqd_jax.pipeline import Run, StageDone, source_digest
 
@@ -92,12 +93,46 @@ def test_the_finished_steps_of_another_run_are_copied_where_they_are_the_same(me
 def test_a_run_to_begin_with_is_at_rest_and_there(method):
     held = Run(method.workdir, {})
     with pytest.raises(InputError, match="no run has finished a step there"):
-        check_finished(method.workdir)
+        check_finished(method.workdir, method.workdir)
     other = Method(method.workdir.parent / "other", method.workdir)
     with pytest.raises(InputError, match="another process is running there; wait for it"):
         other()
     held.close()
     assert other.again() == ["a.txt", "out.txt", "c"]
+    with pytest.raises(InputError, match="is the --workdir itself"):
+        check_finished(other.workdir, other.workdir / ".." / other.workdir.name)
+
+
+def test_a_run_to_begin_with_may_be_without_its_lock(method):
+    method()
+    (method.workdir / ".lock").unlink()
+    assert Method(method.workdir.parent / "other", method.workdir).again() == []
+    assert not (method.workdir / ".lock").exists()
+
+
+def test_a_copy_cut_off_leaves_what_the_step_goes_on_from(method, monkeypatch):
+    method()
+    fingerprint = read_manifest(method.workdir)["c"]["fingerprint"]
+    other = method.workdir.parent / "other"
+    made = other / "partial/c/c"
+    made.mkdir(parents=True)
+    (made / "checkpoint").write_text("half way")
+
+    def copy_in_part(source: Path, to: Path) -> None:
+        to.mkdir()
+        (to / "1").touch()
+        raise OSError("disk full")
+
+    def copy() -> list[str]:
+        copy_step(method.workdir, other, "c", fingerprint, Path("c"), made)
+        return [path.name for path in made.iterdir()]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "copytree", copy_in_part)
+        with pytest.raises(OSError, match="disk full"):
+            copy()
+    assert [path.name for path in made.iterdir()] == ["checkpoint"]
+    assert copy() == ["1"]
 
 
 def test_a_step_cut_off_keeps_its_shards_unless_its_options_changed(method):

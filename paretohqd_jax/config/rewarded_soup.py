@@ -27,13 +27,13 @@ def check(config: ConfigDict) -> None:
     """
     morlhf.check(config)
     least = least_own_weight(len(config.rewards.models))
-    why = f"of models more alike a soup takes more than {MOST_SHARE} times one, noise and all"
+    why = f"below that a soup takes over {MOST_SHARE} times what a model has learnt, noise included"
     fits = config.rewarded_soup.own_weight >= least
-    require(config, "rewarded_soup.own_weight", fits, f"at least {least:.3f}: {why}")
+    require(config, "rewarded_soup.own_weight", fits, f"at least {least:.3f}; {why}")
 
 
 def least_own_weight(num_objectives: int) -> float:
-    """The least w, up to a thousandth, of which no model's share in a soup is above MOST_SHARE.
+    """The least w, in thousandths, with which no model's share in a soup is above MOST_SHARE.
 
     The largest is that of a model where its own objective has all weight, (M - 2 + w) / (M w - 1).
     """

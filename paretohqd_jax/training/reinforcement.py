@@ -35,8 +35,8 @@ from paretohqd_jax.training.step import (
 
 PyTree = Any
 
-# The least weight of the divergence by which it is read off the loss. There it counts for so much
-# beside advantages of about 1 that are rounded to 1e-7 of themselves.
+# The least weight of the divergence with which it is read off the loss. Advantages of about 1 beside
+# it are rounded to 1e-7, so that of a smaller one only their rounding would be read.
 LEAST_KL = 1e-3
 
 

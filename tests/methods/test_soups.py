@@ -118,7 +118,7 @@ def test_shares_make_up_the_preference_of_what_models_have_learnt(own):
 
 @pytest.mark.parametrize(
     ("own", "valid"),
-    [(0.5, "at least 0.527: of models"), (0.526, "at least 0.527"), (1.1, "well above 1 / M")],
+    [(0.5, "at least 0.527; below that"), (0.526, "at least 0.527"), (1.1, "well above 1 / M")],
 )
 def test_a_share_that_makes_no_backbone_is_named(own, valid):
     config = get_config("rewarded_soup")
