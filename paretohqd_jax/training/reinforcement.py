@@ -35,8 +35,8 @@ from paretohqd_jax.training.step import (
 
 PyTree = Any
 
-# The least weight of the divergence with which it is read off the loss. Advantages of about 1 beside
-# it are rounded to 1e-7, so that of a smaller one only their rounding would be read.
+# The least weight of the divergence with which it is read off the loss. Advantages of about 1
+# beside it are rounded to 1e-7, so that of a smaller one only their rounding would be read.
 LEAST_KL = 1e-3
 
 
