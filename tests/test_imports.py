@@ -18,6 +18,7 @@ ORDER = [
     {"methods", "studies"},
     {"steps"},
     {"pipeline", "evaluation", "rewards", "sampling", "training"},
+    {"finished_steps"},
     {"manifest", "policies"},
     {"config"},
     {"constraints", "data", "models", "pareto"},

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 OPTIONS = {
     "model.source": "random:toy", "model.num_layers": 1,
     "text.texts": "('{prompt}:','<eos>{response}')", "text.max_tokens": 32,
-    "match.num_steps": 8, "match.penalty": 0.1,
+    "match.num_steps": 8, "match.penalty": 0.1, "data.drop_shared": False,
     "train.num_steps": 24, "train.batch_size": 6, "train.learning_rate": 0.02,
     "train.checkpoint_every": 8, "data.negatives": "()", "data.groups_per_prompt": 1,
     "data.train_part": "(0.0,1.0)", "lora.rank": 4, "lora.alpha": 16.0,

@@ -165,7 +165,7 @@ def test_a_run_killed_in_every_step_ends_with_the_same_bytes(options, tmp_path):
         ("sipo.refinement=review", "even without the user's prompt more than the model's context"),
         (
             "pairs.conflict=0",
-            "config.pairs.conflict=0.0 is not valid; use more than 0, or -1: pairs",
+            "config.pairs.conflict=0.0 is not valid; use more than 0, or -1: SIPO",
         ),
     ],
 )
