@@ -7,17 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from paretohqd_jax.errors import InputError
-from paretohqd_jax.files import remove
-from paretohqd_jax.manifest import MANIFEST, read_manifest
-
-LOGS = "logs"  # of training steps, in the run directory, by their names
+from paretohqd_jax.files import atomic_directory, atomic_path, remove
+from paretohqd_jax.manifest import LOCK, LOGS, MANIFEST, read_manifest
 
 
 def check_finished(source: Path, workdir: Path) -> None:
@@ -66,7 +63,7 @@ def copy_step(
 def _at_rest(source: Path) -> Iterator[None]:
     """Keeps runs out of a run directory, which may be one that only others can write to."""
     try:
-        lock = open(source / ".lock")  # noqa: SIM115 (until the block ends)
+        lock = open(source / LOCK)  # noqa: SIM115 (until the block ends)
     except FileNotFoundError:  # a copy without hidden files, where nobody is running
         yield
         return
@@ -82,12 +79,10 @@ def _at_rest(source: Path) -> Iterator[None]:
 
 def _copy(source: Path, to: Path) -> None:
     """Replaces `to` when the copy is whole: a step may have checkpoints there to go on from."""
-    to.parent.mkdir(parents=True, exist_ok=True)
-    copying = to.with_name(f".tmp-{to.name}")
-    remove(copying)  # of a killed process
     if source.is_dir():
-        shutil.copytree(source, copying)
+        with atomic_directory(to) as copying:
+            shutil.copytree(source, copying, dirs_exist_ok=True)
+            remove(to)
     else:
-        shutil.copyfile(source, copying)
-    remove(to)
-    os.replace(copying, to)
+        with atomic_path(to) as copying:
+            shutil.copyfile(source, copying)

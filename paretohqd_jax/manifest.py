@@ -19,6 +19,8 @@ from paretohqd_jax.errors import InputError
 from paretohqd_jax.files import write_json
 
 MANIFEST = "manifest.json"
+LOCK = ".lock"  # held while a run is at work
+LOGS = "logs"  # of training, by the names of the steps
 LAYOUT = 2  # of run directories; what wrote another one is another version of this package
 RECORDED_PACKAGES = ("paretohqd_jax", "jax", "jaxlib", "flax", "optax", "numpy")
 

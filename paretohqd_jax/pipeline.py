@@ -38,7 +38,7 @@ from paretohqd_jax.distributed import (
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.files import local_path, remove, write_json
 from paretohqd_jax.finished_steps import copy_step
-from paretohqd_jax.manifest import read_manifest, versions, what_changed, write_manifest
+from paretohqd_jax.manifest import LOCK, read_manifest, versions, what_changed, write_manifest
 
 logger = logging.getLogger(__name__)
 SECONDS_TO_APPEAR = 60.0  # that a file of one host may take to be seen by the others
@@ -102,7 +102,7 @@ class Run:
     def _open(self, config: dict[str, Any]) -> str:
         """Takes the lock and reads the manifest; returns what the lock file says."""
         self.workdir.mkdir(parents=True, exist_ok=True)
-        self._lock = open(self.workdir / ".lock", "a")  # noqa: SIM115 (until it is closed)
+        self._lock = open(self.workdir / LOCK, "a")  # noqa: SIM115 (until it is closed)
         self._take_lock(0.0 if is_alone() else SECONDS_TO_UNLOCK)
         mark = secrets.token_hex(16)
         self._lock.truncate(0)
@@ -257,7 +257,7 @@ def _check_shared(workdir: Path, mark: str) -> None:
     deadline = time.monotonic() + SECONDS_TO_APPEAR
     while time.monotonic() < deadline:
         try:
-            if (workdir / ".lock").read_text() == mark:
+            if (workdir / LOCK).read_text() == mark:
                 return
         except OSError:
             pass

@@ -118,8 +118,7 @@ def test_a_copy_cut_off_leaves_what_the_step_goes_on_from(method, monkeypatch):
     made.mkdir(parents=True)
     (made / "checkpoint").write_text("half way")
 
-    def copy_in_part(source: Path, to: Path) -> None:
-        to.mkdir()
+    def copy_in_part(source: Path, to: Path, *, dirs_exist_ok: bool) -> None:
         (to / "1").touch()
         raise OSError("disk full")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -141,22 +142,26 @@ def check(config: ConfigDict) -> None:
     """
     preference.check_with_preferences(config)
     checks.check_train(config, config.sipo.num_steps)
-    num_objectives = len(config.rewards.models)
     require(config, "sipo.weights", config.sipo.weights != "", "'inner', or at least one mixture")
     conflict = config.pairs.conflict != 0
     require(
         config, "pairs.conflict", conflict, "more than 0, or -1: SIPO improves pairs in conflict"
     )
-    for name, weights_of in (
-        ("weights", mixture_weights), ("soup_weights", mixture_weights),
-        ("reviewer", reviewer_weights),
-    ):  # fmt: skip
-        try:
-            weights = weights_of(config.sipo[name], num_objectives)
-        except InputError as error:
-            raise InputError(f"config.sipo.{name}={config.sipo[name]!r}: {error}") from error
-    require(config, "sipo.reviewer", len(weights) == 1, "the weights of one mixture")
+    for name in ("weights", "soup_weights"):
+        _parsed(config, name, mixture_weights)
+    one = len(_parsed(config, "reviewer", reviewer_weights)) == 1
+    require(config, "sipo.reviewer", one, "the weights of one mixture")
     ours = config.generate.engine == "jax"
     require(config, "generate.engine", ours, "'jax': no serving engine mixes logits")
     still = config.lora.dropout == 0
     require(config, "lora.dropout", still, "0: it would fall on the models beneath, too")
+
+
+def _parsed(
+    config: ConfigDict, name: str, weights_of: Callable[[str, int], np.ndarray]
+) -> np.ndarray:
+    """The weights that `config.sipo` has by this name; an error says which they are."""
+    try:
+        return weights_of(config.sipo[name], len(config.rewards.models))
+    except InputError as error:
+        raise InputError(f"config.sipo.{name}={config.sipo[name]!r}: {error}") from error

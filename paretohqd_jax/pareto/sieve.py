@@ -19,6 +19,7 @@ from paretohqd_jax.pareto.inputs import Array, pad_rows
 
 SAMPLE = 4096  # rows that stand for all when champions are sought
 CANDIDATES = 256  # rows compared with each other, the champions being the best of them
+NUM_CHAMPIONS = 8  # of a pass
 SMALL = 1024  # so few rows are compared at once rather than sieved further
 IN_CACHE = 1 << 17  # so few rows of two or three objectives are sieved in numpy
 WORTH_A_PASS = 8  # candidates that a champion has to remove there
@@ -38,7 +39,7 @@ def survivor_size(num_rows: int) -> int:
 
 
 @functools.partial(jax.jit, static_argnames="number")
-def champions(candidates: jax.Array, sample: jax.Array, number: int = 8) -> jax.Array:
+def champions(candidates: jax.Array, sample: jax.Array, number: int = NUM_CHAMPIONS) -> jax.Array:
     """Indices [number] of `candidates [C, M]` that together dominate much of `sample [S, M]`.
 
     Greedy maximum coverage: each champion is the row that dominates most of what the ones before
@@ -109,15 +110,14 @@ def survivors(rewards: np.ndarray) -> np.ndarray:
 def _survivors_in_numpy(rewards: np.ndarray) -> np.ndarray:
     """The same without a program, whose call alone costs as much as two or three objectives do.
 
-    A pass takes champions, eight at most, while each removes some of the candidates that the ones
-    before it left.
+    A pass takes champions while each removes some of the candidates that the ones before it left.
     """
     ids, columns = np.arange(len(rewards), dtype=np.int32), np.ascontiguousarray(rewards.T)
     while len(ids) > CANDIDATES:
         candidates = columns[:, sample_ids(len(ids), CANDIDATES)]
         beats = _dominates(candidates[..., None], candidates[:, None]).astype(np.float32)
         open_rows, gone = np.ones(CANDIDATES, np.float32), np.zeros(len(ids), bool)
-        for _ in range(8):
+        for _ in range(NUM_CHAMPIONS):
             removed = beats @ open_rows
             best = removed.argmax()
             if removed[best] < WORTH_A_PASS:

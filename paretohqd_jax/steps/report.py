@@ -30,6 +30,7 @@ from paretohqd_jax.evaluation.report import (
     SelectedRows,
     write_report,
 )
+from paretohqd_jax.manifest import LOGS
 from paretohqd_jax.pipeline import Output
 from paretohqd_jax.policies import Policies, read_policies
 from paretohqd_jax.steps.candidates import is_candidate
@@ -63,7 +64,7 @@ def report(
         # The same results by another command, on other devices, say, need no other report.
         made_by=run.made_by,
         seconds=run.seconds,
-        log_directory=run.workdir / "logs",
+        log_directory=run.workdir / LOGS,
         pairs=pairs,
         improvement=improvement,
     )
@@ -196,7 +197,8 @@ def rewards_of(metrics: Metrics) -> dict[str, np.ndarray]:
     None of a stack that learns from others' answers, or where they were not kept. Adapters are in
     the order of `losses_of`.
     """
-    prefixes = (name[: name.rindex("/") + 1] for name in metrics if name.startswith("reward/"))
+    names = (name for name in metrics if name.startswith("reward/"))
+    prefixes = dict.fromkeys(name[: name.rindex("/") + 1] for name in names)  # one to an objective
     curves = {prefix[len("reward/") : -1]: _curves(metrics, prefix) for prefix in prefixes}
     return {objective: values for objective, values in curves.items() if values.size}
 

@@ -23,6 +23,7 @@ from paretohqd_jax.distributed import is_main_process, on_main_process
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.evaluation.robustness import NUM_PROMPTS
 from paretohqd_jax.files import absolute_source, write_json
+from paretohqd_jax.manifest import LOGS
 from paretohqd_jax.models.lora import LoraConfig
 from paretohqd_jax.pipeline import Output, Run, source_digest
 from paretohqd_jax.rewards.registry import Entry
@@ -99,7 +100,7 @@ def group(task: RewardTask) -> Output:
 def train(task: RewardTask, groups: Output) -> Output:
     """Adapter and head, trained on the training groups."""
     work = partial(
-        train_on_groups, base=task.base, entry=task.entry, log_directory=task.run.workdir / "logs",
+        train_on_groups, base=task.base, entry=task.entry, log_directory=task.run.workdir / LOGS,
         checkpoint_every=task.config.train.checkpoint_every,
         held_out_loss=task.config.train.held_out_loss,
     )  # fmt: skip

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from paretohqd_jax.data.batches import Examples, one_longer, tokenize
 from paretohqd_jax.data.rows import read_table
+from paretohqd_jax.manifest import LOGS
 from paretohqd_jax.models.lora import with_rank
 from paretohqd_jax.pipeline import Output
 from paretohqd_jax.steps.base_model import BaseModel, step_seed
@@ -68,7 +69,7 @@ def training_step(
         name, name,
         partial(
             work, base=task.base, checkpoint_every=train.checkpoint_every,
-            log_directory=task.run.workdir / "logs",
+            log_directory=task.run.workdir / LOGS,
         ),
         *inputs, seed=task.config.seed, **{option: train[option] for option in names} | options,
         also=task.network, all_processes=True,

@@ -22,6 +22,7 @@ from paretohqd_jax.evaluation.collapse import CAUSES
 from paretohqd_jax.evaluation.diversity import distinct_share
 from paretohqd_jax.evaluation.frames import Box, Frame
 from paretohqd_jax.evaluation.responses import ModelResponses
+from paretohqd_jax.manifest import LOGS
 from paretohqd_jax.pipeline import read_manifest
 from paretohqd_jax.policies import FILE, Policies, Policy, read_policies
 from paretohqd_jax.steps.results import read_results
@@ -122,7 +123,7 @@ def points_of(name: str, seed: int, config: dict[str, Any], workdir: Path) -> di
             step: {"cost": record.get("cost", {})} | {fact: record[fact] for fact in kept}
             for step, record in steps.items()
         },
-        "constraints": _constraints(policies, workdir / "logs"),
+        "constraints": _constraints(policies, workdir / LOGS),
         "versions": results.effort["versions"],
     }
 
