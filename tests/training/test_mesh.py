@@ -35,6 +35,37 @@ def test_the_data_axis_takes_what_the_others_leave():
     assert make_mesh().shape["data"] == 8
 
 
+@dataclasses.dataclass(frozen=True)
+class Chip:
+    """What JAX asks of a TPU chip to place it in a mesh."""
+
+    id: int
+    coords: tuple[int, int, int]
+    device_kind: str
+    core_on_chip: int = 0
+    process_index: int = 0
+    platform: str = "tpu"
+
+
+@pytest.mark.parametrize(
+    ("kind", "slice_shape", "shape"),
+    [
+        ("TPU v5", (2, 2, 1), (4, 1, 1)),
+        ("TPU v5", (2, 2, 2), (1, 1, 8)),
+        ("TPU v5 lite", (4, 4, 1), (4, 1, 4)),
+        ("TPU v5 lite", (8, 16, 1), (4, 4, 8)),
+        ("TPU v6 lite", (2, 4, 1), (8, 1, 1)),
+        ("TPU v6 lite", (4, 8, 1), (2, 2, 8)),
+    ],
+)
+def test_meshes_of_the_slices_that_the_docs_recommend_can_be_laid_on_them(kind, slice_shape, shape):
+    places = np.ndindex(slice_shape[::-1])
+    chips = [Chip(i, place[::-1], kind) for i, place in enumerate(places)]
+    mesh = make_mesh(*shape, devices=chips)
+    assert mesh.devices.shape == shape
+    assert set(mesh.devices.flat) == set(chips)
+
+
 @pytest.mark.parametrize(
     ("shape", "remedy"),
     [
