@@ -65,7 +65,8 @@ def read_program(text: str) -> Program:
             called = _called(instruction.line)
             trips: int | None = 1
             if instruction.kind == "while":
-                trips = _trips(instruction.line, bodies[called["condition"][0]])
+                body, condition = (bodies[called[part][0]] for part in ("body", "condition"))
+                trips = _trips(instruction.line, condition, body)
             for callee in sum(called.values(), []):
                 visit(callee, factor * (trips or 1), again or trips is None)
 
@@ -162,23 +163,45 @@ def _called(line: str) -> dict[str, list[str]]:
     return called
 
 
-def _trips(loop: str, condition: list[Instruction]) -> int | None:
-    """Iterations of a loop: as the compiler knows them, else the bound its condition compares."""
+def _trips(loop: str, condition: list[Instruction], body: list[Instruction]) -> int | None:
+    """Iterations of a loop: as the compiler knows them, else the bound its condition compares, of
+    which products that are spread over devices take two at once."""
     if known := re.search(r'known_trip_count[^}]*?"n":"(\d+)"', loop):
         return int(known[1])
-    bounds = [re.match(r".* constant\((\d+)\)", each.line) for each in condition]
-    numbers = [int(found[1]) for found in bounds if found and "s32[]" in found[0]]
-    return max(numbers, default=None)
+    bounds = _constants(condition).values()
+    return max(bounds) // _step(condition, body) if bounds else None
+
+
+def _step(condition: list[Instruction], body: list[Instruction]) -> int:
+    """What an iteration adds to the counter, 1 where it does not say so in plain words."""
+    places = [each.line for each in condition if each.kind == "get-tuple-element"]
+    [counter, *others] = [int(line.split("index=")[1].split(",")[0]) for line in places] or [0]
+    result = re.search(r"\) tuple\((.*?)\)", body[-1].line)
+    if others or not result:
+        return 1
+    name = re.findall(r"%(\S+?)[,)]", result[1] + ")")[counter]
+    [line] = [each.line for each in body if each.name == name and each.kind == "add"] or [""]
+    steps = [step for constant, step in _constants(body).items() if f"%{constant})" in line]
+    return steps[0] if steps else 1
+
+
+def _constants(instructions: list[Instruction]) -> dict[str, int]:
+    """Whole numbers of 32 bits, by name."""
+    found = {
+        each.name: re.match(r".*32\[\]\S* constant\((\d+)\)", each.line) for each in instructions
+    }
+    return {name: int(match[1]) for name, match in found.items() if match}
 
 
 def _bytes_of(result: str, started: bool = False) -> int:
     """Of a result such as bf16[8,128]{1,0:T(8,128)} or a tuple; one that is only started repeats
-    its operands in front."""
+    its operands in front, and may have numbers for its keeper at the end."""
     sizes = [
         ITEM_SIZES[kind] * math.prod(int(size) for size in shape.split(",") if size)
         for kind, shape in re.findall(r"\b([a-z]+\d*)\[([\d,]*)\]", result)
         if kind in ITEM_SIZES
     ]
     if started and len(sizes) > 1:
+        sizes = [size for size in sizes if size > 4]
         sizes = sizes[len(sizes) // 2 :][: len(sizes) // 2]
     return sum(sizes)

@@ -22,7 +22,8 @@ CANDIDATES = 256  # rows compared with each other, the champions being the best 
 NUM_CHAMPIONS = 8  # of a pass
 SMALL = 1024  # so few rows are compared at once rather than sieved further
 IN_CACHE = 1 << 17  # so few rows of two or three objectives are sieved in numpy
-WORTH_A_PASS = 8  # candidates that a champion has to remove there
+FEW_CANDIDATES = 128  # of a pass there
+WORTH_A_PASS = 4  # of them that a champion has to remove
 GOLDEN_RATIO = 2654435769  # (sqrt(5) - 1) / 2 in units of 2**-32
 
 
@@ -114,9 +115,9 @@ def _survivors_in_numpy(rewards: np.ndarray) -> np.ndarray:
     """
     ids, columns = np.arange(len(rewards), dtype=np.int32), np.ascontiguousarray(rewards.T)
     while len(ids) > CANDIDATES:
-        candidates = columns[:, sample_ids(len(ids), CANDIDATES)]
+        candidates = columns[:, sample_ids(len(ids), FEW_CANDIDATES)]
         beats = _dominates(candidates[..., None], candidates[:, None]).astype(np.float32)
-        open_rows, gone = np.ones(CANDIDATES, np.float32), np.zeros(len(ids), bool)
+        open_rows, gone = np.ones(FEW_CANDIDATES, np.float32), np.zeros(len(ids), bool)
         for _ in range(NUM_CHAMPIONS):
             removed = beats @ open_rows
             best = removed.argmax()
@@ -127,7 +128,7 @@ def _survivors_in_numpy(rewards: np.ndarray) -> np.ndarray:
         kept = np.flatnonzero(~gone)
         if 10 * len(kept) > 9 * len(ids):
             break
-        ids, columns = ids[kept], columns[:, kept]
+        ids, columns = ids[kept], columns.take(kept, axis=1)  # half the time of [:, kept]
     return ids
 
 

@@ -51,7 +51,22 @@ PROGRAM = """HloModule jit_f, is_scheduled=true
   ROOT %lt = pred[] compare(%i, %n), direction=LT
 }
 
+%cond.2 (p: (f32[4,8], u32[])) -> pred[] {
+  %bound = u32[]{:T(128)} constant(8)
+  %counter = u32[]{:T(128)} get-tuple-element(%p), index=1
+  ROOT %below = pred[]{:T(512)} compare(%counter, %bound), direction=LT
+}
+
+%windows (p: (f32[4,8], u32[])) -> (f32[4,8], u32[]) {
+  %count = u32[]{:T(128)} get-tuple-element(%p), index=1
+  %two = u32[]{:T(128)} constant(2)
+  %sent = (f32[4,8], f32[4,8], u32[]{:S(2)}, u32[]{:S(2)}) collective-permute-start(%x), channel_id=9
+  %next = u32[]{:T(128)} add(%count, %two)
+  ROOT %both = (f32[4,8], u32[]{:T(128)}) tuple(%x, /*index=1*/%next)
+}
+
 ENTRY %main (p: f32[4,8]) -> f32[] {
+  %r = (f32[4,8], u32[]) while(%t1), condition=%cond.2, body=%windows
   %w = (s32[], f32[4,8]) while(%t0), condition=%cond.1, body=%body.1, backend_config={"known_trip_count":{"n":"30"}}
   %v = (s32[], f32[4,8]) while(%t0), condition=%cond.1, body=%body.2
   %u = (s32[], f32[4,8]) while(%t0), condition=%more, body=%token
@@ -72,8 +87,9 @@ def program():
 
 def test_loops_multiply_what_runs_inside(program):
     counts, sizes = collectives(program)
-    assert counts == {"all-gather": 30 + 5 + 1, "all-reduce": 1}
-    assert sizes == {"all-gather": 30 * 64 + 5 * 32 + 128, "all-reduce": 4}
+    assert counts == {"all-gather": 30 + 5 + 1, "all-reduce": 1, "collective-permute": 4}
+    gathered = 30 * 64 + 5 * 32 + 128
+    assert sizes == {"all-gather": gathered, "all-reduce": 4, "collective-permute": 4 * 128}
 
 
 def test_copies_are_what_is_computed_from_by_nothing(program):
