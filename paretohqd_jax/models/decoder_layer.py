@@ -132,7 +132,7 @@ class Layer(nn.Module):
         attended = project("o_proj", attended.reshape(num_rows, num_tokens, -1))
         if config.norms_after:
             attended = norm("post_attention_layernorm", attended)
-        hidden = constrain(hidden + attended, ("batch", None, None))
+        hidden = constrain(hidden + attended, ("batch", None, "residual"))
 
         before = "pre_feedforward_layernorm" if config.norms_after else "post_attention_layernorm"
         x = norm(before, hidden)
@@ -141,5 +141,5 @@ class Layer(nn.Module):
         fed_forward = project("down_proj", gated)
         if config.norms_after:
             fed_forward = norm("post_feedforward_layernorm", fed_forward)
-        hidden = constrain(hidden + fed_forward, ("batch", None, None))
+        hidden = constrain(hidden + fed_forward, ("batch", None, "residual"))
         return hidden, (keys, values)

@@ -77,7 +77,7 @@ class Llama(nn.Module):
             self.param("lm_head", nn.initializers.normal(0.02), shape, config.dtype)
         # Whole vectors are looked up: their parts would have to be put together for every token.
         hidden = constrain(embedding, ("vocab", None))[tokens]
-        hidden = constrain(hidden, ("batch", None, None))
+        hidden = constrain(hidden, ("batch", None, "residual"))
         if config.scaled_embedding:
             hidden = hidden * jnp.asarray(config.hidden_size**0.5, config.dtype)
         context = (angles, token_mask, positions, seen, adapter_ids)
@@ -188,13 +188,14 @@ def logical_axes(config: LlamaConfig) -> dict[str, Any]:
 
 
 def logical_sizes(config: LlamaConfig) -> dict[str, int]:
-    """How often each logical axis of the weights can be cut; heads are never cut through."""
+    """How often each logical axis can be cut; heads are never cut through."""
     return {
         "embed": config.hidden_size,
         "heads": config.num_heads,
         "kv_heads": config.num_kv_heads,
         "mlp": config.intermediate_size,
         "vocab": config.vocab_size,
+        "residual": config.hidden_size,
     }
 
 

@@ -1,7 +1,8 @@
 """The device mesh and the one table that says which axis of which array lies along it.
 
 A mesh has three axes: `data` cuts stacks of adapters, `fsdp` the rows of a batch and the base
-weights, `tensor` heads, feed-forward and vocabulary. Every array's axes have logical names
+weights, `tensor` heads, feed-forward, vocabulary and, in training, the hidden states that layers
+hand on, so that only what needs them whole puts them together. Every array's axes have logical names
 (`models.llama.logical_axes`, `models.lora.logical_axes`, and the constraints inside the model).
 What cannot be cut evenly is an error: nothing is replicated but what the table says.
 """
@@ -31,13 +32,14 @@ RULES: Rules = (
     ("kv_heads", "tensor"),
     ("mlp", "tensor"),
     ("vocab", "tensor"),
+    ("residual", "tensor"),  # hidden states between layers
     ("layers", None),
     ("rank", None),
     ("norm", None),  # vectors as long as a hidden state or shorter
 )
 # Decoding has no axis of adapters: rows of all adapters mix, and every device takes some.
 DECODING_RULES: Rules = tuple(
-    (name, ("data", "fsdp") if name == "batch" else axis)
+    (name, {"batch": ("data", "fsdp"), "residual": None}.get(name, axis))
     for name, axis in RULES
     if name != "adapter"
 )
@@ -48,6 +50,7 @@ WORDS = {
     "kv_heads": "the number of key/value heads",
     "mlp": "the feed-forward size",
     "vocab": "the vocabulary",
+    "residual": "the hidden size",
 }
 
 

@@ -26,6 +26,7 @@ from paretohqd_jax.training.memory import check_memory, generation_memory, train
 from paretohqd_jax.training.mesh import (
     AXES,
     DECODING_RULES,
+    RULES,
     make_mesh,
     named_shardings,
     sharded,
@@ -115,6 +116,18 @@ def test_training_on_a_mesh_takes_what_the_estimate_says():
     with sharded(mesh):
         measured = compiled_bytes(model, 2, 8, 128, 1, mesh)
     assert estimate.total == pytest.approx(measured, rel=0.2), f"{measured / 1e9}\n{estimate}"
+
+
+def test_hidden_states_between_layers_are_cut_by_tensor():
+    config = LlamaConfig(512, 256, 704, 12, 8, 4, 32, 512, remat="full")
+    model, mesh = Llama(config, FEW), make_mesh(data=2, tensor=4)
+    estimate = training_memory(model, mesh, num_adapters=2, batch_size=2, length=128)
+    with sharded(mesh):
+        measured = compiled_bytes(model, 2, 2, 128, 1, mesh)
+    with sharded(mesh, tuple({**dict(RULES), "residual": None}.items())):
+        whole = compiled_bytes(model, 2, 2, 128, 1, mesh)
+    assert estimate.total == pytest.approx(measured, rel=0.2), f"{measured / 1e9}\n{estimate}"
+    assert whole - measured > 12 * 2 * 128 * 256 * 4 / 2  # of one adapter a device
 
 
 @pytest.mark.parametrize(
