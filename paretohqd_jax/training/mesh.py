@@ -2,8 +2,9 @@
 
 A mesh has three axes: `data` cuts stacks of adapters, `fsdp` the rows of a batch and the base
 weights, `tensor` heads, feed-forward, vocabulary and, in training, the hidden states that layers
-hand on, so that only what needs them whole puts them together. Every array's axes have logical names
-(`models.llama.logical_axes`, `models.lora.logical_axes`, and the constraints inside the model).
+hand on, so that only what needs them whole puts them together. Every array's axes have logical
+names (`models.llama.logical_axes`, `models.lora.logical_axes`, and the constraints inside the
+model).
 What cannot be cut evenly is an error: nothing is replicated but what the table says.
 """
 
