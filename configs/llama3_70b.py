@@ -18,7 +18,7 @@ from paretohqd_jax.configs import llama3_8b
 HARDWARE = {
     "v5p-16": {"fsdp": 1, "tensor": 8, "microbatches": 4},  # 8 x 95 GB
     "v6e-32": {"fsdp": 2, "tensor": 8, "microbatches": 4},  # 32 x 32 GB
-    "v5e-128": {"fsdp": 4, "tensor": 8, "microbatches": 2},  # 128 x 16 GB
+    "v5e-128": {"fsdp": 8, "tensor": 8, "microbatches": 1},  # 128 x 16 GB
 }
 
 
