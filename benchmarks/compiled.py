@@ -179,8 +179,8 @@ def _step(condition: list[Instruction], body: list[Instruction]) -> int:
     result = re.search(r"\) tuple\((.*?)\)", body[-1].line)
     if others or not result:
         return 1
-    name = re.findall(r"%(\S+?)[,)]", result[1] + ")")[counter]
-    [line] = [each.line for each in body if each.name == name and each.kind == "add"] or [""]
+    name = re.findall(r"%(\S+?)[,)]", result[1] + ")")[counter : counter + 1]
+    [line] = [each.line for each in body if [each.name] == name and each.kind == "add"] or [""]
     steps = [step for constant, step in _constants(body).items() if f"%{constant})" in line]
     return steps[0] if steps else 1
 
