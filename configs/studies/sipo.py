@@ -7,8 +7,8 @@ of alpaca the data=alpaca_eval_scored.jsonl.gz. Sizes are alpaca (SmolLM2 on rea
 configs/studies/sipo_alpaca.py), controlled (the task of configs/controlled.py, whose rewards are
 exact, with its bulging front; half a minute a run) and toy (seconds a run, gibberish). Tables:
 
-    conflict     pairs of which no, 30, 50, 60 or 90 % are in conflict, by SIPO and by MOD alone,
-                 and a table for each share
+    conflict     pairs of which no, 30, 50, 60 or 90 % are in conflict, by SIPO, with its filter and
+                 without, and by MOD alone, and a table for each share
     parts        without filter, reward models in place of implicit rewards as the filter, with
                  refinement, losers, soups and length as in the authors' code
     objectives   another pair of objectives; not of the controlled task
@@ -69,20 +69,22 @@ def get_study(argument="alpaca"):
 
 
 def _conflict(size, common, seeds):
-    runs, rows, tables = [], [], []
-    for share in CONFLICT:
-        method = "sipo" if float(share) else "mod"  # where nothing is in conflict, all that is left
+    def pairs(name, share, method, begin_with, *overrides):
+        config, overrides = size["config"].format(method=method), (*common, *overrides)
+        return Runs(name, config, (f"pairs.conflict={share}", *overrides), seeds, begin_with)
+
+    none, *shares = CONFLICT
+    first = f"conflict.{none}"  # mod is all that is left; has scored the rows of all
+    runs, tables = [pairs(first, none, "mod", first)], []
+    rows = [Row("base model", first, "base"), Row(f"{none}, mod", first, "mod")]
+    for share in shares:
         name = f"conflict.{share}"
-        overrides = (*common, f"pairs.conflict={share}")
-        first = f"conflict.{CONFLICT[0]}"  # has scored the same rows
-        config = size["config"].format(method=method)
-        runs.append(Runs(name, config, overrides, seeds, begin_with=first))
-        rows.append(Row(f"{share}, mod", name, "mod"))
-        if method == "sipo":
-            rows.append(Row(f"{share}, sipo", name))
-            pair = [Row("mod", name, "mod"), Row("sipo", name)]
-            tables.append(Table(f"conflict, {share}", pair))
-    rows = [Row("base model", runs[0].name, "base"), *rows]
+        unfiltered = f"{name}.no_filter"  # goes on where no answer survives the filter
+        runs.append(pairs(name, share, "sipo", first))
+        runs.append(pairs(unfiltered, share, "sipo", name, "sipo.filter=none"))
+        found = [("mod", unfiltered, "mod"), ("sipo", name), ("sipo, no filter", unfiltered)]
+        rows += [Row(f"{share}, {label}", *where) for label, *where in found]
+        tables.append(Table(f"conflict, {share}", [Row(*row) for row in found]))
     return runs, [Table("conflict", rows, "0.6, mod"), *tables]
 
 

@@ -20,6 +20,7 @@ from typing import IO, NamedTuple
 
 from paretohqd_jax.errors import InputError
 from paretohqd_jax.files import atomic_path, remove, write_json
+from paretohqd_jax.manifest import MANIFEST
 from paretohqd_jax.studies.plan import PlannedRun, Study, prepared_path
 from paretohqd_jax.studies.stored import points_of, read_points
 from paretohqd_jax.user_functions import find_function
@@ -156,8 +157,9 @@ def _start(run: PlannedRun, workdir: Path, lock: IO[str]) -> Active:
     directory = workdir / "runs" / run.label
     directory.mkdir(parents=True, exist_ok=True)
     command = [*PROGRAM, *run.arguments, f"--workdir={directory}", *ALONE]
-    if run.begin_with and _points_path(workdir, run.begin_with).is_file():  # it did not fail
-        command.append(f"--begin_with={workdir / 'runs' / run.begin_with}")
+    earlier = workdir / "runs" / run.begin_with
+    if run.begin_with and (earlier / MANIFEST).is_file():  # what it did before it failed will do
+        command.append(f"--begin_with={earlier}")
     if run.config.get("rewards", {}).get("cache") == "":  # nobody has chosen a folder
         command.append(f"--config.rewards.cache={(workdir / 'score_store').absolute()}")
     with open(directory / "log.txt", "w") as log:

@@ -18,10 +18,12 @@ def test_every_run_has_what_its_name_says(size, tmp_path):
     study = load_study(f"studies/sipo:{size},seeds=2")
     runs = {(run.name, run.seed): run.config for run in plan(study, tmp_path)}
     num_parts, others = (7 if size.startswith("alpaca") else 6), size != "controlled"
-    assert {seed for _, seed in runs} == {0, 1} and len(runs) == 2 * (5 + num_parts + others)
+    assert {seed for _, seed in runs} == {0, 1} and len(runs) == 2 * (9 + num_parts + others)
     for share in (0.3, 0.5, 0.6, 0.9):
         config = runs[f"conflict.{share}", 0]
         assert (config["method"], config["pairs"]["conflict"]) == ("sipo", share)
+        unfiltered = runs[f"conflict.{share}.no_filter", 0]
+        assert unfiltered["pairs"] == config["pairs"] and unfiltered["sipo"]["filter"] == "none"
     assert runs["conflict.0", 0]["method"] == "mod"
     assert runs["parts.no_filter", 0]["sipo"]["filter"] == "none"
     assert runs["parts.filter_by_reward_models", 1]["sipo"]["filter"] == "rewards"
@@ -29,7 +31,7 @@ def test_every_run_has_what_its_name_says(size, tmp_path):
     if others:
         models = [runs[name, 0]["rewards"]["models"] for name in ("objectives", "parts.sipo")]
         assert models[0] != models[1]
-    sizes = [10, *[2] * 4, 2 + num_parts, *[3] * others]
+    sizes = [14, *[3] * 4, 2 + num_parts, *[3] * others]
     assert [len(table.rows) for table in study.tables] == sizes
     if size.startswith("alpaca"):
         assert {config["data"]["source"] for config in runs.values()} == {"rows.jsonl"}

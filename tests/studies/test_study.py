@@ -151,14 +151,20 @@ def test_runs_share_programs_and_scores_and_the_rest_is_estimated(here, caplog):
     assert len(told) == 4 and "done in" in told[0] and "3 runs left, about 0 min" in told[0]
 
 
-def test_runs_begin_with_what_earlier_ones_have_done(here):
+@pytest.mark.parametrize("done", [False, True])
+def test_runs_begin_with_what_earlier_ones_have_done(done, here):
+    """With what one has done that failed later, too."""
     (here / "study.py").write_text(
         STUDY.replace("range(int(seeds)))", "range(int(seeds)), 'plain' * (name == 'better'))")
     )
     (here / "fails").write_text("plain-1")
+    (here / "out" / "runs" / "plain-1").mkdir(parents=True)
+    if done:
+        (here / "out" / "runs" / "plain-1" / "manifest.json").write_text("{}")
     failed = running.run_all(plan(load_study("study.py"), here / "out"), here / "out", 4)
     assert [*failed] == ["plain-1"]
-    assert sorted(begun(here)) == ["better-0 + plain-0", "better-1", "plain-0", "plain-1"]
+    second = "better-1 + plain-1" if done else "better-1"
+    assert sorted(begun(here)) == ["better-0 + plain-0", second, "plain-0", "plain-1"]
 
 
 def test_all_seeds_begin_with_what_the_first_has_done(here):
