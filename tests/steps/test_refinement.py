@@ -78,7 +78,7 @@ def test_the_budget_counts_prompts_answers_and_reviews(config, tmp_path):
     budget = refinement_budget(config, BASE)
     assert budget == {"review": 2 + 10 + 20, "rewrite": 3 + 10 + 20 + 10}
     check_budget(BASE, ["x" * 400], budget)
-    told = "the rewrite.* takes up to 543 tokens, with the prompt 'é*' more .*config.data.max_tokens"
+    told = "the rewrite .* up to 543 tokens, with the prompt 'é*' more .*config.data.max_tokens"
     with pytest.raises(InputError, match=told):  # of the two the longer one in tokens
         check_budget(BASE, ["x" * 460, "é" * 250], {"rewrite": 43})
     with pytest.raises(InputError, match="even without the user's prompt more than"):
