@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 
 from paretohqd_jax.models.lora import LoraConfig, low_rank_update, on_top, rank_of, with_rank
-from paretohqd_jax.training import realignment
+from paretohqd_jax.training import loop, realignment
 from paretohqd_jax.training.preference_losses import PairLogProbs, dpo_margins, pair_losses
 from paretohqd_jax.training.realignment import (
     Improvements,
@@ -106,6 +107,22 @@ def test_training_on_top_is_training_alone_beside_a_constant():
         lower, upper = jnp.split(trained["layers"]["v_proj"][name], [3], axis)
         np.testing.assert_array_equal(lower, beneath["layers"]["v_proj"][name])
         np.testing.assert_allclose(upper, expected["layers"]["v_proj"][name], rtol=1e-5)
+
+
+def test_training_stops_the_gradient_of_what_stays(monkeypatch):
+    class Stopped(Exception):
+        pass
+
+    def stop(objective, held_ranks):
+        raise Stopped(held_ranks)
+
+    monkeypatch.setattr(loop, "on_held_ranks", stop)
+    with pytest.raises(Stopped, match="3"):
+        loop.fine_tune(
+            None, None, None, None, OptimizerConfig(0.1, 4, held_ranks=3), mesh=None,
+            batch_size=1, seed=0, adapter_names=["w"], directory=None, checkpoint_every=1,
+            log_directory=None, meta={}, description="",
+        )  # fmt: skip
 
 
 def train(loss, adapter, config):
