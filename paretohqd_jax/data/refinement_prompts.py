@@ -31,7 +31,7 @@ def read_refinement_prompt(name: str, path: str, option: str) -> str:
       option: for messages.
 
     Raises:
-      InputError: the file cannot be read, or has not each field once, in braces.
+      InputError: the file cannot be read, has not each field once, in braces, or another one.
     """
     if not path:
         assets = importlib.resources.files("paretohqd_jax.data") / "assets"
@@ -40,11 +40,13 @@ def read_refinement_prompt(name: str, path: str, option: str) -> str:
         text = Path(os.path.expanduser(path)).read_text("utf-8").rstrip("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{option}={path!r}: cannot be read ({error}); give a text file") from None
-    for field in FIELDS[name]:
-        if text.count(f"{{{field}}}") != 1:
+    found = re.findall(r"\{(\w+)\}", text)
+    for field in sorted({*FIELDS[name], *found}):
+        wanted = int(field in FIELDS[name])
+        if found.count(field) != wanted:
             raise InputError(
-                f"{option}={path!r}: has {{{field}}} {text.count(f'{{{field}}}')} times; it must "
-                f"have {', '.join(f'{{{each}}}' for each in FIELDS[name])} once each"
+                f"{option}={path!r}: has {{{field}}} {found.count(field)} times; it must have "
+                f"{', '.join(f'{{{each}}}' for each in FIELDS[name])} once each, and no other field"
             )
     return text
 

@@ -69,15 +69,16 @@ def write_conflicts(
     if not table.num_rows:
         raise InputError(
             f"{pairs.path}: in none of the training pairs do {' and '.join(objectives)} disagree, "
-            "so there is nothing to improve; raise config.pairs.conflict or "
-            "config.pairs.per_prompt, lower config.pairs.margin, or use config.method='mod'"
+            "so there is nothing to improve; take objectives that pull apart, raise "
+            "config.pairs.per_prompt or a config.pairs.conflict near 0, lower config.pairs.margin, "
+            "or use config.method='mod'"
         )
     prompts = pc.unique(table["prompt"])
     order = np.random.default_rng(step_seed(seed, "prompts")).permutation(len(prompts))
     chosen = prompts.take(pa.array(order[:num_prompts]))
     table = table.filter(pc.is_in(table["prompt"], chosen))
-    longest = max(chosen.to_pylist(), key=len)
-    check_budget(base, longest, budget, f"with the prompt {longest[:40]!r} ")
+    if budget:
+        check_budget(base, chosen.to_pylist(), budget)
     logger.info("%d pairs of %d prompts are in conflict", table.num_rows, len(chosen))
     write_table(path, table)
 
@@ -113,7 +114,7 @@ def gather_candidates(
 def write_candidates(
     path: Path, scratch: Path, conflicts: Output, drafts: Output, rewrites: Output | None = None
 ) -> None:
-    """Leaves each text of a prompt once of its source."""
+    """Leaves each original once, and every draft and rewrite."""
     pairs = read_table(conflicts.path)
     originals = pa.concat_tables(
         pa.table({"prompt": pairs["prompt"], "response": pairs[place]}) for place in PLACES

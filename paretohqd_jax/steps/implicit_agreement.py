@@ -27,6 +27,8 @@ from paretohqd_jax.steps.training import checkpoint_meta
 from paretohqd_jax.training.checkpoints import load_adapters
 from paretohqd_jax.training.preference_losses import implicit_rewards
 
+PER_PROMPT = ("num_prompts", "accuracy_se")  # of `measure_pairs`, to which each pair is a prompt
+
 logger = logging.getLogger(__name__)
 
 
@@ -80,7 +82,8 @@ def write_agreement(
         decided = labels != 0
         if decided.any():
             scores = np.stack([labels, -labels], axis=1)[decided]
-            agreement[name] = measure_pairs(own[decided], scores, words[decided], margin=1)
+            measured = measure_pairs(own[decided], scores, words[decided], margin=1)
+            agreement[name] = {key: measured[key] for key in measured if key not in PER_PROMPT}
             logger.info(
                 "%s: its model's implicit reward prefers the better one of %.1f %% of %d held-out "
                 "pairs, calibration error %.3f", name, 100 * agreement[name]["accuracy"],

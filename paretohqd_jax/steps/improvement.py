@@ -251,9 +251,9 @@ def _tell(facts: Mapping[str, Any]) -> None:
     """Logs the counts; raises InputError where no pair is improved."""
     told = ", ".join(f"{count} {verdict}" for verdict, count in facts["verdicts"].items())
     logger.info(
-        "%d of %d pairs in conflict are improved, %d of them by the reward models, too; of %d "
-        "answers: %s", facts["improved"], facts["pairs"], facts["improved_by_reward_models"],
-        facts["candidates"], told,
+        "%d of %d pairs in conflict are improved, %d of them by the reward models, too; of %s: %s",
+        facts["improved"], facts["pairs"], facts["improved_by_reward_models"],
+        " and ".join(f"{count} {source}s" for source, count in facts["sources"].items()), told,
     )  # fmt: skip
     if facts["improved"]:
         return

@@ -145,7 +145,10 @@ def _write(
         )
     train = limit_per_prompt(train, per_prompt, seed)
     if conflict >= 0:
-        train = sample_conflict(train, conflict, seed, objectives)
+        try:
+            train = sample_conflict(train, conflict, seed, objectives)
+        except InputError as error:
+            raise InputError(f"{source}: config.pairs.conflict: {error}") from error
     labels = np.stack([train[name].to_numpy() for name in objectives], axis=1)
     counts = count_labels(labels, objectives)
     for name, count in counts.items():

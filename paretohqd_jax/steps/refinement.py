@@ -75,7 +75,7 @@ def refinement_prompts(config: ConfigDict) -> dict[str, str]:
 def check_refinement(config: ConfigDict) -> None:
     """Raises InputError if the model's context cannot hold the prompts and what goes into them."""
     base = base_model(config)
-    check_budget(base, "", refinement_budget(config, base), "even without the user's prompt ")
+    check_budget(base, [""], refinement_budget(config, base))
 
 
 def refinement_budget(config: ConfigDict, base: BaseModel) -> dict[str, int]:
@@ -91,15 +91,19 @@ def refinement_budget(config: ConfigDict, base: BaseModel) -> dict[str, int]:
     return budget
 
 
-def check_budget(base: BaseModel, prompt: str, budget: Mapping[str, int], whose: str) -> None:
-    """Raises InputError if a step's tokens and those of a user's prompt exceed the context."""
-    own = int(token_counts(base.tokenizer, [transcript(prompt)], [""])[0][0]) if prompt else 0
+def check_budget(base: BaseModel, prompts: Sequence[str], budget: Mapping[str, int]) -> None:
+    """Raises InputError if a step's tokens and those of the longest prompt exceed the context."""
+    texts = [transcript(prompt) for prompt in prompts]
+    sizes, _ = token_counts(base.tokenizer, texts, [""] * len(texts))
+    text, own = texts[sizes.argmax()], int(sizes.max())
+    whose = f"with the prompt {text[:40]!r}" if text else "even without the user's prompt"
+    rows = "config.data.max_tokens, " if text else ""
     context = base.config.max_position_embeddings
     for name, size in budget.items():
         if size + own > context:
             raise InputError(
-                f"the {name} of an answer takes up to {size + own} tokens, {whose}more than the "
-                f"model's context of {context}; lower config.generate.max_new_tokens or "
+                f"the {name} of an answer takes up to {size + own} tokens, {whose} more than the "
+                f"model's context of {context}; lower {rows}config.generate.max_new_tokens or "
                 f"config.sipo.review_tokens, give a shorter config.sipo.{name}_prompt, or set "
                 "config.sipo.refinement='none'"
             )

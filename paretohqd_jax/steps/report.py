@@ -124,7 +124,7 @@ def improved_pairs(improvement: Output, agreement: Output) -> ImprovedPairs:
     """What the report says of improved pairs."""
     table = read_table(improvement.path)
     facts = json.loads(table.schema.metadata[b"improvement"])
-    rewards = [name for name in table.column_names if name.startswith("implicit ")]
+    rewards = [name for name in table.column_names if name.startswith(("implicit ", "reward "))]
     by_pair: dict[int, dict[str, Answer]] = {}
     prompts = {}
     for row in table.to_pylist():
@@ -138,9 +138,8 @@ def improved_pairs(improvement: Output, agreement: Output) -> ImprovedPairs:
         for pair, answers in by_pair.items()
         if "taken" in answers
     ]
-    names = [name.removeprefix("implicit ") for name in rewards]
     agreements = json.loads(agreement.path.read_text())
-    return ImprovedPairs(facts, names, improved[:MAX_IMPROVED], agreements)
+    return ImprovedPairs(facts, rewards, improved[:MAX_IMPROVED], agreements)
 
 
 def _words(run: Policies) -> dict[str, str]:

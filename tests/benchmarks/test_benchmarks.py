@@ -17,6 +17,9 @@ import preference
 import pytest
 import score
 
+from paretohqd_jax.config.loading import load_config
+from paretohqd_jax.config.sipo import mixture_weights
+
 pytestmark = pytest.mark.slow
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -123,3 +126,18 @@ def test_the_budget_adds_up_its_stages(in_this_process, capsys, task, num_stages
     assert len(hours) == num_stages + 1
     assert hours[-1] == paper
     assert abs(sum(hours[:-1]) - total) < 0.02
+
+
+def test_the_budget_of_sipo_is_that_of_its_configuration():
+    config = load_config("sipo_beavertails_llama2_7b")
+    batch_size = config.train.batch_size
+    assert config.train.num_steps * batch_size == budget.DPO_PAIRS
+    assert config.sipo.num_steps * batch_size == budget.AGAIN_PAIRS
+    writers, soups = (
+        mixture_weights(text, 2) for text in (config.sipo.weights, config.sipo.soup_weights)
+    )
+    assert len(writers) == budget.WRITERS
+    assert 1 + 2 + len(soups) == budget.JUDGES  # the base model and those of the objectives, too
+    assert config.generate.num_prompts == budget.SIPO_PROMPTS
+    assert config.generate.max_new_tokens == budget.DRAFT_TOKENS
+    assert (config.data.max_tokens, config.sipo.refinement) == (budget.LENGTH, "none")

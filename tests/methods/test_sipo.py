@@ -75,8 +75,20 @@ def test_answers_better_than_both_of_a_pair_in_conflict_are_learnt_from(workdir)
     report = (workdir / "report/report.html").read_text("utf-8")
     assert f"{facts['improved']} have an answer that is better than both" in report
     assert "its model’s implicit reward is right in" in report
+    assert "Judged were {draft} drafts and {rewrite} rewrites".format(**facts["sources"]) in report
+    assert '<th class="n">reward brief</th>' in report
     agreement = json.loads((workdir / "improvement/agreement.json").read_text())
     assert agreement["brief"]["accuracy"] > 0.6 and agreement["brief"]["num_pairs"] > 10
+
+
+def test_soups_that_judge_are_of_factors_as_in_the_authors_code(workdir):
+    judges = read_manifest(workdir)["implicit_rewards"]["options"]["judges"]
+    soups = [[f"soups/{judge['label']}"] for judge in judges[2:]]
+    assert [judge["adapters"] for judge in judges] == [
+        ["dpo/w1.00_0.00"], ["dpo/w0.00_1.00"], *soups
+    ]  # fmt: skip
+    models, soups = (stack(workdir, name)["layers"]["q_proj"]["a"] for name in ("dpo", "soups"))
+    np.testing.assert_allclose(soups[0], 0.2 * models[0] + 0.8 * models[1], rtol=1e-6)
 
 
 def test_models_are_aligned_again_on_top_of_those_that_stay(workdir):

@@ -76,7 +76,19 @@ TASKS = {
 }  # fmt: skip
 # Tasks on preference pairs, by whichever method.
 ON_PAIRS = {"safe_rlhf_llama": LLAMA2_7B, "helpsteer_mistral": MISTRAL_7B}
-SIPO = ("sipo_beavertails_llama2_7b", "sipo_helpsteer_llama2_7b")
+SIPO = {  # stated by its code, for both tasks and for each
+    name: {
+        "sipo.learning_rate": 5e-6, "sipo.nll_weight": 0.1, "sipo.weights": "inner",
+        "sipo.soup_weights": "inner", "sipo.filter": "implicit", "sipo.margin": 0,
+        "generate.temperature": 0, "evaluate.temperature": 0, **own,
+    }
+    for name, own in {
+        "sipo_beavertails_llama2_7b": {"generate.num_prompts": 2500, "sipo.refinement": "none"},
+        "sipo_helpsteer_llama2_7b": {
+            "pairs.conflict": 0.6, "sipo.refinement": "review", "sipo.reviewer": "1,0",
+        },
+    }.items()
+}  # fmt: skip
 METHODS_ON_PAIRS = ("dpo", "dpo_lw", "dpo_soup", "mod", "modpo", "raco", "smooth_tchebycheff")
 RIC = {  # stated by its code
     "ric.mapping": "l2", "ric.range": "normal", "ric.quantile": 0.7, "ric.num_original": 10_000,
@@ -202,8 +214,7 @@ def test_a_task_of_sipo_is_valid_and_fits_its_hardware(name, monkeypatch):
             base, 2, train.batch_size, config.data.max_tokens, train.num_microbatches, NUM_RESPONSES
         )
         assert estimates.pop().total < 0.75 * device_bytes
-    stated = MODPO | {"sipo.learning_rate": 5e-6, "sipo.nll_weight": 0.1}
-    for option, value in stated.items():
+    for option, value in (MODPO | SIPO[name]).items():
         group, _, option = option.partition(".")
         assert config[group][option] == value, option
 

@@ -10,11 +10,13 @@ import pytest
 
 from paretohqd_jax.data.rows import read_table, write_table
 from paretohqd_jax.errors import InputError
+from paretohqd_jax.models.lora import LoraConfig
 from paretohqd_jax.pipeline import Output
+from paretohqd_jax.steps import realignment
 from paretohqd_jax.steps.base_model import BaseModel
 from paretohqd_jax.steps.conflicts import write_candidates, write_conflicts
 from paretohqd_jax.steps.improvement import judge, write_improvement
-from paretohqd_jax.steps.realignment import better_pairs
+from paretohqd_jax.steps.realignment import better_pairs, train_on_improvements
 
 PAIRS = {
     "prompt": ["say p", "say p", "say q"],
@@ -141,6 +143,38 @@ def test_the_best_answer_above_both_originals_is_taken(tmp_path, conflicts, cand
     assert both.counts.all() and (both.texts == pairs.texts).all()
 
 
+def test_each_model_is_its_own_reference_on_the_pairs_that_its_objective_decides(
+    tmp_path, conflicts, candidates, monkeypatch
+):
+    improved(tmp_path, conflicts, candidates, {"the best answer": (1.0, 2.0)})
+    texts = read_table(candidates.path)["response"].to_pylist()
+    log_probs = np.arange(4.0 * len(texts)).reshape(4, -1)  # base, two models, a soup
+    np.save(tmp_path / "log_probs.npy", log_probs)
+    given = {}
+    monkeypatch.setattr(realignment, "check_training_memory", lambda *_: None)
+    monkeypatch.setattr(
+        realignment, "train_stack", lambda path, examples, **how: given.update(how, rows=examples)
+    )
+    base = BaseModel("random:toy", "float32", "none", "{prompt}:", lora=LoraConfig(rank=2))
+    train_on_improvements(
+        tmp_path / "sipo", tmp_path, "models", conflicts, candidates,
+        Output(tmp_path / "log_probs.npy", "", {}),
+        Output(tmp_path / "improvement.parquet", "", {}),
+        base=base, adapter_names=["w1", "w0"], objectives=["kind", "brief"], losers="weaker",
+        objective={"beta": 1.0, "loss": "sigmoid", "label_smoothing": 0.0, "nll_weight": 0.1,
+                   "nll_length": "response"},
+        batch_size=1, num_microbatches=1, num_responses=2,
+    )  # fmt: skip
+    named = ("the best answer", "one two three", "one two four")
+    better, chosen, rejected = map(texts.index, named)
+    pairs = [[better, chosen], [better, rejected]]
+    np.testing.assert_array_equal(given["rows"].reference, log_probs[1:3][:, pairs])
+    assert [own.tolist() for own in given["candidates"]] == [[1], [0]]  # kind's weaker: rejected
+    lengths = [[len(texts[text]) + 1 for text in pair] for pair in pairs]  # bytes and EOS
+    assert given["rows"].response_mask[0].sum(axis=-1).tolist() == lengths
+    assert given["beneath"] == "models"
+
+
 def test_where_nothing_is_above_both_the_rewards_that_bind_are_named(
     tmp_path, conflicts, candidates
 ):
@@ -174,7 +208,24 @@ def test_a_margin_and_reward_models_in_place_of_implicit_rewards(tmp_path, confl
         improved(tmp_path, conflicts, judged, {}, filter="rewards", margin=9.0)
 
 
-def test_an_answer_that_repeats_its_prompt_is_not_taken():
+def test_an_answer_that_repeats_its_prompt_is_not_taken(tmp_path, conflicts, candidates):
+    judged = read_table(candidates.path)
+    texts = judged["response"].to_pylist()
+    texts[4] = "say p and say p"  # the draft to "say p"
+    judged = judged.set_column(
+        judged.column_names.index("response"), "response", pa.array(texts)
+    ).append_column("collapsed", pa.array([""] * len(texts)))
+    judged = judged.append_column("kind", pa.array([0.0] * len(texts)))
+    judged = judged.append_column("brief", pa.array([0.0] * len(texts)))
+    rewards = {"say p and say p": (9.0, 9.0), "the best answer": (1.0, 1.0)}
+    judged = output(tmp_path / "judged.parquet", judged)
+    table = improved(tmp_path, conflicts, judged, rewards)
+    verdicts = {row["response"]: row["verdict"] for row in table.to_pylist()}
+    assert verdicts["say p and say p"] == "repeats the prompt"
+    assert verdicts["the best answer"] == "taken"
+
+
+def test_what_is_unfit_is_not_taken():
     verdicts, _ = judge(
         np.array([[9.0], [1.0]]), np.zeros((2, 1)), ["repeats the prompt", ""], ["draft"] * 2,
         ["a", "b"], 0.0,

@@ -49,6 +49,8 @@ def test_what_is_filled_in_stays_as_it_is():
     [
         (None, "cannot be read"),
         ("{prompt} {response}", r"has \{review\} 0 times; it must have \{p"),
+        ("{prompt} {response} {review} {review}", r"has \{review\} 2 times"),
+        ("{prompt} {response} {review} {answer}", r"has \{answer\} 1 times.*and no other field"),
     ],
 )
 def test_a_prompt_that_will_not_do_is_named(tmp_path, text, message):
@@ -56,6 +58,14 @@ def test_a_prompt_that_will_not_do_is_named(tmp_path, text, message):
         (tmp_path / "own.txt").write_text(text)
     with pytest.raises(InputError, match=message):
         read_refinement_prompt("sipo_rewrite", str(tmp_path / "own.txt"), "config.sipo.x")
+
+
+def test_a_prompt_without_a_review_has_no_field_for_one(config, tmp_path):
+    config.sipo.refinement = "rewrite"
+    config.sipo.rewrite_prompt = str(tmp_path / "own.txt")
+    (tmp_path / "own.txt").write_text("{prompt} {response} {review}")
+    with pytest.raises(InputError, match=r"rewrite_prompt='.*own.txt': has \{review\} 1 times"):
+        refinement_budget(config, BASE)
 
 
 def test_the_budget_counts_prompts_answers_and_reviews(config, tmp_path):
@@ -67,9 +77,12 @@ def test_the_budget_counts_prompts_answers_and_reviews(config, tmp_path):
     config.sipo.rewrite_prompt = str(path)
     budget = refinement_budget(config, BASE)
     assert budget == {"review": 2 + 10 + 20, "rewrite": 3 + 10 + 20 + 10}
-    check_budget(BASE, "x" * 400, budget, "")
-    with pytest.raises(InputError, match="the rewrite of an answer takes up to 543 tokens, more t"):
-        check_budget(BASE, "x" * 500, {"rewrite": 43}, "")
+    check_budget(BASE, ["x" * 400], budget)
+    told = "the rewrite .* up to 543 tokens, with the prompt 'é*' more .*config.data.max_tokens"
+    with pytest.raises(InputError, match=told):  # of the two the longer one in tokens
+        check_budget(BASE, ["x" * 460, "é" * 250], {"rewrite": 43})
+    with pytest.raises(InputError, match="even without the user's prompt more than"):
+        check_budget(BASE, [""], {"rewrite": 600})
     config.sipo.refinement = "none"
     assert refinement_budget(config, BASE) == {} == refinement_prompts(config)
 

@@ -6,10 +6,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 
 from paretohqd_jax.models.lora import LoraConfig, low_rank_update, on_top, rank_of, with_rank
+from paretohqd_jax.training import loop, realignment
 from paretohqd_jax.training.preference_losses import PairLogProbs, dpo_margins, pair_losses
-from paretohqd_jax.training.realignment import Improvements, answer_lengths, realignment_losses
+from paretohqd_jax.training.realignment import (
+    Improvements,
+    answer_lengths,
+    realignment_losses,
+    realignment_objective,
+)
 from paretohqd_jax.training.step import (
     Objective,
     OptimizerConfig,
@@ -40,6 +47,19 @@ def test_an_answer_counts_by_its_own_tokens_or_as_the_authors_pad_it():
     batch = Improvements(np.zeros((1, 2, 16)), token_mask, response_mask, np.zeros((1, 2)))
     assert answer_lengths(batch, "response") == 3
     assert answer_lengths(batch, "padded") == 11
+
+
+def test_the_objective_is_the_mean_of_the_losses_at_the_length_asked_for(monkeypatch):
+    monkeypatch.setattr(realignment, "pair_log_probs", lambda *_: POLICY)
+    token_mask = np.arange(50) < np.array([[[24], [30]], [[35], [40]]])  # prompts of 4 and 10
+    response_mask = token_mask & (np.arange(50) >= np.array([4, 10])[:, None, None])
+    batch = Improvements(None, token_mask, response_mask, jnp.stack(REFERENCE, axis=1))
+    how = {"beta": 0.1, "loss": "sigmoid", "label_smoothing": 0.0, "nll_weight": 0.1}
+    objectives = (realignment_objective(**how, nll_length=each) for each in ("response", "padded"))
+    found = [objective.loss(None, None, None, batch, None) for objective in objectives]
+    # 4 / 30 and 5.5 / 40 in place of 4 / 20 and 5.5 / 25.
+    padded = (0.620957 + 0.913015 + 4 / 30 + 5.5 / 40) / 2
+    np.testing.assert_allclose(found, [0.976986, padded], atol=1e-6)
 
 
 def stack(seed, rank):
@@ -87,6 +107,22 @@ def test_training_on_top_is_training_alone_beside_a_constant():
         lower, upper = jnp.split(trained["layers"]["v_proj"][name], [3], axis)
         np.testing.assert_array_equal(lower, beneath["layers"]["v_proj"][name])
         np.testing.assert_allclose(upper, expected["layers"]["v_proj"][name], rtol=1e-5)
+
+
+def test_training_stops_the_gradient_of_what_stays(monkeypatch):
+    class Stopped(Exception):
+        pass
+
+    def stop(objective, held_ranks):
+        raise Stopped(held_ranks)
+
+    monkeypatch.setattr(loop, "on_held_ranks", stop)
+    with pytest.raises(Stopped, match="3"):
+        loop.fine_tune(
+            None, None, None, None, OptimizerConfig(0.1, 4, held_ranks=3), mesh=None,
+            batch_size=1, seed=0, adapter_names=["w"], directory=None, checkpoint_every=1,
+            log_directory=None, meta={}, description="",
+        )  # fmt: skip
 
 
 def train(loss, adapter, config):
