@@ -4,7 +4,7 @@
     python benchmarks/collectives.py --meshes=8,1,1/4,2,1/2,2,2 --adapters=8       # simulated CPUs
     python benchmarks/collectives.py --shape=llama2-7b --topology=v5e:4x4 --meshes=2,4,2 \\
         --rows=8 --length=512 --remat=full
-    python benchmarks/collectives.py --shape=llama2-7b --topology=h100 --meshes=1,1,1 \
+    python benchmarks/collectives.py --shape=llama2-7b --topology=h100 --meshes=1,1,1 \\
         --rows=8 --length=512 --remat=full --programs=train,prefill,decode,score
 
 Nothing runs and no accelerator is needed. With `--topology` programs are compiled ahead of time,

@@ -169,7 +169,7 @@ def _trips(loop: str, condition: list[Instruction], body: list[Instruction]) -> 
     if known := re.search(r'known_trip_count[^}]*?"n":"(\d+)"', loop):
         return int(known[1])
     bounds = _constants(condition).values()
-    return max(bounds) // _step(condition, body) if bounds else None
+    return math.ceil(max(bounds) / _step(condition, body)) if bounds else None
 
 
 def _step(condition: list[Instruction], body: list[Instruction]) -> int:
@@ -187,9 +187,8 @@ def _step(condition: list[Instruction], body: list[Instruction]) -> int:
 
 def _constants(instructions: list[Instruction]) -> dict[str, int]:
     """Whole numbers of 32 bits, by name."""
-    found = {
-        each.name: re.match(r".*32\[\]\S* constant\((\d+)\)", each.line) for each in instructions
-    }
+    pattern = r".*\b[su]32\[\]\S* constant\((\d+)\)"
+    found = {each.name: re.match(pattern, each.line) for each in instructions}
     return {name: int(match[1]) for name, match in found.items() if match}
 
 

@@ -35,6 +35,7 @@ from device_report import report, unfinished
 from sizes import SIZES
 
 MOMENT = 5  # seconds to end in
+PEERS = ("torch", "transformers", "peft")  # that may be missing
 CACHE = Path(tempfile.gettempdir()) / "paretohqd_jax_device_cache"
 ENVIRONMENT = {
     # JAX takes three quarters of a GPU by default; processes follow each other.
@@ -93,6 +94,8 @@ def run_job(options: argparse.Namespace) -> None:
         for found in job.run():
             write_line(options.out, base | {"device": device_name()} | stamp() | found)
     except ImportError as error:
+        if error.name not in PEERS:
+            raise
         missing = f"{error.name} is not installed"
         write_line(options.out, base | stamp() | {"missing": missing})
 

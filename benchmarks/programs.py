@@ -96,7 +96,7 @@ def compile_program(name: str, options: Namespace, mesh: Any) -> Any:
 
     from paretohqd_jax.training.mesh import DECODING_RULES, RULES
 
-    rules = DECODING_RULES if name in ("prefill", "decode") else RULES
+    rules = RULES if name == "train" else DECODING_RULES
     # Shapes alone: `training.mesh.sharded` would put small constants on devices that may not exist.
     with (
         jax.sharding.use_abstract_mesh(mesh.abstract_mesh),

@@ -119,7 +119,12 @@ MESH = {
         OURS,
         "Devices that cut the rows of a batch and, with tensor, the base weights.",
     ),
-    "tensor": Option(1, at_least(1), OURS, "Devices that cut heads, feed-forward and vocabulary."),
+    "tensor": Option(
+        1,
+        at_least(1),
+        OURS,
+        "Devices that cut heads, feed-forward, vocabulary and, in training, hidden states.",
+    ),
 }
 
 

@@ -84,8 +84,10 @@ def training_memory(
     adapters = slots // mesh.shape["data"]
     rows = -(-batch_size // num_microbatches // mesh.shape["fsdp"])
     local = _local_model(model, mesh)
-    one_layer = _changed(local, num_layers=1, remat="none")
-    kept = adapters * _kept_bytes(local, rows, length, mesh)
+    # Hidden states are put together for products alone, and are not kept whole.
+    cut = _changed(local, hidden_size=local.config.hidden_size // mesh.shape["tensor"])
+    one_layer = _changed(cut, num_layers=1, remat="none")
+    kept = adapters * _kept_bytes(cut, rows, length)
     gathered = _gathered_bytes(local, mesh)
     # The logits of a chunk of positions and their exponentials, in float32.
     logits = 2 * rows * min(CHUNK_SIZE, length) * local.config.vocab_size * 4
@@ -110,7 +112,7 @@ def training_memory(
             # Its weights, taken out of the stack of all layers or gathered from other devices,
             # and what of its forward pass was not kept and is computed again.
             "one layer's backward pass": _layer_bytes(local)
-            + num_gradients * adapters * _kept_bytes(one_layer, rows, length, mesh)
+            + num_gradients * adapters * _kept_bytes(one_layer, rows, length)
             - kept // local.config.num_layers,
         },
     )
@@ -238,23 +240,19 @@ def _layer_bytes(model: Llama) -> int:
     return sum(map(math.prod, sizes)) * jnp.dtype(model.config.dtype).itemsize
 
 
-def _kept_bytes(local: Llama, num_rows: int, length: int, mesh: Mesh) -> int:
+def _kept_bytes(model: Llama, num_rows: int, length: int) -> int:
     """Bytes that the forward pass keeps for the adapter's gradient, found by tracing it."""
 
     def kept(params: PyTree, adapter: PyTree, batch: Examples) -> PyTree:
         key = jax.random.key(0)
-        return jax.vjp(lambda adapter: adapter_loss(local, params, adapter, batch, key), adapter)[1]
+        return jax.vjp(lambda adapter: adapter_loss(model, params, adapter, batch, key), adapter)[1]
 
-    adapter = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), _stack(local, 1))
+    adapter = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), _stack(model, 1))
     tokens = jax.ShapeDtypeStruct((num_rows, length), jnp.int32)
     mask = jax.ShapeDtypeStruct((num_rows, length), bool)
     batch = Examples(tokens, mask, mask)
     with nn.logical_axis_rules(()):
-        traced = jax.make_jaxpr(kept)(llama.param_shapes(local.config), adapter, batch)
+        traced = jax.make_jaxpr(kept)(llama.param_shapes(model.config), adapter, batch)
     arguments = set(map(id, traced.jaxpr.invars))
     results = {id(var): var.aval for var in traced.jaxpr.outvars if id(var) not in arguments}
-    whole = sum(math.prod(aval.shape) * aval.dtype.itemsize for aval in results.values())
-    config = local.config
-    between_layers = num_rows * length * config.hidden_size * jnp.dtype(config.dtype).itemsize
-    cut_away = between_layers - between_layers // mesh.shape["tensor"]
-    return whole - config.num_layers * cut_away
+    return sum(math.prod(aval.shape) * aval.dtype.itemsize for aval in results.values())

@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import collectives
+import programs
 import pytest
 
 
@@ -30,6 +31,7 @@ def test_data_parallel_adapters_exchange_next_to_nothing(capsys):
     assert moved["1, 2, 1"] > 0.01  # the base, gathered layer by layer
 
 
+PROGRAMS = [*programs.PROGRAMS]
 DECODING = "--shape=toy --meshes=1,1,1 --rank=2 --slots=32 --programs=decode".split()
 
 
@@ -46,9 +48,12 @@ def test_a_decoding_step_copies_no_weights_and_no_cache(capsys):
 )
 def test_nor_does_it_on_an_h100():
     # In a process of its own: a GPU can be compiled for only before anything else uses JAX.
-    command = [sys.executable, collectives.__file__, *DECODING, "--topology=h100"]
+    command = [sys.executable, collectives.__file__, *DECODING[:-1], "--topology=h100"]
+    command += [f"--programs={','.join(PROGRAMS)}", "--adapters=2", "--rows=2", "--length=16"]
     out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    sent, [row] = tables(out)
+    _, copied, least = tables(out)
+    assert [row["program"] for row in least] == PROGRAMS
+    row = copied[PROGRAMS.index("decode")]
     assert float(row["of the least"].rstrip("%")) < 5 > float(row["once per call MB"])
 
 

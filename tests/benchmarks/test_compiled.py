@@ -52,7 +52,8 @@ PROGRAM = """HloModule jit_f, is_scheduled=true
 }
 
 %cond.2 (p: (f32[4,8], u32[])) -> pred[] {
-  %bound = u32[]{:T(128)} constant(8)
+  %bound = u32[]{:T(128)} constant(7)
+  %no_bound = f32[]{:T(128)} constant(64)
   %counter = u32[]{:T(128)} get-tuple-element(%p), index=1
   ROOT %below = pred[]{:T(512)} compare(%counter, %bound), direction=LT
 }

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import sys
+from functools import partial
 
 import device
 import kernels
@@ -94,6 +97,19 @@ def test_a_job_leaves_figures_or_its_last_words(tmp_path):
     unknown = selection._replace(name="no such job")
     assert "status 1: " in (said := device.run(unknown, options, 100))
     assert "not enough values to unpack" in said
+
+
+def test_a_missing_peer_is_told_and_any_other_missing_package_is_a_failure(tmp_path, monkeypatch):
+    def lack(name):
+        yield importlib.import_module(name)
+
+    jobs = [programme.Job("d", name, partial(lack, name), 5) for name in ("peft", "no_package")]
+    monkeypatch.setattr(programme, "jobs", lambda shape: jobs)
+    monkeypatch.setitem(sys.modules, "peft", None)
+    device.run_job(device.parse([*TOY, f"--out={tmp_path}", "--job=peft"]))
+    assert device.read_lines(tmp_path)[0]["missing"] == "peft is not installed"
+    with pytest.raises(ModuleNotFoundError):
+        device.run_job(device.parse([*TOY, f"--out={tmp_path}", "--job=no_package"]))
 
 
 def test_every_part_has_jobs_at_every_size():

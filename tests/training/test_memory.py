@@ -143,6 +143,17 @@ def test_a_tpu_takes_what_the_estimate_says(sizes, megabytes):
     assert estimate.total == pytest.approx(megabytes * 1e6, rel=0.1)
 
 
+@pytest.mark.parametrize(("sizes", "gigabytes"), [((1, 1, 8), 40.0), ((2, 2, 8), 19.6)])
+def test_nor_does_a_model_of_70b_take_more_or_less(sizes, gigabytes):
+    """Compiled for v5p-16 and v6e-32 ahead of time: the table of docs/launching.md."""
+    config = LlamaConfig(128256, 8192, 28672, 80, 64, 8, 128, 8192, dtype="bfloat16", remat="full")
+    model, mesh = Llama(config, LoraConfig(rank=16, targets=TARGETS)), AbstractMesh(sizes, AXES)
+    estimate = training_memory(
+        model, mesh, num_adapters=11, batch_size=8, length=512, num_microbatches=4
+    )
+    assert estimate.total == pytest.approx(gigabytes * 1e9, rel=0.2)
+
+
 @pytest.mark.parametrize(("num_adapters", "megabytes"), [(1, 15396 + 3300), (11, 34585 + 38502)])
 def test_a_gpu_takes_what_the_estimate_says(num_adapters, megabytes):
     """Llama-2-7B compiled for an H100 ahead of time: figures of docs/performance.md."""
@@ -166,8 +177,8 @@ def test_every_device_has_its_share(device):
     assert shared.held["base weights"] == pytest.approx(kernels / 4, rel=0.01)
     for name in ("adapters", "optimizer", "gradients"):  # some factors are cut by tensor or fsdp
         assert alone.held[name] / 8 <= shared.held[name] <= alone.held[name] / 2
-    activations = "activations"  # of which `tensor` cuts those between layers alone
-    assert alone.held[activations] / 8 < shared.held[activations] < alone.held[activations] / 5
+    activations = "activations"
+    assert shared.held[activations] == pytest.approx(alone.held[activations] / 8, rel=0.1)
     logits = "logits of one chunk"
     assert shared.in_turns[logits] == alone.in_turns[logits] / 8
 

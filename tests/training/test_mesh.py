@@ -37,7 +37,7 @@ def test_the_data_axis_takes_what_the_others_leave():
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-    """What JAX asks of a TPU chip to place it in a mesh."""
+    """What JAX asks of a chip to place it in a mesh."""
 
     id: int
     coords: tuple[int, int, int]
@@ -64,6 +64,15 @@ def test_meshes_of_the_slices_that_the_docs_recommend_can_be_laid_on_them(kind, 
     mesh = make_mesh(*shape, devices=chips)
     assert mesh.devices.shape == shape
     assert set(mesh.devices.flat) == set(chips)
+
+
+def test_gpus_of_several_hosts_lie_in_the_order_of_their_numbers():
+    gpus = [
+        Chip(i, (0, 0, 0), "NVIDIA H100 80GB HBM3", process_index=i // 4, platform="gpu")
+        for i in range(8)
+    ]
+    mesh = make_mesh(2, 1, 4, devices=gpus[::-1])
+    assert [gpu.id for gpu in mesh.devices.flat] == [*range(8)]
 
 
 @pytest.mark.parametrize(
@@ -122,6 +131,9 @@ def test_an_axis_that_does_not_divide_is_an_error_with_the_remedy():
         InputError, match=r"key/value heads \(2\) .* config.mesh.tensor=4 .* to 1 or 2$"
     ):
         check_sizes(mesh_of(1, 1, 4), llama.logical_sizes(TOY_CONFIG))
+    with pytest.raises(InputError, match=r"the hidden size \(50\) .*tensor=4 .* to 1 or 2$"):
+        config = dataclasses.replace(TOY_CONFIG, hidden_size=50, num_kv_heads=4, vocab_size=256)
+        check_sizes(mesh_of(1, 1, 4), llama.logical_sizes(config))
     with pytest.raises(InputError, match=r"axis 'embed' of \['x'\] \(6\) .* config.mesh.fsdp=4"):
         named_shardings(mesh_of(1, 4, 1), {"x": ("embed", "mlp")}, {"x": np.zeros((6, 4))})
 
