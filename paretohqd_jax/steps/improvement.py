@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,14 +51,19 @@ def improve(task: Task, conflicts: Output, judged: Output, log_probs: Output) ->
       conflicts: the pairs.
       judged: the originals and the candidates, as `score_responses` leaves them.
       log_probs: of these texts.
+
+    Raises:
+      InputError: no pair has such an answer; says which reward bound. The file has its figures.
     """
     names = [policy["label"] for policy in log_probs.options["judges"]]
-    return task.run.step(
+    improvement = task.run.step(
         "improvement", "improvement.parquet", write_improvement,
         conflicts, judged, log_probs, objectives=task.objectives,
         judges=task.objectives + names[len(task.objectives) :], beta=task.config.dpo.beta,
         **{name: task.config.sipo[name] for name in ("filter", "margin")},
     )  # fmt: skip
+    check_improved(improvement.path)
+    return improvement
 
 
 def write_improvement(
@@ -74,7 +79,7 @@ def write_improvement(
     filter: str,
     margin: float,
 ) -> None:
-    """Judges the candidates of each pair; an InputError says which reward bound if none is left."""
+    """Judges the candidates of each pair."""
     pairs, texts = read_table(conflicts.path), read_table(judged.path)
     likelihoods = np.load(log_probs.path)
     implicit = implicit_rewards(likelihoods[1:], likelihoods[0], beta).T  # [texts, judges]
@@ -87,7 +92,12 @@ def write_improvement(
     facts = count_verdicts(table, names) | {"filter": filter, "margin": margin}
     facts["prompts"] = len(pc.unique(pairs["prompt"]))
     facts["improved_by_reward_models"] = num_improved(table, by_models)
-    _tell(facts)
+    told = ", ".join(f"{count} {verdict}" for verdict, count in facts["verdicts"].items())
+    logger.info(
+        "%d of %d pairs in conflict are improved, %d of them by the reward models, too; of %s: %s",
+        facts["improved"], facts["pairs"], facts["improved_by_reward_models"],
+        " and ".join(f"{count} {source}s" for source, count in facts["sources"].items()), told,
+    )  # fmt: skip
     of_text = table["text"].to_numpy()
     for name in ("prompt", "response", "policy", "review", "truncated"):
         table = table.append_column(name, texts[name].take(of_text))
@@ -247,16 +257,17 @@ def num_improved(table: pa.Table, rewards: np.ndarray) -> int:
     return int(better.all(axis=1).sum())
 
 
-def _tell(facts: Mapping[str, Any]) -> None:
-    """Logs the counts; raises InputError where no pair is improved."""
-    told = ", ".join(f"{count} {verdict}" for verdict, count in facts["verdicts"].items())
-    logger.info(
-        "%d of %d pairs in conflict are improved, %d of them by the reward models, too; of %s: %s",
-        facts["improved"], facts["pairs"], facts["improved_by_reward_models"],
-        " and ".join(f"{count} {source}s" for source, count in facts["sources"].items()), told,
-    )  # fmt: skip
+def counts(table: pa.Table) -> dict[str, Any]:
+    """Those of `count_verdicts` and more, which `improvement.parquet` has in its metadata."""
+    return json.loads(table.schema.metadata[b"improvement"])
+
+
+def check_improved(path: Path) -> None:
+    """Raises InputError where no pair is improved, which says which reward bound."""
+    facts = counts(read_table(path))
     if facts["improved"]:
         return
+    told = ", ".join(f"{count} {verdict}" for verdict, count in facts["verdicts"].items())
     bound = ", ".join(
         f"{count['failed']} by {name!r} ({count['failed_alone']} by it alone)"
         for name, count in facts["fails"].items()
@@ -272,5 +283,6 @@ def _tell(facts: Mapping[str, Any]) -> None:
         remedy += ", or go without a filter (config.sipo.filter='none')"
     raise InputError(
         f"none of {facts['candidates']} answers to {facts['pairs']} pairs in conflict is better "
-        f"than both of a pair's responses: {told or 'there are none'}; {remedy}"
+        f"than both of a pair's responses: {told or 'there are none'}; {path.name} has their "
+        f"rewards; {remedy}"
     )

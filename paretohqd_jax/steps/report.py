@@ -35,6 +35,7 @@ from paretohqd_jax.pipeline import Output
 from paretohqd_jax.policies import Policies, read_policies
 from paretohqd_jax.steps.candidates import is_candidate
 from paretohqd_jax.steps.evaluation import answers_of
+from paretohqd_jax.steps.improvement import counts
 from paretohqd_jax.steps.selection import selection_of
 from paretohqd_jax.steps.task import Task
 from paretohqd_jax.training.metrics import Metrics, read_metrics, trajectories_of
@@ -123,7 +124,7 @@ def report_run(
 def improved_pairs(improvement: Output, agreement: Output) -> ImprovedPairs:
     """What the report says of improved pairs."""
     table = read_table(improvement.path)
-    facts = json.loads(table.schema.metadata[b"improvement"])
+    facts = counts(table)
     rewards = [name for name in table.column_names if name.startswith(("implicit ", "reward "))]
     by_pair: dict[int, dict[str, Answer]] = {}
     prompts = {}

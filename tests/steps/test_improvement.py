@@ -15,7 +15,7 @@ from paretohqd_jax.pipeline import Output
 from paretohqd_jax.steps import realignment
 from paretohqd_jax.steps.base_model import BaseModel
 from paretohqd_jax.steps.conflicts import write_candidates, write_conflicts
-from paretohqd_jax.steps.improvement import judge, write_improvement
+from paretohqd_jax.steps.improvement import check_improved, judge, write_improvement
 from paretohqd_jax.steps.realignment import better_pairs, train_on_improvements
 
 PAIRS = {
@@ -179,12 +179,14 @@ def test_where_nothing_is_above_both_the_rewards_that_bind_are_named(
     tmp_path, conflicts, candidates
 ):
     rewards = {text: (0.0, 2.0) for text in (*DRAFTS["response"], *REWRITES["response"])}
+    table = improved(tmp_path, conflicts, candidates, rewards)
+    assert "taken" not in table["verdict"].to_pylist() and "implicit kind" in table.column_names
     with pytest.raises(InputError) as error:
-        improved(tmp_path, conflicts, candidates, rewards)
+        check_improved(tmp_path / "improvement.parquet")
     told = str(error.value)
     assert "none of 5 answers to 2 pairs in conflict is better than both of a pair's resp" in told
     assert ": 1 collapsed: loop, 2 no better than its draft, 2 not above the originals" in told
-    assert ", which they fail 2 by 'kind' (2 by it alone); draw more answers" in told
+    assert ", which they fail 2 by 'kind' (2 by it alone); improvement.parquet has their" in told
     assert "config.sipo.soup_weights=''" in told
     table = improved(tmp_path, conflicts, candidates, rewards, filter="none")
     assert table["verdict"].to_pylist().count("taken") == 2
@@ -204,8 +206,9 @@ def test_a_margin_and_reward_models_in_place_of_implicit_rewards(tmp_path, confl
     table = improved(tmp_path, conflicts, judged, {}, filter="rewards")
     [taken] = [row for row in table.to_pylist() if row["verdict"] == "taken"]
     assert taken["response"] == "a better answer" and taken["reward kind"] == 3.0
+    improved(tmp_path, conflicts, judged, {}, filter="rewards", margin=9.0)
     with pytest.raises(InputError, match=r"weights\), lower config.sipo.margin, or go wi"):
-        improved(tmp_path, conflicts, judged, {}, filter="rewards", margin=9.0)
+        check_improved(tmp_path / "improvement.parquet")
 
 
 def test_an_answer_that_repeats_its_prompt_is_not_taken(tmp_path, conflicts, candidates):
