@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -47,3 +49,14 @@ def test_the_points_that_are_kept_are_those_of_its_runs(size, tmp_path):
     planned = {run.name for run in plan(load_study(f"studies/sipo:{size}"), tmp_path)}
     kept = read_points(RESULTS / f"{size}.json.gz")
     assert {run.name for run in kept} <= planned and {run.seed for run in kept} == {0, 1, 2}
+
+
+@pytest.mark.slow
+def test_every_table_is_made_at_toy_size(tmp_path):
+    command = [sys.executable, "-m", "paretohqd_jax.main", "study", "studies/sipo:toy,seeds=1"]
+    subprocess.run([*command, f"--workdir={tmp_path}"], check=True)
+    tables = (tmp_path / "table.md").read_text()
+    for name in ("## conflict\n", "## conflict, 0.9", "## parts", "## objectives"):
+        assert name in tables
+    for row in ("| 0.6, sipo, no filter | 1 |", "| as the code | 1 |", "| sipo | 1 |"):
+        assert row in tables
