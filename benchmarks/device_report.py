@@ -126,7 +126,8 @@ def _decoding(lines: list[Line], peaks: Line | None) -> str:
     for line in lines:
         equal = "–"
         if reference:
-            equal = f"{np.mean(np.equal(line['answers'], reference['answers'])):.0%}"
+            answers = zip(line["answers"], reference["answers"], strict=False)  # the first ones
+            equal = f"{np.mean([np.equal(*both) for both in answers]):.0%}"
         rows.append(
             [line["job"], f"{_rate(line):.4g}", _spread(line), _of(line, reference),
              _roofline(line, peaks), _utilisation(line, peaks), f"{line['memory'] / 1e9:.2f}",
