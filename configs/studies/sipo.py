@@ -102,7 +102,9 @@ def _parts(size, common, seeds):
 
 
 def _objectives(size, common, seeds):
-    overrides = (*common, size["objectives"])
+    # An option that is given twice has the values of both.
+    others = (option for option in common if not option.startswith("rewards.models="))
+    overrides = (*others, size["objectives"])
     config, name = size["config"].format(method="sipo"), "objectives"
     run = Runs(name, config, overrides, seeds, begin_with=name)
     rows = [Row("base model", run.name, "base"), Row("mod", run.name, "mod"), Row("sipo", run.name)]

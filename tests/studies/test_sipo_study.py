@@ -32,7 +32,7 @@ def test_every_run_has_what_its_name_says(size, tmp_path):
     assert runs["parts.as_the_code", 1]["sipo"]["losers"] == "both"
     if others:
         models = [runs[name, 0]["rewards"]["models"] for name in ("objectives", "parts.sipo")]
-        assert models[0] != models[1]
+        assert models[0] != models[1] and len(models[0]) == len(models[1]) == 2
     sizes = [14, *[3] * 4, 2 + num_parts, *[3] * others]
     assert [len(table.rows) for table in study.tables] == sizes
     if size.startswith("alpaca"):
