@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,11 +92,11 @@ def write_improvement(
     facts = count_verdicts(table, names) | {"filter": filter, "margin": margin}
     facts["prompts"] = len(pc.unique(pairs["prompt"]))
     facts["improved_by_reward_models"] = num_improved(table, by_models)
-    told = ", ".join(f"{count} {verdict}" for verdict, count in facts["verdicts"].items())
     logger.info(
         "%d of %d pairs in conflict are improved, %d of them by the reward models, too; of %s: %s",
         facts["improved"], facts["pairs"], facts["improved_by_reward_models"],
-        " and ".join(f"{count} {source}s" for source, count in facts["sources"].items()), told,
+        " and ".join(f"{count} {source}s" for source, count in facts["sources"].items()),
+        _verdicts(facts),
     )  # fmt: skip
     of_text = table["text"].to_numpy()
     for name in ("prompt", "response", "policy", "review", "truncated"):
@@ -262,12 +262,16 @@ def counts(table: pa.Table) -> dict[str, Any]:
     return json.loads(table.schema.metadata[b"improvement"])
 
 
+def _verdicts(facts: Mapping[str, Any]) -> str:
+    return ", ".join(f"{count} {verdict}" for verdict, count in facts["verdicts"].items())
+
+
 def check_improved(path: Path) -> None:
     """Raises InputError where no pair is improved, which says which reward bound."""
     facts = counts(read_table(path))
     if facts["improved"]:
         return
-    told = ", ".join(f"{count} {verdict}" for verdict, count in facts["verdicts"].items())
+    told = _verdicts(facts)
     bound = ", ".join(
         f"{count['failed']} by {name!r} ({count['failed_alone']} by it alone)"
         for name, count in facts["fails"].items()
